@@ -1,0 +1,3 @@
+//! berth-agent
+
+pub mod runtime;

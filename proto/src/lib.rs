@@ -1,0 +1,32 @@
+//! The words of Berth and how they go over the wire.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`id`] | typed 25-character ids |
+//! | [`name`] | object names, parsed once at the edge |
+//! | [`state`] | ordered task states, desired states, node states |
+//! | [`time`] | the [`time::Timestamp`] that everything is stamped with |
+//! | [`spec`] | what a person asked for: service, network, volume, config, secret, node and cluster specs |
+//! | [`object`] | what the cluster keeps: a spec with its id, version and everything observed |
+//! | [`validate`] | every rule a spec must meet, all errors at once, each with its field path |
+//! | [`pb`] | the protobuf messages and gRPC services generated from `proto/berth/v1` |
+//! | [`convert`] | domain types to messages and back |
+//!
+//! Invariants: nothing here does I/O, reads a clock or draws a random number; a domain value that exists is well formed
+//! (names, ids, constraints and ratios parse at the edge); `domain -> pb -> domain` is the identity.
+#![forbid(unsafe_code)]
+
+pub mod convert;
+pub mod id;
+pub mod name;
+pub mod object;
+pub mod spec;
+pub mod state;
+pub mod time;
+pub mod validate;
+
+/// Messages and services generated from `proto/berth/v1/*.proto`.
+pub mod pb {
+    #![allow(missing_docs, clippy::all, rustdoc::all)]
+    tonic::include_proto!("berth.v1");
+}

@@ -1,0 +1,86 @@
+//! A machine of the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::Meta;
+use crate::id::NodeId;
+use crate::spec::{Labels, NodeSpec, Platform};
+use crate::state::NodeState;
+use crate::time::Timestamp;
+
+/// A machine of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Id.
+    pub id: NodeId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What a person set.
+    pub spec: NodeSpec,
+    /// What its agent said of the machine; `None` before its first session.
+    pub description: Option<NodeDescription>,
+    /// What the managers observe.
+    pub status: NodeStatus,
+    /// Present on managers.
+    pub manager: Option<ManagerStatus>,
+}
+
+/// What an agent says of its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct NodeDescription {
+    /// Host name.
+    pub hostname: String,
+    /// Operating system and architecture in OCI words.
+    pub platform: Platform,
+    /// What it has to give.
+    pub resources: NodeResources,
+    /// Version of Berth that it runs.
+    pub engine_version: String,
+    /// Labels of the engine, set in the daemon's configuration (`engine.labels.*` in constraints).
+    pub engine_labels: Labels,
+    /// What it can do, e.g. `network:overlay`, `cgroup:v2`.
+    pub capabilities: BTreeSet<String>,
+}
+
+/// What a machine has to give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct NodeResources {
+    /// 1_000_000_000 is one whole cpu.
+    pub nano_cpus: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Counts of named things.
+    pub generic: BTreeMap<String, u64>,
+}
+
+/// What the managers observe of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// State.
+    pub state: NodeState,
+    /// Why, for people.
+    pub message: String,
+    /// Address that its session came from, or that it advertises.
+    pub address: String,
+    /// When the state was entered.
+    pub at: Timestamp,
+}
+
+/// A manager's part in the Raft group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct ManagerStatus {
+    /// Its Raft id.
+    pub raft_id: u64,
+    /// Address that the other managers reach it at.
+    pub address: String,
+    /// True on the leader.
+    pub leader: bool,
+    /// False when the leader does not hear from it.
+    pub reachable: bool,
+}

@@ -1,0 +1,67 @@
+//! Networks, volumes, configs and secrets as the cluster keeps them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Meta;
+use crate::id::{ConfigId, NetworkId, SecretId, VolumeId};
+use crate::spec::{ConfigSpec, NetworkSpec, SecretSpec, VolumeSpec};
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Id.
+    pub id: NetworkId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What a person set.
+    pub spec: Arc<NetworkSpec>,
+    /// What the allocator gave it; `None` until then.
+    pub allocation: Option<NetworkAllocation>,
+}
+
+/// What the allocator gives a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct NetworkAllocation {
+    /// One pool for each address family, with its gateway.
+    pub pools: Vec<(IpNet, IpAddr)>,
+    /// VXLAN network identifier; 0 where none is needed.
+    pub vni: u32,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Id.
+    pub id: VolumeId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What a person set.
+    pub spec: Arc<VolumeSpec>,
+}
+
+/// A config.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Id.
+    pub id: ConfigId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What a person set.
+    pub spec: Arc<ConfigSpec>,
+}
+
+/// A secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// Id.
+    pub id: SecretId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What a person set.
+    pub spec: Arc<SecretSpec>,
+}

@@ -1,0 +1,143 @@
+//! A service as the cluster keeps it: the specs that its tasks still use, its endpoint, how an update goes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Meta;
+use crate::id::{NetworkId, ServiceId};
+use crate::spec::{PortConfig, ServiceSpec};
+use crate::time::Timestamp;
+
+/// Version of a service's spec: the log index of the write that brought it.
+pub type SpecVersion = u64;
+
+/// A service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Id.
+    pub id: ServiceId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What a person asked for.
+    pub spec: Arc<ServiceSpec>,
+    /// Version of `spec`.
+    pub spec_version: SpecVersion,
+    /// Where a rollback goes; `None` after a rollback and before the first update.
+    pub previous: Option<SpecRevision>,
+    /// Older specs that tasks still refer to, oldest first. The reaper removes what no task uses.
+    pub history: Vec<SpecRevision>,
+    /// What the allocator gave it; `None` until then.
+    pub endpoint: Option<Endpoint>,
+    /// How the update to `spec` goes; `None` when there was none.
+    pub update: Option<UpdateStatus>,
+    /// Present on jobs.
+    pub job: Option<JobStatus>,
+    /// A person asked for its removal: it ends its tasks, then goes.
+    pub pending_delete: bool,
+}
+
+impl Service {
+    /// The spec of that version, if the service still has it.
+    pub fn spec_at(&self, version: SpecVersion) -> Option<&Arc<ServiceSpec>> {
+        if version == self.spec_version {
+            return Some(&self.spec);
+        }
+        let older = self.previous.iter().chain(&self.history);
+        older.filter(|revision| revision.version == version).map(|revision| &revision.spec).next()
+    }
+}
+
+/// A spec with its version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpecRevision {
+    /// Version.
+    pub version: SpecVersion,
+    /// The spec.
+    pub spec: Arc<ServiceSpec>,
+}
+
+/// What the allocator gives a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Endpoint {
+    /// Published ports, each with its port outside filled in.
+    pub ports: Vec<PortConfig>,
+    /// One for each network in VIP mode.
+    pub virtual_ips: Vec<VirtualIp>,
+}
+
+/// A service's address on one network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualIp {
+    /// The network.
+    pub network: NetworkId,
+    /// Address with the network's prefix length.
+    pub address: IpNet,
+}
+
+impl VirtualIp {
+    /// The bare address.
+    pub fn ip(&self) -> IpAddr {
+        self.address.addr()
+    }
+}
+
+/// How an update goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    /// Where it is.
+    pub progress: UpdateProgress,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+    /// Why, for people.
+    pub message: String,
+    /// Spec version that it leads to.
+    pub target: SpecVersion,
+}
+
+/// Where an update is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateProgress {
+    /// Replacing tasks.
+    Updating,
+    /// Stopped by failures; waits for a person.
+    Paused,
+    /// All tasks are at the new spec.
+    Completed,
+    /// Going back.
+    RollbackStarted,
+    /// Stopped by failures while going back.
+    RollbackPaused,
+    /// Back at the previous spec.
+    RollbackCompleted,
+}
+
+impl UpdateProgress {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Updating => "updating",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::RollbackStarted => "rollback_started",
+            Self::RollbackPaused => "rollback_paused",
+            Self::RollbackCompleted => "rollback_completed",
+        }
+    }
+}
+
+/// Where a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct JobStatus {
+    /// Raised each time the job is to run again.
+    pub iteration: u64,
+    /// When this run began.
+    pub last_execution: Timestamp,
+}

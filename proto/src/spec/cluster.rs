@@ -1,0 +1,40 @@
+//! What people set on nodes and on the cluster.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Labels;
+use crate::state::{Availability, NodeRole};
+use crate::time::duration;
+
+/// What a person sets on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// Its part in the cluster.
+    pub role: NodeRole,
+    /// Whether it takes tasks.
+    pub availability: Availability,
+    /// Labels that constraints and preferences read.
+    pub labels: Labels,
+}
+
+/// What a person sets on the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterSpec {
+    /// A name for people.
+    pub name: String,
+    /// Ended tasks kept per slot, the current one included. Default 5, as Docker Swarm has it.
+    pub task_history_limit: u32,
+    /// Between two heartbeats of an agent. Default 1 s.
+    #[serde(with = "duration")]
+    pub heartbeat_period: Duration,
+}
+
+impl Default for ClusterSpec {
+    fn default() -> Self {
+        Self { name: "default".to_owned(), task_history_limit: 5, heartbeat_period: Duration::from_secs(1) }
+    }
+}

@@ -1,0 +1,99 @@
+//! Networks, and how a task joins one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Labels;
+use crate::name::{NetworkName, StackName};
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Unique name.
+    pub name: NetworkName,
+    /// The stack it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackName>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// How it is made.
+    #[serde(default)]
+    pub driver: NetworkDriver,
+    /// Options of the driver.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// No way out of it.
+    #[serde(default)]
+    pub internal: bool,
+    /// Single containers may join.
+    #[serde(default)]
+    pub attachable: bool,
+    /// Give it IPv6 addresses too.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// Address pools; empty lets the allocator choose.
+    #[serde(default)]
+    pub ipam: Vec<IpamPool>,
+}
+
+/// How a network is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkDriver {
+    /// Spans all nodes.
+    #[default]
+    Overlay,
+    /// A bridge on each node of its own.
+    Bridge,
+    /// The node's own network.
+    Host,
+    /// Only loopback.
+    None,
+    /// Straight on a link of the node.
+    Macvlan,
+}
+
+/// A pool of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamPool {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// Tasks get addresses from this part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<IpNet>,
+    /// The gateway; default the first address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// Addresses that are taken, by name.
+    #[serde(default)]
+    pub aux_addresses: BTreeMap<String, IpAddr>,
+}
+
+/// How the tasks of a service join a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkAttachmentSpec {
+    /// Name of the network object, or one of `host`, `none`, `bridge`.
+    pub network: NetworkName,
+    /// More names it answers to on this network.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// A fixed IPv4 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<IpAddr>,
+    /// A fixed IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<IpAddr>,
+    /// Order in which networks are joined, highest first.
+    #[serde(default)]
+    pub priority: i32,
+    /// The highest one gives the default route.
+    #[serde(default)]
+    pub gateway_priority: i32,
+    /// A fixed hardware address, six hex pairs with colons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+}

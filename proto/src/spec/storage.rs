@@ -1,0 +1,90 @@
+//! Volumes, configs and secrets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Labels;
+use crate::name::{ConfigName, SecretName, StackName, VolumeName};
+
+/// A named volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// Unique name.
+    pub name: VolumeName,
+    /// The stack it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackName>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// `local` is what there is.
+    #[serde(default = "local")]
+    pub driver: String,
+    /// Options of the driver: `type`, `o`, `device` as mount(8) takes them.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+fn local() -> String {
+    "local".to_owned()
+}
+
+/// A config: a file that is not secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigSpec {
+    /// Unique name.
+    pub name: ConfigName,
+    /// The stack it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackName>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// The content, at most 1000 KiB.
+    #[serde(with = "base64_bytes")]
+    pub data: Bytes,
+}
+
+/// A secret. Its content never shows in `Debug` or JSON output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretSpec {
+    /// Unique name.
+    pub name: SecretName,
+    /// The stack it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackName>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// The content, at most 500 KiB. Left out of JSON.
+    #[serde(skip)]
+    pub data: SecretBytes,
+}
+
+/// Bytes that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct SecretBytes(pub Bytes);
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} secret bytes>", self.0.len())
+    }
+}
+
+mod base64_bytes {
+    use super::{Bytes, Deserialize, Deserializer, Serializer};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    pub fn serialize<S: Serializer>(data: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(data))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        STANDARD.decode(text.as_bytes()).map(Bytes::from).map_err(serde::de::Error::custom)
+    }
+}
