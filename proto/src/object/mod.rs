@@ -1,11 +1,13 @@
 //! What the cluster keeps: each object is a spec with its id, its version and everything that was found or decided.
 
+mod any;
 mod cluster;
 mod node;
 mod resource;
 mod service;
 mod task;
 
+pub use any::{Object, ObjectKind, ObjectRef};
 pub use cluster::Cluster;
 pub use node::{ManagerStatus, Node, NodeDescription, NodeResources, NodeStatus};
 pub use resource::{Config, Network, NetworkAllocation, Secret, Volume};

@@ -1,0 +1,12 @@
+//! Specs: [`crate::spec`] and their messages in `spec.proto`.
+
+mod cluster;
+mod container;
+mod endpoint;
+mod mount;
+mod network;
+mod placement;
+mod resources;
+mod rollout;
+mod service;
+mod storage;
