@@ -1,0 +1,175 @@
+//! Applies a transaction to a state: all of it, or nothing and a [`Conflict`].
+//!
+//! Deterministic and pure: every manager that applies the same log holds the same state.
+
+use std::sync::Arc;
+
+use berth_proto::id::TaskId;
+use berth_proto::object::{Service, Task};
+use berth_proto::state::DesiredState;
+use berth_proto::time::Timestamp;
+
+use super::conflict::Conflict;
+use super::event::Event;
+use super::object::{Object, ObjectRef, Stored};
+use super::state::State;
+use super::transaction::{Change, Observation, Precondition, Transaction};
+use super::{references, revision, task_rules};
+
+impl State {
+    /// Applies `transaction` as part of log entry `index`; what it writes gets that version.
+    ///
+    /// On a conflict the state is as it was. Several transactions may share an index: they are one log entry, and no
+    /// reader sees the state between them.
+    pub fn apply(&mut self, index: u64, transaction: &Transaction) -> Result<Vec<Event>, Conflict> {
+        let mut write = Write { state: self.clone(), index, now: transaction.now, events: Vec::new() };
+        for precondition in &transaction.preconditions {
+            check(&write.state, precondition)?;
+        }
+        for change in &transaction.changes {
+            write.change(transaction, change)?;
+        }
+        references::check(&write.state, &write.events)?;
+        *self = write.state;
+        Ok(write.events)
+    }
+
+    /// Marks the entry as applied, also when it held no transaction that was accepted.
+    pub fn advance_to(&mut self, index: u64) {
+        self.index = self.index.max(index);
+    }
+}
+
+/// A transaction on its way.
+struct Write {
+    state: State,
+    index: u64,
+    now: Timestamp,
+    events: Vec<Event>,
+}
+
+impl Write {
+    fn change(&mut self, transaction: &Transaction, change: &Change) -> Result<(), Conflict> {
+        match change {
+            Change::Put(object) => self.put(object),
+            Change::Remove(object) => self.remove(transaction, *object),
+            Change::Observe(observation) => {
+                self.observe(observation);
+                Ok(())
+            }
+            Change::Desire { task, desired } => {
+                self.desire(*task, *desired);
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&mut self, object: &Object) -> Result<(), Conflict> {
+        let reference = object.reference();
+        let old = self.state.object(reference);
+        check(&self.state, &Precondition { object: reference, version: object.meta().version })?;
+        check_name(&self.state, object, old.as_ref())?;
+        match object {
+            Object::Cluster(cluster) => {
+                if self.state.cluster().is_some_and(|known| known.id != cluster.id) {
+                    return Err(Conflict::OneCluster);
+                }
+                self.store(Arc::clone(cluster));
+            }
+            Object::Service(service) => {
+                let service = self.settle(service);
+                self.store(service);
+            }
+            Object::Task(task) => {
+                if let Some(known) = self.state.task(task.id) {
+                    task_rules::check_step(known, task)?;
+                }
+                self.store(Arc::clone(task));
+            }
+            Object::Node(node) => self.store(Arc::clone(node)),
+            Object::Network(network) => self.store(Arc::clone(network)),
+            Object::Volume(volume) => self.store(Arc::clone(volume)),
+            Object::Config(config) => self.store(Arc::clone(config)),
+            Object::Secret(secret) => self.store(Arc::clone(secret)),
+        }
+        Ok(())
+    }
+
+    fn settle(&self, service: &Arc<Service>) -> Arc<Service> {
+        let mut service = Arc::clone(service);
+        let old = self.state.service(service.id).cloned();
+        let in_use = || self.state.tasks_of_service(service.id).map(|task| task.spec_version).collect();
+        if let Some(settled) = revision::settle(old.as_deref(), &service, in_use, self.index) {
+            service = Arc::new(settled);
+        }
+        service
+    }
+
+    /// Stamps the object and puts it in its place.
+    fn store<T: Stored>(&mut self, mut object: Arc<T>) {
+        let reference = T::reference(object.id());
+        let old = self.state.object(reference);
+        let created_at = old.as_ref().map_or(self.now, |old| old.meta().created_at);
+        let meta = Arc::make_mut(&mut object).meta_mut();
+        meta.version = self.index;
+        meta.created_at = created_at;
+        meta.updated_at = self.now;
+        let new = T::into_object(object);
+        self.state.insert(new.clone());
+        self.events.push(match old {
+            Some(old) => Event::Updated { old, new },
+            None => Event::Created(new),
+        });
+    }
+
+    fn remove(&mut self, transaction: &Transaction, object: ObjectRef) -> Result<(), Conflict> {
+        if matches!(object, ObjectRef::Cluster(_)) {
+            return Err(Conflict::OneCluster);
+        }
+        let guard = transaction.preconditions.iter().find(|guard| guard.object == object);
+        let Some(guard) = guard.filter(|guard| guard.version > 0) else {
+            return Err(Conflict::Unguarded { object });
+        };
+        // Again, because an earlier change of this transaction may have touched it.
+        check(&self.state, guard)?;
+        self.events.extend(self.state.take(object).map(Event::Removed));
+        Ok(())
+    }
+
+    fn observe(&mut self, observation: &Observation) {
+        let Some(task) = self.state.task(observation.task) else { return };
+        if let Some(task) = task_rules::observe(task, observation) {
+            self.store::<Task>(Arc::new(task));
+        }
+    }
+
+    fn desire(&mut self, task: TaskId, desired: DesiredState) {
+        let Some(task) = self.state.task(task) else { return };
+        if task.desired < desired {
+            let task = Task { desired, ..Task::clone(task) };
+            self.store(Arc::new(task));
+        }
+    }
+}
+
+fn check(state: &State, precondition: &Precondition) -> Result<(), Conflict> {
+    let Precondition { object, version: expected } = *precondition;
+    match (state.version(object), expected) {
+        (found, expected) if found == expected => Ok(()),
+        (0, expected) => Err(Conflict::Gone { object, expected }),
+        (found, 0) => Err(Conflict::Exists { object, found }),
+        (found, expected) => Err(Conflict::Version { object, expected, found }),
+    }
+}
+
+fn check_name(state: &State, object: &Object, old: Option<&Object>) -> Result<(), Conflict> {
+    let Some(name) = object.unique_name() else { return Ok(()) };
+    let reference = object.reference();
+    if old.is_some_and(|old| old.unique_name() != Some(name)) {
+        return Err(Conflict::Fixed { object: reference, field: "the name" });
+    }
+    match state.holder_of(object) {
+        Some(holder) if holder != reference => Err(Conflict::NameTaken { name: name.to_owned(), holder }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,35 @@
+//! The replicated state in memory: immutable objects in persistent maps, changed only by applying transactions.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`object`] | one type over all kinds of objects, typed references |
+//! | [`state`] | [`State`] and its typed reads; [`Snapshot`] is one that nobody changes any more |
+//! | [`transaction`] | [`Transaction`]: preconditions and changes, the content of the log |
+//! | [`apply`] | the one way to change a state |
+//! | [`conflict`] | why a transaction was refused |
+//! | [`event`] | what a commit did |
+//! | [`watch`] | a snapshot and the stream of commits after it |
+//!
+//! Invariants: versions only grow; a write that was made from an older version is refused; names are unique per kind;
+//! observed and desired task states only move forward; a task never changes node, slot or service; every task's spec
+//! version is one that its service has; what is in use is not removed.
+
+pub mod apply;
+pub mod conflict;
+pub mod event;
+pub mod object;
+pub mod references;
+mod revision;
+pub mod state;
+mod table;
+mod task_index;
+mod task_rules;
+pub mod transaction;
+pub mod watch;
+
+pub use conflict::Conflict;
+pub use event::{Commit, Event};
+pub use object::{Object, ObjectKind, ObjectRef, Stored};
+pub use state::{Snapshot, State};
+pub use transaction::{Change, Observation, Precondition, Transaction};
+pub use watch::{Hub, Subscription, WatchError};

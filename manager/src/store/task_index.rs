@@ -1,0 +1,85 @@
+//! Secondary indices over tasks: by service and slot, by node, by desired state, by observed state.
+//!
+//! Each is one ordered set of composite keys, so that a clone is O(1) and a lookup is one range.
+
+use std::ops::RangeInclusive;
+
+use berth_proto::id::{NodeId, ServiceId, TaskId};
+use berth_proto::object::{Slot, Task};
+use berth_proto::state::{DesiredState, TaskState};
+use imbl::OrdSet;
+
+const FIRST_TASK: TaskId = TaskId::from_random(u128::MIN);
+const LAST_TASK: TaskId = TaskId::from_random(u128::MAX);
+const FIRST_SLOT: Slot = Slot::Replica(0);
+const LAST_SLOT: Slot = Slot::Node(NodeId::from_random(u128::MAX));
+
+/// The indices over tasks.
+#[derive(Clone, Default)]
+pub struct TaskIndex {
+    by_slot: OrdSet<(ServiceId, Slot, TaskId)>,
+    by_node: OrdSet<(NodeId, TaskId)>,
+    by_desired: OrdSet<(DesiredState, TaskId)>,
+    by_state: OrdSet<(TaskState, TaskId)>,
+}
+
+impl TaskIndex {
+    /// Tasks of a service, by slot.
+    pub fn of_service(&self, service: ServiceId) -> impl Iterator<Item = TaskId> {
+        let range = (service, FIRST_SLOT, FIRST_TASK)..=(service, LAST_SLOT, LAST_TASK);
+        self.by_slot.range(range).map(|&(_, _, task)| task)
+    }
+
+    /// Tasks of one slot of a service.
+    pub fn in_slot(&self, service: ServiceId, slot: Slot) -> impl Iterator<Item = TaskId> {
+        let range = (service, slot, FIRST_TASK)..=(service, slot, LAST_TASK);
+        self.by_slot.range(range).map(|&(_, _, task)| task)
+    }
+
+    /// Tasks placed on a node.
+    pub fn on_node(&self, node: NodeId) -> impl Iterator<Item = TaskId> {
+        self.by_node.range(all_of(node)).map(|&(_, task)| task)
+    }
+
+    /// Tasks with that desired state.
+    pub fn desired(&self, desired: DesiredState) -> impl Iterator<Item = TaskId> {
+        self.by_desired.range(all_of(desired)).map(|&(_, task)| task)
+    }
+
+    /// Tasks with that observed state.
+    pub fn in_state(&self, state: TaskState) -> impl Iterator<Item = TaskId> {
+        self.by_state.range(all_of(state)).map(|&(_, task)| task)
+    }
+
+    /// Brings the indices from `old` to `new`.
+    pub(super) fn replace(&mut self, old: Option<&Task>, new: Option<&Task>) {
+        step(&mut self.by_slot, old.map(slot_key), new.map(slot_key));
+        step(&mut self.by_node, old.and_then(node_key), new.and_then(node_key));
+        step(&mut self.by_desired, old.map(|t| (t.desired, t.id)), new.map(|t| (t.desired, t.id)));
+        step(&mut self.by_state, old.map(|t| (t.status.state, t.id)), new.map(|t| (t.status.state, t.id)));
+    }
+}
+
+fn slot_key(task: &Task) -> (ServiceId, Slot, TaskId) {
+    (task.service, task.slot, task.id)
+}
+
+fn node_key(task: &Task) -> Option<(NodeId, TaskId)> {
+    task.node.map(|node| (node, task.id))
+}
+
+fn all_of<K: Copy>(key: K) -> RangeInclusive<(K, TaskId)> {
+    (key, FIRST_TASK)..=(key, LAST_TASK)
+}
+
+fn step<K: Ord + Clone>(set: &mut OrdSet<K>, old: Option<K>, new: Option<K>) {
+    if old == new {
+        return;
+    }
+    if let Some(old) = old {
+        set.remove(&old);
+    }
+    if let Some(new) = new {
+        set.insert(new);
+    }
+}
