@@ -1,0 +1,146 @@
+//! One pass: hold ports, list if needed, plan, carry out, serve names.
+//!
+//! Blocking. Owns what is desired and the last known state of the node; after a failure the node is listed anew.
+
+use berth_proto::id::TaskId;
+
+use crate::dns::Dns;
+use crate::error::OverlayError;
+use crate::kernel::{Kernel, PortError};
+use crate::model::{Desired, Observed};
+use crate::names::Instance;
+use crate::plan::{self, Op, PortClash, Rules};
+
+/// How much a pass looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of it.
+    Everything,
+    /// Tables and names only: services changed.
+    Balance,
+    /// One task.
+    Task(TaskId),
+}
+
+/// What is desired, and what is known of the node.
+pub(crate) struct State {
+    pub desired: Desired,
+    /// Everything desired is known: what is unknown may be removed.
+    pub settled: bool,
+    observed: Option<Observed>,
+    instance: Instance,
+}
+
+/// What a pass did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The steps that were carried out, in order, as a person reads them.
+    pub steps: Vec<String>,
+    /// Steps that failed, each with the task it was for.
+    pub failures: Vec<OverlayError>,
+    /// Ports that somebody else on this node has.
+    pub ports: Vec<PortError>,
+    /// Ports that two of ours want.
+    pub clashes: Vec<PortClash>,
+}
+
+impl Report {
+    /// Whether the node is exactly as desired now.
+    pub fn is_clean(&self) -> bool {
+        self.failures.is_empty() && self.ports.is_empty() && self.clashes.is_empty()
+    }
+
+    /// The first thing that went wrong, if any.
+    pub fn into_result(self) -> Result<(), OverlayError> {
+        let ports = self.ports.into_iter().map(OverlayError::from);
+        let clashes = self.clashes.into_iter().map(OverlayError::from);
+        self.failures.into_iter().chain(ports).chain(clashes).next().map_or(Ok(()), Err)
+    }
+
+    /// The first step of one task that went wrong, if any.
+    pub(crate) fn into_task_result(self, task: TaskId) -> Result<(), OverlayError> {
+        let ours = |e: &OverlayError| !matches!(e, OverlayError::Step { task: Some(other), .. } if *other != task);
+        self.failures.into_iter().find(ours).map_or(Ok(()), Err)
+    }
+}
+
+impl State {
+    pub fn new(instance: Instance) -> Self {
+        Self { desired: Desired::default(), settled: false, observed: None, instance }
+    }
+
+    /// List the node in the next pass.
+    pub fn forget_observed(&mut self) {
+        self.observed = None;
+    }
+
+    /// Marks a task ready or not wherever it answers.
+    pub fn set_ready(&mut self, task: TaskId, ready: bool) {
+        if let Some(spec) = self.desired.sandboxes.get_mut(&task) {
+            spec.ready = ready;
+        }
+        let backends = self.desired.services.values_mut().flat_map(|s| s.backends.iter_mut());
+        for backend in backends.filter(|b| b.task == task) {
+            backend.ready = ready;
+        }
+    }
+}
+
+/// Brings the node to what is desired.
+pub(crate) fn converge(kernel: &dyn Kernel, state: &mut State, dns: &Dns, scope: Scope) -> Result<Report, OverlayError> {
+    let mut report = Report::default();
+    let (wanted_ports, clashes) = plan::wanted_ports(&state.desired);
+    report.ports = kernel.hold_more_ports(&wanted_ports);
+    report.clashes = clashes;
+    // Names first: whoever learns that the kernel part is done may ask for them.
+    dns.publish(&state.desired);
+    let mut observed = match state.observed.take() {
+        Some(observed) => observed,
+        None => kernel.list().map_err(|source| OverlayError::List { source })?,
+    };
+    observed.held = kernel.held_ports().into_iter().collect();
+    let rules = Rules { instance: state.instance.clone(), keep_unknown: !state.settled };
+    let ops = match scope {
+        Scope::Everything => plan::plan(&rules, &state.desired, &observed),
+        Scope::Balance => plan::plan_balance(&rules, &state.desired, &observed),
+        Scope::Task(task) => plan::plan_task(&rules, &state.desired, &observed, task),
+    };
+    carry_out(kernel, &ops, &mut observed, &mut report);
+    if report.failures.is_empty() {
+        state.observed = Some(observed);
+    }
+    if state.settled {
+        kernel.hold_ports(&wanted_ports);
+    }
+    for sockets in kernel.take_dns_sockets() {
+        dns.serve(sockets);
+    }
+    dns.retain(&state.desired);
+    Ok(report)
+}
+
+/// Carries out the steps, those of one task at a time together. When a step fails, the rest of that task's steps are left out
+/// and the others go on.
+fn carry_out(kernel: &dyn Kernel, ops: &[Op], observed: &mut Observed, report: &mut Report) {
+    let mut failed: Vec<TaskId> = Vec::new();
+    for group in ops.chunk_by(|a, b| a.task() == b.task()) {
+        if group[0].task().is_some_and(|t| failed.contains(&t)) {
+            continue;
+        }
+        let (done, error) = match kernel.apply(group) {
+            Ok(()) => (group.len(), None),
+            Err((done, error)) => (done, Some(error)),
+        };
+        for op in &group[..done] {
+            tracing::debug!(step = %op, "network step");
+            op.apply_to(observed);
+            report.steps.push(op.to_string());
+        }
+        if let Some(source) = error {
+            let task = group[done].task();
+            tracing::warn!(step = %group[done], error = %source, "network step failed");
+            failed.extend(task);
+            report.failures.push(OverlayError::Step { step: group[done].to_string(), task, source });
+        }
+    }
+}

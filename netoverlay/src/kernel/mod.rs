@@ -1,0 +1,90 @@
+//! The kernel behind a trait, and the real one.
+//!
+//! Owns every system call of this crate. It carries out what it is told and lists what there is; it decides nothing.
+
+mod conntrack;
+mod host;
+mod linux;
+mod namespace;
+mod netlink;
+mod nft_io;
+mod ports;
+mod proc;
+mod route_io;
+mod sandbox;
+
+use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
+
+use berth_proto::id::TaskId;
+
+use crate::model::{Observed, PublishedPort};
+use crate::plan::Op;
+
+pub use linux::{Linux, LinuxConfig};
+pub use ports::PortError;
+
+/// What went wrong between us and the kernel.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields repeat the message")]
+pub enum KernelError {
+    /// A netlink socket could not be opened or used.
+    #[error("netlink {action} failed")]
+    Socket { action: &'static str, source: std::io::Error },
+    /// The kernel refused a request.
+    #[error("kernel refused to {what}")]
+    Refused { what: String, source: std::io::Error },
+    /// The kernel's answer made no sense.
+    #[error("kernel's answer to {what} could not be read: {why}")]
+    Answer { what: String, why: String },
+    /// A namespace could not be made, entered or removed.
+    #[error("cannot {action} network namespace {path}")]
+    Namespace { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// A kernel setting could not be written.
+    #[error("cannot write {value:?} to {path}")]
+    Setting { path: PathBuf, value: String, source: std::io::Error },
+    /// The name server's sockets could not be opened.
+    #[error("cannot open the name server's sockets in the namespace of task {task}")]
+    Dns { task: TaskId, source: std::io::Error },
+    /// A thread could not be started.
+    #[error("cannot start a thread for a network namespace")]
+    Thread { source: std::io::Error },
+}
+
+/// The sockets on which a task's processes ask for names.
+#[derive(Debug)]
+pub struct DnsSockets {
+    /// Whose they are.
+    pub task: TaskId,
+    /// Non-blocking.
+    pub udp: UdpSocket,
+    /// Non-blocking.
+    pub tcp: TcpListener,
+}
+
+/// What Berth asks of the kernel. All calls block; the caller keeps them off the async workers.
+pub trait Kernel: Send + Sync + 'static {
+    /// Lists everything of this instance.
+    fn list(&self) -> Result<Observed, KernelError>;
+
+    /// Carries out steps in order, stops at the first that fails and says how many were done.
+    fn apply(&self, ops: &[Op]) -> Result<(), (usize, KernelError)>;
+
+    /// Holds exactly these ports of the node; gives back those that somebody else has.
+    fn hold_ports(&self, wanted: &[PublishedPort]) -> Vec<PortError>;
+
+    /// Holds these ports besides those held already.
+    fn hold_more_ports(&self, wanted: &[PublishedPort]) -> Vec<PortError>;
+
+    /// The ports held by this process.
+    fn held_ports(&self) -> Vec<PublishedPort>;
+
+    /// Sockets opened by [`Op::OpenDns`] since the last call.
+    fn take_dns_sockets(&self) -> Vec<DnsSockets>;
+
+    /// Where a task's namespace is bound.
+    fn namespace_path(&self, task: TaskId) -> PathBuf;
+
+    /// Deletes everything of this instance.
+    fn teardown(&self) -> Result<(), KernelError>;
+}

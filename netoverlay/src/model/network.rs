@@ -1,0 +1,85 @@
+//! A network as this node sees it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use berth_proto::id::NetworkId;
+use ipnet::IpNet;
+
+/// What carries a network's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// A bridge on this node alone.
+    Bridge,
+    /// One network over all nodes. On a single node it is carried by a bridge like [`Driver::Bridge`]; the VXLAN identifier is
+    /// what other nodes will know it by.
+    Overlay {
+        /// The VXLAN network identifier given by the managers, 24 bits.
+        vni: u32,
+    },
+    /// The node's own network namespace.
+    Host,
+    /// No network: a loopback device only.
+    None,
+}
+
+impl Driver {
+    /// Whether tasks on such a network get an interface of their own.
+    pub const fn has_links(self) -> bool {
+        matches!(self, Self::Bridge | Self::Overlay { .. })
+    }
+}
+
+/// A subnet of a network, and the address the node's bridge has in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subnet {
+    /// The range, with no host bits set.
+    pub range: IpNet,
+    /// The bridge's address, inside `range`: the tasks' default gateway.
+    pub gateway: IpAddr,
+}
+
+impl Subnet {
+    /// A subnet whose gateway is its first usable address, as Docker gives it.
+    pub fn with_first_gateway(range: IpNet) -> Option<Self> {
+        let range = range.trunc();
+        range.hosts().find(|a| *a != range.network()).map(|gateway| Self { range, gateway })
+    }
+}
+
+/// A network with tasks on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Identity; link names derive from it.
+    pub id: NetworkId,
+    /// The name people use, `<stack>_<name>` for a stack's network.
+    pub name: String,
+    /// What carries it.
+    pub driver: Driver,
+    /// Its ranges: one IPv4, and an IPv6 one where asked for.
+    pub subnets: Vec<Subnet>,
+    /// Tasks may speak with each other only, never with the outside or with the node.
+    pub internal: bool,
+    /// Payload size of the links, in bytes; 1500 if not set.
+    pub mtu: Option<u32>,
+    /// Driver options as in Compose's `driver_opts`; `com.docker.network.bridge.enable_ip_masquerade` is honoured.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Network {
+    /// Whether packets that leave for the outside take the node's address.
+    pub fn masquerade(&self) -> bool {
+        let off = |v: &String| v.eq_ignore_ascii_case("false") || v == "0";
+        !self.internal && !self.options.get("com.docker.network.bridge.enable_ip_masquerade").is_some_and(off)
+    }
+
+    /// The subnet that holds an address.
+    pub fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
+        self.subnets.iter().find(|s| s.range.contains(&address))
+    }
+
+    /// Payload size of its links, in bytes.
+    pub fn link_mtu(&self) -> u32 {
+        self.mtu.unwrap_or(1500)
+    }
+}

@@ -1,0 +1,13 @@
+//! The packet filter tables: what is in them, and how that is said to the kernel.
+//!
+//! [`sets`] and [`table`] are pure and know the elements; [`skeleton`] and [`expr`] are pure and know the fixed rules;
+//! [`message`] writes nf_tables messages. Nothing here opens a socket: [`crate::kernel`] sends the bytes.
+
+pub mod expr;
+pub mod message;
+pub mod sets;
+pub mod skeleton;
+pub mod table;
+
+pub use sets::{Field, Scope, Set};
+pub use table::{Elements, Key, TableChange, TableState, Value};

@@ -1,0 +1,93 @@
+//! Services as packet filter elements: a jump by frontend, and one element per slot.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::ports::Frontend;
+use crate::model::{Attachment, Desired, PublishedPort};
+use crate::nft::sets::Bytes;
+use crate::nft::{Elements, Set};
+
+/// Most backends that one frontend is balanced over; the first ones by order win.
+const MAX_SLOTS: usize = 4096;
+
+/// Adds a published port to the node's elements.
+pub(super) fn published(frontend: &Frontend, elements: &mut Elements) {
+    let port = frontend.port;
+    let bound = |ip: IpAddr| Bytes::default().address(ip);
+    match port.host_ip {
+        None => {
+            elements.member(Set::Refuse, port_key(Bytes::default(), port).done());
+            family(frontend, false, (Set::Ports4, Set::PortSlots4), &Bytes::default, elements);
+            family(frontend, true, (Set::Ports6, Set::PortSlots6), &Bytes::default, elements);
+        }
+        Some(ip @ IpAddr::V4(_)) => {
+            elements.member(Set::RefuseBound4, port_key(bound(ip), port).done());
+            family(frontend, false, (Set::Bound4, Set::BoundSlots4), &|| bound(ip), elements);
+        }
+        Some(ip @ IpAddr::V6(_)) => {
+            elements.member(Set::RefuseBound6, port_key(bound(ip), port).done());
+            family(frontend, true, (Set::Bound6, Set::BoundSlots6), &|| bound(ip), elements);
+        }
+    }
+}
+
+fn family(
+    frontend: &Frontend,
+    v6: bool,
+    (jumps, slots): (Set, Set),
+    start: &dyn Fn() -> Bytes,
+    elements: &mut Elements,
+) {
+    let backends: Vec<IpAddr> =
+        frontend.backends.iter().copied().filter(|b| b.is_ipv6() == v6).take(MAX_SLOTS).collect();
+    if backends.is_empty() {
+        return;
+    }
+    elements.jump(jumps, port_key(start(), frontend.port).done(), backends.len() as u32);
+    for (slot, backend) in (0u32..).zip(&backends) {
+        let key = port_key(start(), frontend.port).slot(slot).done();
+        elements.data(slots, key, Bytes::default().address(*backend).port(frontend.port.target).done());
+    }
+}
+
+fn port_key(start: Bytes, port: PublishedPort) -> Bytes {
+    start.proto(port.proto.number()).port(port.published)
+}
+
+/// The virtual addresses that a task with these attachments can use.
+pub(super) fn vips(desired: &Desired, attachments: &[Attachment]) -> Elements {
+    let mut elements = Elements::default();
+    let networks: BTreeSet<_> = attachments.iter().map(|a| a.network).collect();
+    for service in desired.services.values() {
+        for network in &networks {
+            let Some(vips) = service.vips.get(network) else { continue };
+            let ready = service.backends.iter().filter(|b| b.ready);
+            let backends: Vec<IpAddr> =
+                ready.flat_map(|b| b.addresses.get(network).into_iter().flatten().copied()).collect();
+            for vip in vips {
+                virtual_address(*vip, &backends, &mut elements);
+            }
+        }
+    }
+    elements
+}
+
+fn virtual_address(vip: IpAddr, backends: &[IpAddr], elements: &mut Elements) {
+    let (jumps, slots, refuse) = match vip {
+        IpAddr::V4(_) => (Set::Vips4, Set::VipSlots4, Set::VipRefuse4),
+        IpAddr::V6(_) => (Set::Vips6, Set::VipSlots6, Set::VipRefuse6),
+    };
+    let key = || Bytes::default().address(vip);
+    let same = backends.iter().filter(|b| b.is_ipv6() == vip.is_ipv6()).take(MAX_SLOTS);
+    let mut count = 0;
+    for backend in same {
+        elements.data(slots, key().slot(count).done(), Bytes::default().address(*backend).done());
+        count += 1;
+    }
+    if count == 0 {
+        elements.member(refuse, key().done());
+    } else {
+        elements.jump(jumps, key().done(), count);
+    }
+}

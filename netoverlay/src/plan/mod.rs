@@ -1,0 +1,73 @@
+//! Desired minus observed: the ordered operations that mend the difference.
+//!
+//! Owns every decision of this crate. Pure: no I/O, no clock, no randomness; the same input gives the same plan. Carrying a
+//! plan out and planning again gives an empty plan, and a plan cut off at any point is completed by the next one.
+
+mod balance;
+mod node;
+mod op;
+mod ports;
+mod route;
+mod sandbox;
+
+pub use op::{Flow, LinkPlan, Op, Place};
+pub use ports::{PortClash, wanted_ports};
+pub use route::{Route, SourceRule};
+
+use berth_proto::id::TaskId;
+
+use crate::model::{Desired, Observed};
+use crate::names::Instance;
+
+/// What the planner must know besides desired and observed.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Prefix of all link names.
+    pub instance: Instance,
+    /// Leave alone what is not desired: for the time after a start before everything desired is known.
+    pub keep_unknown: bool,
+}
+
+/// Plans everything.
+pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
+    let mut ops = node::bridges(rules, desired, observed);
+    for task in desired.sandboxes.keys() {
+        ops.extend(sandbox::create(rules, desired, observed, *task));
+    }
+    ops.extend(node::table(rules, desired, observed));
+    if !rules.keep_unknown {
+        for task in observed.sandboxes.keys().filter(|t| !sandbox::wants_namespace(desired, **t)) {
+            ops.extend(sandbox::delete(rules, desired, observed, *task));
+        }
+        ops.extend(node::leftovers(rules, desired, observed));
+    }
+    ops
+}
+
+/// Plans what one task needs: its networks' bridges, its namespace, and the node's table.
+pub fn plan_task(rules: &Rules, desired: &Desired, observed: &Observed, task: TaskId) -> Vec<Op> {
+    let mut ops = node::bridges(rules, desired, observed);
+    if sandbox::wants_namespace(desired, task) {
+        ops.extend(sandbox::create(rules, desired, observed, task));
+        ops.extend(node::table(rules, desired, observed));
+    } else {
+        ops.extend(node::table(rules, desired, observed));
+        ops.extend(sandbox::delete(rules, desired, observed, task));
+    }
+    ops
+}
+
+/// Plans what a change of services needs: the tables of the node and of every namespace.
+pub fn plan_balance(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for spec in desired.sandboxes.values() {
+        if let Some(state) = observed.sandboxes.get(&spec.task) {
+            sandbox::table(rules, desired, spec, state, &mut ops);
+        }
+    }
+    ops.extend(node::table(rules, desired, observed));
+    ops
+}
+
+#[cfg(test)]
+mod tests;

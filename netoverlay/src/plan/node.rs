@@ -1,0 +1,149 @@
+//! Steps in the node's own namespace: bridges, forwarding, the packet filter table, leftovers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::{Flow, Op, Place, Rules, balance, ports};
+use crate::model::{Desired, Network, Observed, Proto};
+use crate::names::{LinkName, bridge_mac};
+use crate::nft::sets::{Bytes, Field, width};
+use crate::nft::table::value_fields;
+use crate::nft::{Elements, Set, TableChange, Value};
+
+/// Makes and mends the bridges of all networks that have links.
+pub(super) fn bridges(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
+    let mut ops = Vec::new();
+    let networks = || desired.networks.values().filter(|n| n.driver.has_links());
+    let outside = |v6: bool| networks().any(|n| !n.internal && n.subnets.iter().any(|s| s.gateway.is_ipv6() == v6));
+    for (v6, on) in [(false, observed.forwarding.0), (true, observed.forwarding.1)] {
+        if outside(v6) && !on {
+            ops.push(Op::Forward { v6 });
+        }
+    }
+    for network in networks() {
+        bridge(rules, network, observed, &mut ops);
+    }
+    ops
+}
+
+fn bridge(rules: &Rules, network: &Network, observed: &Observed, ops: &mut Vec<Op>) {
+    let name = rules.instance.bridge(network.id);
+    let mtu = network.link_mtu();
+    let wanted: BTreeSet<IpNet> = network.subnets.iter().filter_map(gateway_address).collect();
+    let mut have = BTreeSet::new();
+    match observed.bridges.get(&name) {
+        None => ops.push(Op::CreateBridge { bridge: name.clone(), mac: bridge_mac(network.id), mtu }),
+        Some(state) => {
+            if !state.up || state.mtu != mtu {
+                ops.push(Op::MendBridge { bridge: name.clone(), mtu });
+            }
+            have.clone_from(&state.addresses);
+        }
+    }
+    for address in have.difference(&wanted) {
+        ops.push(Op::RemoveBridgeAddress { bridge: name.clone(), address: *address });
+    }
+    for address in wanted.difference(&have) {
+        ops.push(Op::AddBridgeAddress { bridge: name.clone(), address: *address });
+    }
+}
+
+fn gateway_address(subnet: &crate::model::Subnet) -> Option<IpNet> {
+    IpNet::new(subnet.gateway, subnet.range.prefix_len()).ok()
+}
+
+/// The node's table: isolation, masquerade, published ports; and the connections to forget after the change.
+pub(super) fn table(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
+    let wanted = elements(rules, desired, observed);
+    let mut change = TableChange::between(&observed.table, &wanted);
+    if rules.keep_unknown {
+        change.keep_unknown();
+    }
+    if change.is_empty() {
+        return Vec::new();
+    }
+    let gone = lost_udp_backends(&change, &wanted);
+    let forget = gone.into_iter().map(|flow| Op::Forget { place: Place::Node, flow });
+    std::iter::once(Op::Table { place: Place::Node, change }).chain(forget).collect()
+}
+
+fn elements(rules: &Rules, desired: &Desired, observed: &Observed) -> Elements {
+    let mut elements = Elements::default();
+    for network in desired.networks.values().filter(|n| n.driver.has_links()) {
+        let name = rules.instance.bridge(network.id);
+        let key = || Bytes::default().ifname(name.as_str());
+        elements.member(Set::Bridges, key().done());
+        elements.member(Set::Within, key().ifname(name.as_str()).done());
+        if network.internal {
+            elements.member(Set::Internal, key().done());
+        }
+        if network.masquerade() {
+            elements.member(Set::Masquerade, key().done());
+        }
+    }
+    for frontend in ports::frontends(desired).0.iter().filter(|f| observed.held.contains(&f.port)) {
+        balance::published(frontend, &mut elements);
+    }
+    elements
+}
+
+/// UDP backends that a published port no longer leads to: tracked "connections" would keep going there.
+fn lost_udp_backends(change: &TableChange, wanted: &Elements) -> Vec<Flow> {
+    let mut still: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    let slots = [Set::PortSlots4, Set::PortSlots6, Set::BoundSlots4, Set::BoundSlots6];
+    for ((set, key), value) in wanted.0.iter().filter(|((set, _), _)| slots.contains(set)) {
+        if let Value::Data(data) = value {
+            still.entry(frontend_key(*set, key)).or_default().insert(data.clone());
+        }
+    }
+    let mut lost = BTreeSet::new();
+    for ((set, key), value) in change.remove.0.iter().filter(|((set, key), _)| slots.contains(set) && is_udp(*set, key))
+    {
+        let Value::Data(data) = value else { continue };
+        if still.get(&frontend_key(*set, key)).is_some_and(|s| s.contains(data)) {
+            continue;
+        }
+        lost.extend(address_of(value_fields(*set)[0], data));
+    }
+    lost.into_iter().map(|backend| Flow { proto: Some(Proto::Udp), towards: None, backend }).collect()
+}
+
+fn frontend_key(set: Set, key: &[u8]) -> Vec<u8> {
+    let slot = width(&[Field::Slot]) as usize;
+    let mut id = vec![set as u8];
+    id.extend_from_slice(&key[..key.len().saturating_sub(slot)]);
+    id
+}
+
+fn is_udp(set: Set, key: &[u8]) -> bool {
+    let before = match set.key()[0] {
+        Field::V4 => 4,
+        Field::V6 => 16,
+        _ => 0,
+    };
+    key.get(before) == Some(&Proto::Udp.number())
+}
+
+/// The address at the start of a map's value.
+pub(super) fn address_of(field: Field, data: &[u8]) -> Option<std::net::IpAddr> {
+    match field {
+        Field::V4 => <[u8; 4]>::try_from(data.get(..4)?).ok().map(Into::into),
+        Field::V6 => <[u8; 16]>::try_from(data.get(..16)?).ok().map(Into::into),
+        _ => None,
+    }
+}
+
+/// Links that nothing wants: task links whose task or network is gone, then bridges.
+pub(super) fn leftovers(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
+    let wanted_veths: BTreeSet<LinkName> = desired
+        .sandboxes
+        .values()
+        .flat_map(|s| s.attachments().iter().map(|a| rules.instance.veth(s.task, a.network)))
+        .collect();
+    let wanted_bridges: BTreeSet<LinkName> =
+        desired.networks.values().filter(|n| n.driver.has_links()).map(|n| rules.instance.bridge(n.id)).collect();
+    let veths = observed.veths.keys().filter(|v| !wanted_veths.contains(*v));
+    let bridges = observed.bridges.keys().filter(|b| !wanted_bridges.contains(*b));
+    veths.chain(bridges).map(|link| Op::DeleteLink { link: link.clone() }).collect()
+}

@@ -1,0 +1,236 @@
+//! One step of a plan, and what the node looks like after it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use berth_proto::id::TaskId;
+use ipnet::IpNet;
+
+use super::{Route, SourceRule};
+use crate::model::{BridgeState, LinkState, MacAddr, Observed, Proto, SandboxState, VethState};
+use crate::names::LinkName;
+use crate::nft::TableChange;
+
+/// Which namespace a step is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The node's.
+    Node,
+    /// A task's.
+    Sandbox(TaskId),
+}
+
+/// A task's link to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkPlan {
+    /// The node's end.
+    pub outside: LinkName,
+    /// The task's end.
+    pub inside: LinkName,
+    /// The bridge it is plugged into.
+    pub bridge: LinkName,
+    /// Payload size, bytes.
+    pub mtu: u32,
+    /// Hardware address of the task's end.
+    pub mac: MacAddr,
+}
+
+/// Which tracked connections to forget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Only this transport.
+    pub proto: Option<Proto>,
+    /// Only those that were addressed to it (the virtual address), if set.
+    pub towards: Option<IpAddr>,
+    /// The backend that answers.
+    pub backend: IpAddr,
+}
+
+/// One step. Each is idempotent: carrying it out twice is not an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields repeat the types' words")]
+pub enum Op {
+    /// Let the node forward packets.
+    Forward { v6: bool },
+    /// Make a bridge, up and ready for 127.0.0.1 clients of published ports.
+    CreateBridge { bridge: LinkName, mac: MacAddr, mtu: u32 },
+    /// Put a bridge back up and to its payload size.
+    MendBridge { bridge: LinkName, mtu: u32 },
+    /// Give a bridge an address.
+    AddBridgeAddress { bridge: LinkName, address: IpNet },
+    /// Take an address from a bridge.
+    RemoveBridgeAddress { bridge: LinkName, address: IpNet },
+    /// Delete a bridge or the node's end of a task link (and so both ends).
+    DeleteLink { link: LinkName },
+    /// Make a task's namespace with its loopback up.
+    CreateSandbox { task: TaskId, v6: bool },
+    /// Delete a task's namespace with everything in it.
+    DeleteSandbox { task: TaskId },
+    /// Make a link between a task and a bridge, both ends up.
+    Connect { task: TaskId, link: LinkPlan },
+    /// Plug the node's end back into its bridge, up.
+    Plug { outside: LinkName, bridge: LinkName },
+    /// Put a task's link back up and to its payload size.
+    MendLink { task: TaskId, link: LinkName, mtu: u32 },
+    /// Delete a link from the task's side.
+    DeleteTaskLink { task: TaskId, link: LinkName },
+    /// Give a task's link an address.
+    AddAddress { task: TaskId, link: LinkName, address: IpNet },
+    /// Take an address from a task's link.
+    RemoveAddress { task: TaskId, link: LinkName, address: IpNet },
+    /// Add a route in a task's namespace.
+    AddRoute { task: TaskId, route: Route },
+    /// Remove one.
+    RemoveRoute { task: TaskId, route: Route },
+    /// Add a policy rule in a task's namespace.
+    AddRule { task: TaskId, rule: SourceRule },
+    /// Remove one.
+    RemoveRule { task: TaskId, rule: SourceRule },
+    /// Open the name server's sockets in a task's namespace.
+    OpenDns { task: TaskId },
+    /// Change a packet filter table, atomically.
+    Table { place: Place, change: TableChange },
+    /// Forget tracked connections, so that they are not sent to a backend that is gone.
+    Forget { place: Place, flow: Flow },
+}
+
+impl Op {
+    /// The task in whose namespace it works, if in one.
+    pub fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::CreateSandbox { task, .. }
+            | Self::DeleteSandbox { task }
+            | Self::Connect { task, .. }
+            | Self::MendLink { task, .. }
+            | Self::DeleteTaskLink { task, .. }
+            | Self::AddAddress { task, .. }
+            | Self::RemoveAddress { task, .. }
+            | Self::AddRoute { task, .. }
+            | Self::RemoveRoute { task, .. }
+            | Self::AddRule { task, .. }
+            | Self::RemoveRule { task, .. }
+            | Self::OpenDns { task }
+            | Self::Table { place: Place::Sandbox(task), .. }
+            | Self::Forget { place: Place::Sandbox(task), .. } => Some(*task),
+            _ => None,
+        }
+    }
+
+    /// What the node looks like after it: keeps the last listing current, and is the whole of the kernel in tests.
+    pub fn apply_to(&self, observed: &mut Observed) {
+        match self {
+            Self::Forward { v6 } => *(if *v6 { &mut observed.forwarding.1 } else { &mut observed.forwarding.0 }) = true,
+            Self::CreateBridge { bridge, mtu, .. } => {
+                observed.bridges.insert(bridge.clone(), BridgeState { up: true, mtu: *mtu, ..BridgeState::default() });
+            }
+            Self::MendBridge { bridge, mtu } => {
+                if let Some(state) = observed.bridges.get_mut(bridge) {
+                    (state.up, state.mtu) = (true, *mtu);
+                }
+            }
+            Self::AddBridgeAddress { bridge, address } => {
+                observed.bridges.entry(bridge.clone()).or_default().addresses.insert(*address);
+            }
+            Self::RemoveBridgeAddress { bridge, address } => {
+                observed.bridges.entry(bridge.clone()).or_default().addresses.remove(address);
+            }
+            Self::DeleteLink { link } => {
+                observed.bridges.remove(link);
+                observed.veths.remove(link);
+            }
+            Self::DeleteSandbox { task } => {
+                observed.sandboxes.remove(task);
+            }
+            Self::Connect { link, .. } => {
+                let state = VethState { up: true, bridge: Some(link.bridge.clone()) };
+                observed.veths.insert(link.outside.clone(), state);
+                self.apply_inside(observed);
+            }
+            Self::Plug { outside, bridge } => {
+                let state = VethState { up: true, bridge: Some(bridge.clone()) };
+                observed.veths.insert(outside.clone(), state);
+            }
+            Self::Table { place: Place::Node, change } => change.apply_to(&mut observed.table),
+            Self::Forget { .. } => {}
+            _ => self.apply_inside(observed),
+        }
+    }
+
+    fn apply_inside(&self, observed: &mut Observed) {
+        let Some(task) = self.task() else { return };
+        let sandbox: &mut SandboxState = observed.sandboxes.entry(task).or_default();
+        match self {
+            Self::Connect { link, .. } => {
+                let state = LinkState { up: true, mtu: link.mtu, mac: link.mac, addresses: Default::default() };
+                sandbox.links.insert(link.inside.clone(), state);
+            }
+            Self::MendLink { link, mtu, .. } => {
+                if let Some(state) = sandbox.links.get_mut(link) {
+                    (state.up, state.mtu) = (true, *mtu);
+                }
+            }
+            Self::DeleteTaskLink { link, .. } => {
+                sandbox.links.remove(link);
+                sandbox.routes.retain(|r| r.device != *link);
+            }
+            Self::AddAddress { link, address, .. } => {
+                if let Some(state) = sandbox.links.get_mut(link) {
+                    state.addresses.insert(*address);
+                }
+            }
+            Self::RemoveAddress { link, address, .. } => {
+                if let Some(state) = sandbox.links.get_mut(link) {
+                    state.addresses.remove(address);
+                }
+            }
+            Self::AddRoute { route, .. } => drop(sandbox.routes.insert(route.clone())),
+            Self::RemoveRoute { route, .. } => drop(sandbox.routes.remove(route)),
+            Self::AddRule { rule, .. } => drop(sandbox.rules.insert(*rule)),
+            Self::RemoveRule { rule, .. } => drop(sandbox.rules.remove(rule)),
+            Self::OpenDns { .. } => sandbox.dns = true,
+            Self::Table { change, .. } => change.apply_to(&mut sandbox.table),
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forward { v6 } => write!(f, "let the node forward IPv{}", if *v6 { 6 } else { 4 }),
+            Self::CreateBridge { bridge, mtu, .. } => write!(f, "make bridge {bridge}, mtu {mtu}: missing"),
+            Self::MendBridge { bridge, mtu } => write!(f, "set bridge {bridge} up, mtu {mtu}: it was changed"),
+            Self::AddBridgeAddress { bridge, address } => write!(f, "add {address} to bridge {bridge}: missing"),
+            Self::RemoveBridgeAddress { bridge, address } => {
+                write!(f, "remove {address} from bridge {bridge}: not wanted")
+            }
+            Self::DeleteLink { link } => write!(f, "delete link {link}: nothing wants it"),
+            Self::CreateSandbox { task, .. } => write!(f, "make the namespace of task {task}: missing"),
+            Self::DeleteSandbox { task } => write!(f, "delete the namespace of task {task}: the task is not wanted"),
+            Self::Connect { task, link } => {
+                write!(f, "connect task {task} by {} to {} as {}: missing", link.outside, link.bridge, link.inside)
+            }
+            Self::Plug { outside, bridge } => write!(f, "plug {outside} into {bridge}: it was unplugged"),
+            Self::MendLink { task, link, mtu } => write!(f, "set {link} of task {task} up, mtu {mtu}: it was changed"),
+            Self::DeleteTaskLink { task, link } => write!(f, "delete {link} of task {task}: not as wanted"),
+            Self::AddAddress { task, link, address } => write!(f, "add {address} to {link} of task {task}: missing"),
+            Self::RemoveAddress { task, link, address } => {
+                write!(f, "remove {address} from {link} of task {task}: not wanted")
+            }
+            Self::AddRoute { task, route } => {
+                write!(f, "route task {task} via {} (table {}): missing", route.via, route.table)
+            }
+            Self::RemoveRoute { task, route } => {
+                write!(f, "remove the route of task {task} via {} (table {}): not wanted", route.via, route.table)
+            }
+            Self::AddRule { task, rule } => write!(f, "add rule {rule:?} for task {task}: missing"),
+            Self::RemoveRule { task, rule } => write!(f, "remove rule {rule:?} of task {task}: not wanted"),
+            Self::OpenDns { task } => write!(f, "open the name server of task {task}"),
+            Self::Table { place: Place::Node, change } => write!(f, "node table: {}", change.summary()),
+            Self::Table { place: Place::Sandbox(task), change } => {
+                write!(f, "table of task {task}: {}", change.summary())
+            }
+            Self::Forget { flow, .. } => write!(f, "forget connections to {}", flow.backend),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Which ports the node should publish, and who wins when two want the same one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::model::{Desired, PublishedPort, Service};
+
+/// Two publishers want the same port of this node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("port {port} is wanted by {loser}, but {winner} already publishes it on this node")]
+pub struct PortClash {
+    /// The port.
+    pub port: PublishedPort,
+    /// Who has it.
+    pub winner: String,
+    /// Who does not get it.
+    pub loser: String,
+}
+
+/// A published port and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Frontend {
+    pub port: PublishedPort,
+    /// Backend addresses, both families, in a fixed order.
+    pub backends: Vec<IpAddr>,
+}
+
+/// Every port that the node should hold, and the clashes among them: the smaller service id, then task id, wins.
+pub fn wanted_ports(desired: &Desired) -> (Vec<PublishedPort>, Vec<PortClash>) {
+    let (frontends, clashes) = frontends(desired);
+    (frontends.into_iter().map(|f| f.port).collect(), clashes)
+}
+
+/// Ports with their ready backends.
+pub(super) fn frontends(desired: &Desired) -> (Vec<Frontend>, Vec<PortClash>) {
+    let mut owners: BTreeMap<(crate::model::Proto, u16, Option<IpAddr>), String> = BTreeMap::new();
+    let (mut frontends, mut clashes) = (Vec::new(), Vec::new());
+    for (port, owner, backends) in ingress(desired).chain(host_mode(desired)) {
+        let key = (port.proto, port.published, port.host_ip);
+        let overlaps = |ip: Option<IpAddr>| owners.get(&(port.proto, port.published, ip));
+        let taken = match port.host_ip {
+            Some(_) => overlaps(port.host_ip).or_else(|| overlaps(None)),
+            None => owners.iter().find(|((p, n, _), _)| (*p, *n) == (port.proto, port.published)).map(|(_, o)| o),
+        };
+        if let Some(winner) = taken {
+            clashes.push(PortClash { port, winner: winner.clone(), loser: owner });
+            continue;
+        }
+        owners.insert(key, owner);
+        frontends.push(Frontend { port, backends });
+    }
+    (frontends, clashes)
+}
+
+fn ingress(desired: &Desired) -> impl Iterator<Item = (PublishedPort, String, Vec<IpAddr>)> + '_ {
+    desired.services.values().flat_map(move |service| {
+        let backends = ingress_backends(desired, service);
+        service.ports.iter().map(move |port| (*port, format!("service {}", service.name), backends.clone()))
+    })
+}
+
+fn host_mode(desired: &Desired) -> impl Iterator<Item = (PublishedPort, String, Vec<IpAddr>)> + '_ {
+    desired.sandboxes.values().flat_map(move |spec| {
+        let reachable = spec.attachments().iter().find(|a| reachable_network(desired, a.network));
+        let backends = reachable.filter(|_| spec.ready).map(|a| a.addresses.clone()).unwrap_or_default();
+        spec.ports.iter().map(move |port| (*port, format!("task {}", spec.name), backends.clone()))
+    })
+}
+
+/// Ready backends of a service on this node, each by its addresses on the first network that has a way to the outside.
+fn ingress_backends(desired: &Desired, service: &Service) -> Vec<IpAddr> {
+    let ready = service.backends.iter().filter(|b| b.ready && b.node.is_none());
+    ready
+        .filter_map(|backend| backend.addresses.iter().find(|(id, _)| reachable_network(desired, **id)))
+        .flat_map(|(_, addresses)| addresses.iter().copied())
+        .collect()
+}
+
+fn reachable_network(desired: &Desired, id: berth_proto::id::NetworkId) -> bool {
+    desired.networks.get(&id).is_some_and(|n| n.driver.has_links() && !n.internal)
+}

@@ -1,0 +1,235 @@
+//! Steps for one task's namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use berth_proto::id::TaskId;
+use ipnet::IpNet;
+
+use super::node::address_of;
+use super::route::{MAIN_TABLE, link_table};
+use super::{Flow, LinkPlan, Op, Place, Route, Rules, SourceRule, balance};
+use crate::model::{Attachment, Desired, Mode, Network, Observed, Proto, SandboxSpec, SandboxState};
+use crate::names::{LinkName, task_mac};
+use crate::nft::table::value_fields;
+use crate::nft::{Set, TableChange, Value};
+
+/// Whether a task has (or should have) a namespace of its own.
+pub(super) fn wants_namespace(desired: &Desired, task: TaskId) -> bool {
+    desired.sandboxes.get(&task).is_some_and(|s| s.mode != Mode::Host)
+}
+
+/// Makes or mends one task's namespace.
+pub(super) fn create(rules: &Rules, desired: &Desired, observed: &Observed, task: TaskId) -> Vec<Op> {
+    let Some(spec) = desired.sandboxes.get(&task).filter(|s| s.mode != Mode::Host) else { return Vec::new() };
+    let mut ops = Vec::new();
+    let fresh = SandboxState::default();
+    let state = observed.sandboxes.get(&task).unwrap_or_else(|| {
+        ops.push(Op::CreateSandbox { task, v6: uses_v6(spec) });
+        &fresh
+    });
+    let links = link_plans(rules, desired, spec);
+    let remade = connect(task, &links, state, observed, &mut ops);
+    addresses(task, &links, state, &remade, &mut ops);
+    rules_and_routes(task, &links, state, &remade, &mut ops);
+    if !spec.attachments().is_empty() {
+        table(rules, desired, spec, state, &mut ops);
+        if !state.dns {
+            ops.push(Op::OpenDns { task });
+        }
+    }
+    ops
+}
+
+/// Deletes one task's namespace, and forgets the connections that led to it.
+///
+/// Its links are deleted by name first: a namespace dies some time after its last user, and must not keep links until then.
+pub(super) fn delete(rules: &Rules, desired: &Desired, observed: &Observed, task: TaskId) -> Vec<Op> {
+    let Some(state) = observed.sandboxes.get(&task) else { return Vec::new() };
+    let links = desired.networks.keys().map(|network| rules.instance.veth(task, *network));
+    let unplug = links.filter(|link| observed.veths.contains_key(link)).map(|link| Op::DeleteLink { link });
+    let addresses = state.links.values().flat_map(|l| l.addresses.iter().map(IpNet::addr));
+    let forget =
+        addresses.map(|backend| Op::Forget { place: Place::Node, flow: Flow { proto: None, towards: None, backend } });
+    unplug.chain(std::iter::once(Op::DeleteSandbox { task })).chain(forget).collect()
+}
+
+struct Wanted<'a> {
+    plan: LinkPlan,
+    network: &'a Network,
+    attachment: &'a Attachment,
+    addresses: BTreeSet<IpNet>,
+}
+
+fn link_plans<'a>(rules: &Rules, desired: &'a Desired, spec: &'a SandboxSpec) -> Vec<Wanted<'a>> {
+    let known = spec.attachments().iter().filter_map(|a| Some((a, desired.networks.get(&a.network)?)));
+    known
+        .filter(|(_, network)| network.driver.has_links())
+        .enumerate()
+        .map(|(index, (attachment, network))| Wanted {
+            plan: LinkPlan {
+                outside: rules.instance.veth(spec.task, network.id),
+                inside: LinkName::inside(index),
+                bridge: rules.instance.bridge(network.id),
+                mtu: network.link_mtu(),
+                mac: attachment.mac.unwrap_or_else(|| task_mac(spec.task, network.id)),
+            },
+            network,
+            attachment,
+            addresses: attachment.addresses.iter().filter_map(|a| with_prefix(network, *a)).collect(),
+        })
+        .collect()
+}
+
+fn with_prefix(network: &Network, address: IpAddr) -> Option<IpNet> {
+    let prefix = network.subnet_of(address)?.range.prefix_len();
+    IpNet::new(address, prefix).ok()
+}
+
+/// Removes links that are not as wanted and makes the missing ones. Returns the links that are made anew.
+fn connect(
+    task: TaskId,
+    links: &[Wanted<'_>],
+    state: &SandboxState,
+    observed: &Observed,
+    ops: &mut Vec<Op>,
+) -> BTreeSet<LinkName> {
+    let mut remade = BTreeSet::new();
+    let wanted: BTreeMap<&LinkName, &LinkPlan> = links.iter().map(|l| (&l.plan.inside, &l.plan)).collect();
+    for name in state.links.keys().filter(|n| n.as_str().starts_with("eth") && !wanted.contains_key(n)) {
+        ops.push(Op::DeleteTaskLink { task, link: name.clone() });
+    }
+    for plan in wanted.values() {
+        let outside = observed.veths.get(&plan.outside);
+        let inside = state.links.get(&plan.inside);
+        match (outside, inside) {
+            (Some(outside), Some(inside)) if inside.mac == plan.mac => {
+                if !outside.up || outside.bridge.as_ref() != Some(&plan.bridge) {
+                    ops.push(Op::Plug { outside: plan.outside.clone(), bridge: plan.bridge.clone() });
+                }
+                if !inside.up || inside.mtu != plan.mtu {
+                    ops.push(Op::MendLink { task, link: plan.inside.clone(), mtu: plan.mtu });
+                }
+                continue;
+            }
+            (Some(_), _) => ops.push(Op::DeleteLink { link: plan.outside.clone() }),
+            (None, _) => {}
+        }
+        if inside.is_some() {
+            ops.push(Op::DeleteTaskLink { task, link: plan.inside.clone() });
+        }
+        ops.push(Op::Connect { task, link: (*plan).clone() });
+        remade.insert(plan.inside.clone());
+    }
+    remade
+}
+
+fn addresses(task: TaskId, links: &[Wanted<'_>], state: &SandboxState, remade: &BTreeSet<LinkName>, ops: &mut Vec<Op>) {
+    let none = BTreeSet::new();
+    for link in links {
+        let name = &link.plan.inside;
+        let have = state.links.get(name).filter(|_| !remade.contains(name)).map_or(&none, |l| &l.addresses);
+        for address in have.difference(&link.addresses) {
+            ops.push(Op::RemoveAddress { task, link: name.clone(), address: *address });
+        }
+        for address in link.addresses.difference(have) {
+            ops.push(Op::AddAddress { task, link: name.clone(), address: *address });
+        }
+    }
+}
+
+fn rules_and_routes(
+    task: TaskId,
+    links: &[Wanted<'_>],
+    state: &SandboxState,
+    remade: &BTreeSet<LinkName>,
+    ops: &mut Vec<Op>,
+) {
+    let (routes, rules) = routing(links);
+    for rule in state.rules.difference(&rules) {
+        ops.push(Op::RemoveRule { task, rule: *rule });
+    }
+    // Routes over a link that is made anew went away with the old one.
+    let have: BTreeSet<Route> = state.routes.iter().filter(|r| !remade.contains(&r.device)).cloned().collect();
+    for route in have.difference(&routes) {
+        ops.push(Op::RemoveRoute { task, route: route.clone() });
+    }
+    for route in routes.difference(&have) {
+        ops.push(Op::AddRoute { task, route: route.clone() });
+    }
+    for rule in rules.difference(&state.rules) {
+        ops.push(Op::AddRule { task, rule: *rule });
+    }
+}
+
+/// The default route goes to the attachment of the highest gateway priority that has a way out, per family. A task on several
+/// such networks also answers each client by the link it was addressed on.
+fn routing(links: &[Wanted<'_>]) -> (BTreeSet<Route>, BTreeSet<SourceRule>) {
+    let (mut routes, mut rules) = (BTreeSet::new(), BTreeSet::new());
+    for v6 in [false, true] {
+        let ways: Vec<(usize, &Wanted<'_>, IpAddr, Vec<IpNet>)> = links
+            .iter()
+            .enumerate()
+            .filter(|(_, link)| !link.network.internal)
+            .filter_map(|(index, link)| {
+                let own: Vec<IpNet> = link.addresses.iter().filter(|a| a.addr().is_ipv6() == v6).copied().collect();
+                let gateway = link.network.subnet_of(own.first()?.addr())?.gateway;
+                Some((index, link, gateway, own))
+            })
+            .collect();
+        let default = ways.iter().rev().max_by_key(|(_, link, _, _)| link.attachment.gateway_priority);
+        if let Some((_, link, gateway, _)) = default {
+            routes.insert(Route { table: MAIN_TABLE, via: *gateway, device: link.plan.inside.clone() });
+        }
+        if ways.len() < 2 {
+            continue;
+        }
+        rules.insert(SourceRule::ConnectedFirst { v6 });
+        for (index, link, gateway, own) in &ways {
+            let table = link_table(*index);
+            routes.insert(Route { table, via: *gateway, device: link.plan.inside.clone() });
+            rules.extend(own.iter().map(|a| SourceRule::From { source: IpNet::from(a.addr()), table }));
+        }
+    }
+    (routes, rules)
+}
+
+/// The virtual addresses in a task's table.
+pub(super) fn table(rules: &Rules, desired: &Desired, spec: &SandboxSpec, state: &SandboxState, ops: &mut Vec<Op>) {
+    let wanted = balance::vips(desired, spec.attachments());
+    let mut change = TableChange::between(&state.table, &wanted);
+    if rules.keep_unknown {
+        change.keep_unknown();
+    }
+    if change.is_empty() {
+        return;
+    }
+    let place = Place::Sandbox(spec.task);
+    let forget = lost_backends(&change, &wanted.0);
+    ops.push(Op::Table { place, change });
+    ops.extend(forget.into_iter().map(|flow| Op::Forget { place, flow }));
+}
+
+/// Backends that a virtual address no longer leads to; UDP clients would keep talking to them.
+fn lost_backends(change: &TableChange, wanted: &BTreeMap<crate::nft::Key, Value>) -> Vec<Flow> {
+    let pair = |set: Set, key: &[u8], value: &Value| {
+        let Value::Data(data) = value else { return None };
+        let vip = address_of(set.key()[0], key)?;
+        Some((vip, address_of(*value_fields(set).first()?, data)?))
+    };
+    let slots = |set: Set| matches!(set, Set::VipSlots4 | Set::VipSlots6);
+    let gone: BTreeSet<(IpAddr, IpAddr)> =
+        change.remove.0.iter().filter(|((s, _), _)| slots(*s)).filter_map(|((s, k), v)| pair(*s, k, v)).collect();
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let still: BTreeSet<(IpAddr, IpAddr)> =
+        wanted.iter().filter(|((s, _), _)| slots(*s)).filter_map(|((s, k), v)| pair(*s, k, v)).collect();
+    let flow =
+        |(vip, backend): &(IpAddr, IpAddr)| Flow { proto: Some(Proto::Udp), towards: Some(*vip), backend: *backend };
+    gone.difference(&still).map(flow).collect()
+}
+
+fn uses_v6(spec: &SandboxSpec) -> bool {
+    spec.attachments().iter().any(|a| a.addresses.iter().any(IpAddr::is_ipv6))
+}
