@@ -1,1 +1,38 @@
-//! berth-scheduler
+//! Where tasks go: a view of nodes and tasks in, a plan with reasons out.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`demand`] | what one task of a service asks of a node |
+//! | [`view`] | the nodes and what the tasks hold on them, kept up to date change by change |
+//! | [`usage`] | what is held on one node |
+//! | [`filter`] | one file per reason for which a node is out of the question |
+//! | [`score`] | which of the nodes that are left is best |
+//! | [`spread`] | even spreading over the values of node attributes |
+//! | [`schedule`] | the pipeline: filter once per group, then place task by task |
+//! | [`plan`] | the answer: placements and refusals |
+//! | [`explain`] | refusals in words |
+//!
+//! Invariants: nothing here does I/O, reads a clock or draws a random number; the same view, groups, seed and `now` give
+//! the same plan; a plan never gives a node more than it has; the view after any sequence of changes equals the view
+//! built afresh from the same objects.
+#![forbid(unsafe_code)]
+
+pub mod demand;
+pub mod explain;
+pub mod filter;
+mod hash;
+pub mod plan;
+pub mod schedule;
+pub mod score;
+pub mod spread;
+pub mod usage;
+pub mod view;
+
+pub use demand::{Demand, HostPort};
+pub use explain::Explanation;
+pub use filter::{Miss, constraint_holds, qualifies};
+pub use hash::IdMap;
+pub use plan::{Placement, Plan, Reason, Refusal};
+pub use schedule::{TaskGroup, TaskRequest, schedule};
+pub use score::Strategy;
+pub use view::{ClusterView, NodeView};
