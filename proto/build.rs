@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "berth/v1/spec.proto",
     "berth/v1/object.proto",
     "berth/v1/control.proto",
     "berth/v1/dispatcher.proto",
     "berth/v1/node.proto",
+    "berth/v1/raft.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
