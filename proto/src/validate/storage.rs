@@ -1,0 +1,38 @@
+//! Volumes, configs, secrets.
+
+use super::Checker;
+use crate::spec::{ConfigSpec, SecretSpec, VolumeSpec};
+
+/// Most bytes of a config (Docker Swarm's figure).
+pub const MAX_CONFIG: usize = 1000 * 1024;
+/// Most bytes of a secret (Docker Swarm's figure).
+pub const MAX_SECRET: usize = 500 * 1024;
+
+pub(super) fn check_volume(spec: &VolumeSpec, check: &mut Checker) {
+    check.labels("labels", &spec.labels);
+    check.rule("driver", spec.driver == "local", || {
+        format!("volume driver {:?} is not supported, only local is", spec.driver)
+    });
+    for option in spec.options.keys() {
+        check.rule("options", ["type", "o", "device"].contains(&option.as_str()), || {
+            format!("{option:?} is not an option of the local driver: type, o and device are")
+        });
+    }
+    let device = spec.options.contains_key("device");
+    let typed = spec.options.contains_key("type") || spec.options.contains_key("o");
+    check.rule("options", !device || typed, || "device needs type or o beside it".to_owned());
+}
+
+pub(super) fn check_config(spec: &ConfigSpec, check: &mut Checker) {
+    check.labels("labels", &spec.labels);
+    size(spec.data.len(), MAX_CONFIG, check);
+}
+
+pub(super) fn check_secret(spec: &SecretSpec, check: &mut Checker) {
+    check.labels("labels", &spec.labels);
+    size(spec.data.0.len(), MAX_SECRET, check);
+}
+
+fn size(bytes: usize, limit: usize, check: &mut Checker) {
+    check.rule("data", bytes <= limit, || format!("has {bytes} bytes, at most {limit} are allowed"));
+}

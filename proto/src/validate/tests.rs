@@ -1,0 +1,179 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::spec::{
+    BindMount, ContainerSpec, EndpointMode, Healthcheck, LogSpec, Mount, MountKind, NetworkAttachmentSpec, PortConfig,
+    Protocol, PublishMode, TaskSpec, Ulimit,
+};
+
+fn web() -> ServiceSpec {
+    ServiceSpec {
+        name: "shop_web".parse().expect("a name"),
+        stack: None,
+        labels: BTreeMap::new(),
+        task: TaskSpec {
+            container: ContainerSpec { image: "nginx:1.25".to_owned(), ..ContainerSpec::default() },
+            resources: Default::default(),
+            restart: Default::default(),
+            placement: Default::default(),
+            networks: Vec::new(),
+            log: LogSpec::default(),
+            force_update: 0,
+        },
+        mode: Default::default(),
+        update: Default::default(),
+        rollback: Default::default(),
+        endpoint: Default::default(),
+        priority: 0,
+        depends_on: BTreeMap::new(),
+    }
+}
+
+fn errors(spec: &ServiceSpec) -> Vec<String> {
+    spec.validate().map_or_else(|invalid| invalid.errors.iter().map(ToString::to_string).collect(), |()| Vec::new())
+}
+
+fn port(published: u16) -> PortConfig {
+    PortConfig {
+        name: None,
+        protocol: Protocol::Tcp,
+        target: 80,
+        published: Some(published),
+        mode: PublishMode::Ingress,
+        host_ip: None,
+    }
+}
+
+#[test]
+fn a_plain_service_is_valid() {
+    assert_eq!(errors(&web()), Vec::<String>::new());
+}
+
+#[test]
+fn all_errors_come_at_once_with_their_paths() {
+    let mut spec = web();
+    spec.task.container.image = String::new();
+    spec.task.container.workdir = Some("srv".to_owned());
+    spec.task.container.capabilities.add.push("NET_ADMINN".to_owned());
+    spec.task.container.ulimits.insert("nofile".to_owned(), Ulimit { soft: 20, hard: 10 });
+    spec.task.container.sysctls.insert("vm.swappiness".to_owned(), "1".to_owned());
+    spec.endpoint.ports = vec![port(80), port(80)];
+    let paths: Vec<String> =
+        spec.validate().expect_err("six mistakes").errors.into_iter().map(|error| error.path).collect();
+    assert_eq!(
+        paths,
+        [
+            "endpoint.ports[1].published",
+            "task.container.image",
+            "task.container.workdir",
+            "task.container.capabilities.add[0]",
+            "task.container.ulimits.nofile",
+            "task.container.sysctls.vm.swappiness",
+        ]
+    );
+}
+
+#[test]
+fn one_mistake_gives_one_error_that_says_what_to_do() {
+    type Change = fn(&mut ServiceSpec);
+    let cases: [(Change, &str); 12] = [
+        (|s| s.task.resources.limits.memory = Some(1024), "under the least limit of 6m"),
+        (|s| s.task.resources.reservations.memory = 9 << 20, ""),
+        (
+            |s| {
+                s.task.resources.limits.memory = Some(8 << 20);
+                s.task.resources.reservations.memory = 9 << 20;
+            },
+            "but the limit is 8388608",
+        ),
+        (|s| s.task.log.driver = "syslog".to_owned(), "read the logs with `berth logs`"),
+        (
+            |s| {
+                s.task.log.options.insert("max-size".to_owned(), "ten".to_owned());
+            },
+            "not a size of 4k or more",
+        ),
+        (|s| s.task.container.healthcheck = Some(Healthcheck { retries: 0, ..Healthcheck::default() }), "at least 1"),
+        (|s| s.task.container.stop_signal = Some("SIGFOO".to_owned()), "not a signal"),
+        (|s| s.task.container.hostname = Some("-web".to_owned()), "not a host name"),
+        (|s| s.task.container.hostname = Some("{{.Node.Hostname}}".to_owned()), ""),
+        (
+            |s| {
+                let name = s.name.clone();
+                s.depends_on.insert(
+                    name,
+                    crate::spec::DependsOn { condition: Default::default(), restart: false, required: true },
+                );
+            },
+            "cannot depend on itself",
+        ),
+        (
+            |s| {
+                s.endpoint.mode = EndpointMode::Dnsrr;
+                s.endpoint.ports = vec![port(80)];
+            },
+            "endpoint_mode: vip",
+        ),
+        (
+            |s| {
+                for network in ["host", "back"] {
+                    s.task.networks.push(NetworkAttachmentSpec {
+                        network: network.parse().expect("a name"),
+                        aliases: Vec::new(),
+                        ipv4: None,
+                        ipv6: None,
+                        priority: 0,
+                        gateway_priority: 0,
+                        mac_address: None,
+                    });
+                }
+            },
+            "cannot be combined",
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut spec = web();
+        change(&mut spec);
+        let found = errors(&spec);
+        match expected {
+            "" => assert!(found.is_empty(), "{found:?}"),
+            _ => assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_mount_may_not_lead_upwards_or_stand_twice() {
+    let bind = |target: &str| Mount {
+        target: target.to_owned(),
+        read_only: false,
+        kind: MountKind::Bind(BindMount {
+            source: "/srv".to_owned(),
+            create_host_path: false,
+            propagation: Default::default(),
+            non_recursive: false,
+        }),
+    };
+    let mut spec = web();
+    spec.task.container.mounts = vec![bind("/a"), bind("/a/"), bind("/a/../../etc"), bind("/")];
+    let found = errors(&spec);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].contains("mounted twice"), "{found:?}");
+}
+
+#[test]
+fn sizes_and_signals_are_read_as_docker_reads_them() {
+    for (text, bytes) in [("4096", 4096), ("10m", 10 << 20), ("1.5gb", 3 << 29), ("2KiB", 2048), ("1t", 1 << 40)] {
+        assert_eq!(parse_bytes(text), Some(bytes), "{text}");
+    }
+    for text in ["", "m", "1x", "-1", "99999999999999999999", "1e9g"] {
+        assert_eq!(parse_bytes(text), None, "{text}");
+    }
+    for (text, number) in [("TERM", 15), ("SIGTERM", 15), ("sigusr1", 10), ("9", 9), ("RTMIN+3", 37), ("SIGRTMIN", 34)]
+    {
+        assert_eq!(signal_number(text), Some(number), "{text}");
+    }
+    for text in ["", "0", "65", "SIG", "FOO", "RTMIN+99", "RTMIN-1"] {
+        assert_eq!(signal_number(text), None, "{text}");
+    }
+}
