@@ -1,1 +1,19 @@
-//! berth-tests
+//! Real daemons on hosts made of namespaces, for the end-to-end tests and the benchmarks.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`host`] | a machine of its own: network, mount and UTS namespace, data dir, one daemon |
+//! | [`cli`] | running `berth` commands against a host |
+//! | [`wait`] | waiting for a state, with the last one seen in the failure |
+//! | [`image`] | images made from Debian's packages, built once a run |
+//!
+//! Nothing here is part of the product. A failed test keeps its host's data under `target/e2e/`.
+
+pub mod cli;
+pub mod host;
+pub mod image;
+pub mod wait;
+
+pub use cli::Output;
+pub use host::Host;
+pub use wait::{wait_for, wait_until};

@@ -1,0 +1,49 @@
+#!/bin/bash
+# Every check and every test: format, lints, docs, licences, unit tests, end-to-end tests on namespace hosts.
+#
+#   tests/run.sh           all of it (root; about half an hour on two cores)
+#   tests/run.sh --clean   removes what test runs left: target/e2e and cached packages
+#   tests/run.sh NAME...   only the end-to-end tests whose file is tests/tests/NAME.rs
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=${CARGO_TARGET_DIR:-target}
+if [ "${1:-}" = --clean ]; then
+    rm -rf "$target/e2e" /var/cache/berth-test-images
+    echo "removed $target/e2e and /var/cache/berth-test-images"
+    exit 0
+fi
+if [ "$(id -u)" != 0 ]; then
+    echo "tests/run.sh: needs root, for namespaces, mounts and packages" >&2
+    exit 1
+fi
+
+step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+
+step "packages"
+deploy/packages.sh build-essential pkg-config libseccomp-dev libelf-dev zlib1g-dev busybox-static nftables iproute2 \
+    util-linux curl xz-utils docker-registry apache2-utils runc
+cargo --version > /dev/null || { echo "tests/run.sh: install Rust 1.95 or newer first: https://rustup.rs" >&2; exit 1; }
+
+if [ $# -gt 0 ]; then
+    cargo build --quiet -p berth
+    for name in "$@"; do
+        cargo test --quiet -p berth-tests --test "$name"
+    done
+    exit 0
+fi
+
+step "format"
+cargo fmt --all --check
+step "lints"
+cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked
+step "build"
+cargo build --quiet --workspace --locked
+step "unit and component tests"
+cargo test --workspace --locked --exclude berth-tests
+step "end-to-end tests"
+# One binary at a time, each with few hosts at once: two cores.
+cargo test --locked -p berth-tests -- --test-threads=2
+step "done"
