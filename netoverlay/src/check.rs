@@ -36,8 +36,7 @@ fn holder(
     address: IpAddr,
 ) -> Option<berth_proto::id::TaskId> {
     let others = desired.sandboxes.values().filter(|other| other.task != spec.task);
-    let mut holders = others.filter(|other| {
-        other.attachments().iter().any(|a| a.network == network && a.addresses.contains(&address))
-    });
+    let mut holders = others
+        .filter(|other| other.attachments().iter().any(|a| a.network == network && a.addresses.contains(&address)));
     holders.next().map(|other| other.task)
 }

@@ -87,7 +87,12 @@ impl State {
 }
 
 /// Brings the node to what is desired.
-pub(crate) fn converge(kernel: &dyn Kernel, state: &mut State, dns: &Dns, scope: Scope) -> Result<Report, OverlayError> {
+pub(crate) fn converge(
+    kernel: &dyn Kernel,
+    state: &mut State,
+    dns: &Dns,
+    scope: Scope,
+) -> Result<Report, OverlayError> {
     let mut report = Report::default();
     let (wanted_ports, clashes) = plan::wanted_ports(&state.desired);
     report.ports = kernel.hold_more_ports(&wanted_ports);

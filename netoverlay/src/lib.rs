@@ -1,18 +1,48 @@
 //! The node's container network: bridges, task namespaces, virtual addresses, published ports, names.
 //!
+//! The agent says what is desired ([`Overlay`]); [`plan`] compares that with what the kernel holds and gives ordered
+//! operations; [`kernel`] carries them out. The kernel keeps the data plane alive when the daemon dies, and the next daemon
+//! takes it over.
+//!
 //! | module | what it holds |
 //! |---|---|
 //! | [`model`] | desired topology, observed topology |
 //! | [`plan`] | pure: desired − observed = ordered operations |
 //! | [`names`] | kernel names derived from ids |
 //! | [`nft`] | pure: packet filter tables as elements, rules and messages |
+//! | [`pool`] | pure: subnets and addresses to choose from |
+//! | [`files`] | pure: `/etc/resolv.conf`, `/etc/hosts`, `/etc/hostname` |
+//! | [`dns`] | the name server inside every container's namespace |
+//! | [`kernel`] | the kernel behind a trait: netlink, namespaces, sockets |
+//! | [`Overlay`] | the surface: one pass at a time over all of the above |
+//!
+//! Invariants: names in the kernel derive from ids, so nothing is ever made twice; a packet filter table changes in one
+//! transaction or not at all; a published port is translated only while this process holds it; before the first
+//! [`Overlay::apply`] or [`Overlay::reconcile`] nothing unknown is removed; no thread of the async runtime ever changes its
+//! namespace.
+//!
+//! Beside other firewalls: Berth writes tables of its own only. A packet must pass every table, so a host whose own
+//! `FORWARD` chain drops by default (Docker sets `iptables -P FORWARD DROP`) must accept traffic from and to Berth's bridges
+//! (`bthb+`) there; [`Overlay`] cannot overrule it and does not change other programs' rules.
+#![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod check;
 mod config;
+mod converge;
+mod error;
+mod overlay;
 
+pub mod dns;
+pub mod files;
+pub mod kernel;
 pub mod model;
 pub mod names;
 pub mod nft;
 pub mod plan;
+pub mod pool;
 
 pub use config::Config;
+pub use converge::Report;
+pub use error::OverlayError;
+pub use overlay::{Overlay, Sandbox};

@@ -99,7 +99,7 @@ impl Overlay {
         let mut state = self.state.clone().lock_owned().await;
         crate::check::attachment(&state.desired, &spec)?;
         let (kernel, dns, config) = (self.kernel.clone(), self.dns.clone(), self.config.clone());
-        blocking(move || {
+        let attached = blocking(move || {
             if let Some(error) = kernel.hold_more_ports(&spec.ports).into_iter().next() {
                 return Err(error.into());
             }
@@ -118,7 +118,9 @@ impl Overlay {
             let netns = (spec.mode != Mode::Host).then(|| kernel.namespace_path(task));
             Ok(Sandbox { netns, files: files::render(&config, &state.desired, &spec, &dns.upstream()) })
         })
-        .await?
+        .await?;
+        self.prepare_spares();
+        attached
     }
 
     /// Removes a task's network. Not an error if there is none.
@@ -158,6 +160,16 @@ impl Overlay {
             kernel.teardown().map_err(|source: KernelError| OverlayError::List { source })
         })
         .await?
+    }
+
+    /// Replaces used up spare namespaces without making anybody wait.
+    fn prepare_spares(&self) {
+        let kernel = self.kernel.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = kernel.prepare_spares() {
+                tracing::warn!(%error, "cannot make spare network namespaces");
+            }
+        });
     }
 
     async fn change(

@@ -21,8 +21,8 @@ use berth_proto::id::TaskId;
 use crate::model::{Observed, PublishedPort};
 use crate::plan::Op;
 
-pub use linux::{Linux, LinuxConfig};
-pub use ports::PortError;
+pub use linux::Linux;
+pub use ports::{PortError, PortOwner};
 
 /// What went wrong between us and the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +84,9 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// Where a task's namespace is bound.
     fn namespace_path(&self, task: TaskId) -> PathBuf;
+
+    /// Makes namespaces ahead for the next tasks, where that pays. Called when nothing else is to do.
+    fn prepare_spares(&self) -> Result<(), KernelError>;
 
     /// Deletes everything of this instance.
     fn teardown(&self) -> Result<(), KernelError>;

@@ -1,1 +1,248 @@
-//! x
+//! The fixed part of both tables: chains and rules that never change while the daemon runs.
+//!
+//! Node: `prerouting`/`output` translate published ports, `forward` keeps networks apart, `postrouting` gives clients of the
+//! outside the node's address and makes replies of hairpin and 127.0.0.1 connections come back through the node, `input`
+//! refuses published ports without a backend, `raw` keeps 127.0.0.0/8 (opened for replies by `route_localnet`) closed to tasks.
+//!
+//! Sandbox: `output` translates virtual addresses and the name server's port, `refuse` answers for virtual addresses without
+//! a backend.
+
+use std::collections::BTreeSet;
+
+use super::expr::{Device, Family, R0, Rule, Verdict};
+use super::message::{self, Hook, Message};
+use super::sets::{Scope, Set};
+use super::table::{Class, TableChange};
+
+/// Raised when a chain or rule here changes: a table of another version is written anew.
+const VERSION: u32 = 1;
+
+const TCP: u8 = 6;
+const ESTABLISHED_RELATED: u32 = 2 | 4;
+const ICMPV6: u8 = 58;
+
+/// The comment of the table; with the rules' comments it tells whether the table is ours and current.
+pub fn table_comment() -> String {
+    format!("berth, layout {VERSION}; changed by the daemon only")
+}
+
+/// Chain and comment of each fixed rule, in order within a chain.
+pub fn expected_rules(scope: Scope) -> Vec<(String, &'static str)> {
+    rules(scope).into_iter().map(|rule| (rule.chain, rule.comment)).collect()
+}
+
+/// Messages that write a change, to go into one transaction.
+pub fn messages(scope: Scope, table: &str, change: &TableChange) -> Vec<Message> {
+    let mut messages = Vec::new();
+    if change.rebuild {
+        messages.extend(rebuild(scope, table));
+    }
+    messages.extend(classes(table, &change.classes));
+    messages.extend(message::remove_elements(table, &change.remove));
+    messages.extend(message::add_elements(table, &change.add));
+    messages
+}
+
+/// Makes a table anew; one that is there is replaced.
+fn rebuild(scope: Scope, table: &str) -> Vec<Message> {
+    let comment = table_comment();
+    // Made first so that deleting cannot fail.
+    let mut messages =
+        vec![message::new_table(table, &comment), message::delete_table(table), message::new_table(table, &comment)];
+    let sets = Set::ALL.iter().filter(|s| s.scope() == scope);
+    messages.extend((1..).zip(sets).map(|(id, set)| message::new_set(table, *set, id)));
+    messages.extend(chains(scope).iter().map(|(name, hook)| message::new_chain(table, name, hook.as_ref())));
+    messages.extend(rules(scope).iter().map(|rule| message::new_rule(table, rule)));
+    messages
+}
+
+/// The balancing chains.
+fn classes(table: &str, classes: &BTreeSet<Class>) -> Vec<Message> {
+    let mut messages = Vec::new();
+    for class in classes {
+        let name = class.chain();
+        messages.push(message::new_chain(table, &name, None));
+        messages.push(message::new_rule(table, &balance(*class, &name)));
+    }
+    messages
+}
+
+/// Picks a slot at random and translates to what the map has for it.
+fn balance(class: Class, chain: &str) -> Rule {
+    let rule = Rule::new(chain, "one of this many backends at random");
+    let family = match class.map {
+        Set::Ports6 | Set::Bound6 | Set::Vips6 => Family::V6,
+        _ => Family::V4,
+    };
+    match class.map {
+        Set::Vips4 | Set::Vips6 => {
+            let slot = R0 + family.words();
+            let rule = rule.load_destination(family, R0).random(class.slots, slot);
+            rule.map(class.slot_map(), R0).redirect(family, R0, None)
+        }
+        Set::Bound4 | Set::Bound6 => {
+            let after = R0 + family.words();
+            let rule = rule.load_destination(family, R0).load_transport(after).load_port(after + 1);
+            let rule = rule.random(class.slots, after + 2).map(class.slot_map(), R0);
+            rule.redirect(family, R0, Some(R0 + family.words()))
+        }
+        _ => {
+            let rule = rule.load_transport(R0).load_port(R0 + 1).random(class.slots, R0 + 2);
+            rule.map(class.slot_map(), R0).redirect(family, R0, Some(R0 + family.words()))
+        }
+    }
+}
+
+fn chains(scope: Scope) -> Vec<(&'static str, Option<Hook>)> {
+    let base = |kind, number, priority| Some(Hook { kind, number, priority });
+    match scope {
+        Scope::Node => vec![
+            ("raw", base("filter", 0, -300)),
+            ("prerouting", base("nat", 0, -100)),
+            ("output", base("nat", 3, -100)),
+            ("postrouting", base("nat", 4, 100)),
+            ("forward", base("filter", 2, 0)),
+            ("input", base("filter", 1, 0)),
+            ("published", None),
+        ],
+        Scope::Sandbox => vec![("refuse", base("filter", 3, -150)), ("output", base("nat", 3, -100))],
+    }
+}
+
+fn rules(scope: Scope) -> Vec<Rule> {
+    match scope {
+        Scope::Node => [published(), edges(), forward(), input()].concat(),
+        Scope::Sandbox => sandbox(),
+    }
+}
+
+fn published() -> Vec<Rule> {
+    let to = |chain: &str, comment| {
+        Rule::new(chain, comment).destination_is_local().verdict(&Verdict::Jump("published".to_owned()))
+    };
+    let bound = |family: Family, set| {
+        let rule = Rule::new("published", "ports published on one address").family(family).load_destination(family, R0);
+        rule.load_transport(R0 + family.words()).load_port(R0 + family.words() + 1).branch(set, R0)
+    };
+    let any = |rule: Rule, set| rule.load_transport(R0).load_port(R0 + 1).branch(set, R0);
+    let rule = || Rule::new("published", "ports published on every address");
+    vec![
+        to("prerouting", "clients outside"),
+        to("output", "clients on this node"),
+        bound(Family::V4, Set::Bound4),
+        any(rule().family(Family::V4), Set::Ports4),
+        bound(Family::V6, Set::Bound6),
+        any(rule().destination_not_loopback_v6(), Set::Ports6),
+    ]
+}
+
+fn edges() -> Vec<Rule> {
+    vec![
+        Rule::new("raw", "tasks have no business with the node's loopback")
+            .device_in(Device::In, Set::Bridges, true)
+            .destination_loopback_v4()
+            .verdict(&Verdict::Drop),
+        Rule::new("postrouting", "tasks to the outside")
+            .device_in(Device::In, Set::Masquerade, true)
+            .device_in(Device::Out, Set::Bridges, false)
+            .masquerade(),
+        Rule::new("postrouting", "tasks to published ports: replies must come back through the node")
+            .device_in(Device::In, Set::Bridges, true)
+            .device_in(Device::Out, Set::Bridges, true)
+            .translated(true)
+            .masquerade(),
+        Rule::new("postrouting", "127.0.0.1 to published ports")
+            .source_loopback_v4()
+            .device_in(Device::Out, Set::Bridges, true)
+            .masquerade(),
+    ]
+}
+
+fn forward() -> Vec<Rule> {
+    let rule = |comment| Rule::new("forward", comment);
+    vec![
+        rule("replies").state(ESTABLISHED_RELATED).verdict(&Verdict::Accept),
+        rule("published ports").device_in(Device::Out, Set::Bridges, true).translated(true).verdict(&Verdict::Accept),
+        rule("within one network")
+            .load_device(Device::In, R0)
+            .load_device(Device::Out, R0 + 4)
+            .lookup(Set::Within, R0, true)
+            .verdict(&Verdict::Accept),
+        rule("unpublished ports, and one network from another")
+            .device_in(Device::Out, Set::Bridges, true)
+            .verdict(&Verdict::Drop),
+        rule("internal networks to the outside").device_in(Device::In, Set::Internal, true).verdict(&Verdict::Drop),
+    ]
+}
+
+fn input() -> Vec<Rule> {
+    let bound = |family: Family, set| {
+        let words = family.words();
+        let rule = |comment| {
+            let rule = Rule::new("input", comment).family(family).load_destination(family, R0);
+            rule.load_transport(R0 + words).load_port(R0 + words + 1).lookup(set, R0, true)
+        };
+        let text = "published on one address, no backend";
+        [rule(text).transport(TCP).reset(), rule(text).unreachable()]
+    };
+    let any = || {
+        let rule = Rule::new("input", "published, no backend").load_transport(R0).load_port(R0 + 1);
+        rule.lookup(Set::Refuse, R0, true)
+    };
+    let internal = || Rule::new("input", "internal networks to the node").device_in(Device::In, Set::Internal, true);
+    let mut rules = vec![any().transport(TCP).reset(), any().unreachable()];
+    rules.extend(bound(Family::V4, Set::RefuseBound4));
+    rules.extend(bound(Family::V6, Set::RefuseBound6));
+    rules.push(internal().state(ESTABLISHED_RELATED).verdict(&Verdict::Accept));
+    rules.push(internal().transport(ICMPV6).verdict(&Verdict::Accept));
+    rules.push(internal().verdict(&Verdict::Drop));
+    rules
+}
+
+fn sandbox() -> Vec<Rule> {
+    let refuse = |family: Family, set| {
+        let rule = || {
+            let rule = Rule::new("refuse", "virtual address without a backend").family(family);
+            rule.load_destination(family, R0).lookup(set, R0, true)
+        };
+        [rule().transport(TCP).reset(), rule().unreachable()]
+    };
+    let vip = |family: Family, set| {
+        Rule::new("output", "virtual addresses").family(family).load_destination(family, R0).branch(set, R0)
+    };
+    let names = Rule::new("output", "the name server's real port")
+        .destination_v4([127, 0, 0, 11])
+        .port(53)
+        .load_transport(R0)
+        .map(Set::Dns, R0)
+        .redirect(Family::V4, R0, Some(R0 + 1));
+    let mut rules = vec![names, vip(Family::V4, Set::Vips4), vip(Family::V6, Set::Vips6)];
+    rules.extend(refuse(Family::V4, Set::VipRefuse4));
+    rules.extend(refuse(Family::V6, Set::VipRefuse6));
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_is_in_a_chain_and_within_the_registers() {
+        for scope in [Scope::Node, Scope::Sandbox] {
+            let names: Vec<&str> = chains(scope).iter().map(|(name, _)| *name).collect();
+            for (chain, comment) in expected_rules(scope) {
+                assert!(names.contains(&chain.as_str()), "{comment}: {chain}");
+                assert!(comment.len() < 100, "{comment}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rebuild_comes_before_elements() {
+        let mut change = TableChange { rebuild: true, ..TableChange::default() };
+        change.add.member(Set::Bridges, vec![0; 16]);
+        let messages = messages(Scope::Node, "t", &change);
+        assert_eq!(messages.last().map(|m| m.kind & 0xff), Some(message::kind::NEW_ELEMENTS));
+        assert_eq!(messages[1].kind & 0xff, message::kind::DEL_TABLE);
+    }
+}

@@ -12,7 +12,7 @@ mod sandbox;
 
 pub use op::{Flow, LinkPlan, Op, Place};
 pub use ports::{PortClash, wanted_ports};
-pub use route::{Route, SourceRule};
+pub use route::{MAIN_TABLE, Route, SourceRule};
 
 use berth_proto::id::TaskId;
 

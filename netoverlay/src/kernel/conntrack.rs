@@ -1,0 +1,84 @@
+//! Connection tracking: entries that lead to a backend are forgotten.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::KernelError;
+use super::netlink::{Answer, Netlink};
+use crate::nft::message::{Attributes, Message, attribute};
+use crate::plan::Flow;
+
+const SUBSYSTEM: u16 = 1 << 8;
+const GET: u16 = SUBSYSTEM | 1;
+const DELETE: u16 = SUBSYSTEM | 2;
+const GET_COUNT: u16 = SUBSYSTEM | 5;
+const ORIGINAL: u16 = 1;
+const REPLY: u16 = 2;
+const FAMILY_V4: u8 = 2;
+const FAMILY_V6: u8 = 10;
+
+/// Forgets the tracked connections that a flow describes; gives back how many there were.
+pub(super) fn forget(netlink: &mut Netlink, flow: &Flow) -> Result<usize, KernelError> {
+    forget_all(netlink, flow)
+        .map_err(|source| KernelError::Refused { what: format!("forget connections to {}", flow.backend), source })
+}
+
+fn forget_all(netlink: &mut Netlink, flow: &Flow) -> io::Result<usize> {
+    // The table of connections is one for all namespaces and walked as a whole: the count of this one is cheap.
+    if count(netlink)? == Some(0) {
+        return Ok(0);
+    }
+    let family = if flow.backend.is_ipv6() { FAMILY_V6 } else { FAMILY_V4 };
+    let mut forgotten = 0;
+    for answer in netlink.dump(&message(GET, family, Attributes::default()))? {
+        let Some(original) = matching(&answer, flow) else { continue };
+        let request = message(DELETE, family, Attributes::default().bytes(ORIGINAL | 0x8000, original));
+        match netlink.request(request) {
+            Ok(()) => forgotten += 1,
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(forgotten)
+}
+
+fn message(kind: u16, family: u8, attributes: Attributes) -> Message {
+    let mut body = vec![family, 0, 0, 0];
+    body.extend_from_slice(&attributes.0);
+    Message { kind, flags: 0, body }
+}
+
+fn count(netlink: &mut Netlink) -> io::Result<Option<u32>> {
+    let answer = netlink.get(message(GET_COUNT, 0, Attributes::default()))?;
+    let value = answer.as_ref().and_then(|a| attribute(a.body.get(4..)?, 1)).and_then(|v| v.try_into().ok());
+    Ok(value.map(u32::from_be_bytes))
+}
+
+/// The original direction of a connection that the flow describes, as the kernel wrote it.
+fn matching<'a>(answer: &'a Answer, flow: &Flow) -> Option<&'a [u8]> {
+    let body = answer.body.get(4..)?;
+    let (original, reply) = (attribute(body, ORIGINAL)?, attribute(body, REPLY)?);
+    let proto = attribute(original, 2).and_then(|p| attribute(p, 1)).and_then(|v| v.first().copied());
+    let wanted = flow.proto.is_none_or(|p| proto == Some(p.number()))
+        && flow.towards.is_none_or(|address| destination(original) == Some(address))
+        && (source(reply) == Some(flow.backend) || flow.proto.is_none() && source(original) == Some(flow.backend));
+    wanted.then_some(original)
+}
+
+fn source(tuple: &[u8]) -> Option<IpAddr> {
+    let ip = attribute(tuple, 1)?;
+    address(attribute(ip, 1).or_else(|| attribute(ip, 3))?)
+}
+
+fn destination(tuple: &[u8]) -> Option<IpAddr> {
+    let ip = attribute(tuple, 1)?;
+    address(attribute(ip, 2).or_else(|| attribute(ip, 4))?)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(Into::into),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(Into::into),
+        _ => None,
+    }
+}

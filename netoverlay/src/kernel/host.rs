@@ -1,0 +1,113 @@
+//! The node's own namespace: bridges, forwarding, the node's table.
+
+use std::collections::BTreeMap;
+
+use super::netlink::Netlink;
+use super::{KernelError, conntrack, nft_io, proc, route_io};
+use crate::model::{BridgeState, MacAddr, Observed, VethState};
+use crate::names::{Instance, LinkName};
+use crate::nft::TableChange;
+use crate::nft::sets::Scope;
+use crate::plan::{Flow, LinkPlan};
+
+/// Sockets in the node's namespace.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub route: Netlink,
+    filter: Netlink,
+    table: String,
+    bridge_nf_off: bool,
+}
+
+impl Host {
+    /// Opens them in the calling thread's namespace.
+    pub fn open(table: String, bridge_nf_off: bool) -> Result<Self, KernelError> {
+        Ok(Self { route: Netlink::route()?, filter: Netlink::filter()?, table, bridge_nf_off })
+    }
+
+    /// Lists bridges, task links, forwarding and the table.
+    pub fn list(&mut self, instance: &Instance, observed: &mut Observed) -> Result<(), KernelError> {
+        let links = route_io::links(&mut self.route)?;
+        let names: BTreeMap<u32, LinkName> = links.iter().map(|l| (l.index, LinkName::listed(&l.name))).collect();
+        for link in &links {
+            let name = LinkName::listed(&link.name);
+            if instance.owns_bridge(&link.name) {
+                let state = BridgeState { up: link.up, mtu: link.mtu, addresses: link.addresses.clone() };
+                observed.bridges.insert(name, state);
+            } else if instance.owns_veth(&link.name) {
+                let bridge = link.master.and_then(|index| names.get(&index).cloned());
+                observed.veths.insert(name, VethState { up: link.up, bridge });
+            }
+        }
+        observed.table = nft_io::list(&mut self.filter, Scope::Node, &self.table)?.0;
+        let on = |setting| proc::read(setting).as_deref() == Some("1");
+        observed.forwarding = (on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding"));
+        Ok(())
+    }
+
+    /// Lets the node forward packets of a family.
+    pub fn forward(&self, v6: bool) -> Result<(), KernelError> {
+        if !v6 {
+            return proc::write("ipv4/ip_forward", "1");
+        }
+        // A router ignores router advertisements unless told twice; the node must not lose its own default route.
+        for name in interfaces() {
+            let setting = format!("ipv6/conf/{name}/accept_ra");
+            if proc::read(&setting).as_deref() == Some("1") {
+                proc::write(&setting, "2")?;
+            }
+        }
+        proc::write("ipv6/conf/all/forwarding", "1")
+    }
+
+    /// Makes a bridge and brings it up.
+    pub fn create_bridge(&mut self, bridge: &LinkName, mac: MacAddr, mtu: u32) -> Result<(), KernelError> {
+        route_io::create_bridge(&mut self.route, bridge, mac, mtu)?;
+        self.set_up_bridge(bridge, mtu)
+    }
+
+    /// Settings first, then up.
+    pub fn set_up_bridge(&mut self, bridge: &LinkName, mtu: u32) -> Result<(), KernelError> {
+        // Replies to 127.0.0.1 clients of published ports come in here; the node's table keeps everything else out.
+        proc::write(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
+        // A task must not be able to announce itself as the node's router.
+        proc::write_if_there(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
+        if self.bridge_nf_off {
+            for setting in ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"] {
+                proc::write_if_there(setting, "0")?;
+            }
+        }
+        route_io::set_link(&mut self.route, bridge, Some(mtu), None)
+    }
+
+    /// Makes a task's link; the inner end is born in `namespace`.
+    pub fn connect(&mut self, plan: &LinkPlan, namespace: std::os::fd::BorrowedFd<'_>) -> Result<(), KernelError> {
+        route_io::create_veth(&mut self.route, plan, namespace)
+    }
+
+    /// Changes the node's table.
+    pub fn change(&mut self, change: &TableChange) -> Result<(), KernelError> {
+        nft_io::change(&mut self.filter, Scope::Node, &self.table, change)
+    }
+
+    /// Forgets tracked connections.
+    pub fn forget(&mut self, flow: &Flow) -> Result<(), KernelError> {
+        conntrack::forget(&mut self.filter, flow).map(drop)
+    }
+
+    /// Deletes the table and every link of this instance.
+    pub fn teardown(&mut self, instance: &Instance) -> Result<(), KernelError> {
+        nft_io::delete(&mut self.filter, &self.table)?;
+        let mut observed = Observed::default();
+        self.list(instance, &mut observed)?;
+        for link in observed.veths.keys().chain(observed.bridges.keys()) {
+            route_io::delete_link(&mut self.route, link)?;
+        }
+        Ok(())
+    }
+}
+
+fn interfaces() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc/sys/net/ipv6/conf") else { return Vec::new() };
+    entries.flatten().filter_map(|e| e.file_name().into_string().ok()).filter(|n| n != "all" && n != "lo").collect()
+}

@@ -1,0 +1,140 @@
+//! One task's namespace: its sockets, its settings, its listing.
+
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use berth_proto::id::TaskId;
+
+use super::netlink::Netlink;
+use super::{DnsSockets, KernelError, conntrack, namespace, nft_io, proc, route_io};
+use crate::model::{LinkState, Proto, SandboxState};
+use crate::names::LinkName;
+use crate::nft::sets::{Bytes, Scope};
+use crate::nft::{Elements, Set, TableChange};
+use crate::plan::{Flow, Route, SourceRule};
+
+/// Where the name server really listens: a port of the kernel's choice, so that a task may have a name server of its own on
+/// port 53; the sandbox's table translates.
+const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// A namespace and sockets in it.
+#[derive(Debug)]
+pub(super) struct Namespace {
+    pub fd: OwnedFd,
+    pub route: Netlink,
+    filter: Netlink,
+    table: String,
+    /// Ports of the name server's sockets that this process opened: UDP, TCP.
+    names: Option<(u16, u16)>,
+}
+
+impl Namespace {
+    /// Makes a new one with its loopback up and the settings that every container gets.
+    pub fn create(table: String) -> Result<Self, KernelError> {
+        let (fd, (route, filter)) = namespace::create(|| {
+            let (mut route, filter) = (Netlink::route()?, Netlink::filter()?);
+            route_io::set_link(&mut route, &LinkName::listed("lo"), None, None)?;
+            // As Docker gives it: containers are not the place to guard ports below 1024 or ping.
+            proc::write_if_there("ipv4/ip_unprivileged_port_start", "0")?;
+            proc::write_if_there("ipv4/ping_group_range", "0 2147483647")?;
+            // Links are born with IPv6 off; a task with IPv6 addresses turns it on first.
+            proc::write_if_there("ipv6/conf/default/disable_ipv6", "1")?;
+            proc::write_if_there("ipv6/conf/default/accept_ra", "0")?;
+            Ok((route, filter))
+        })?;
+        Ok(Self { fd, route, filter, table, names: None })
+    }
+
+    /// Takes over one that is there.
+    pub fn adopt(fd: OwnedFd, table: String) -> Result<Self, KernelError> {
+        let (route, filter) = namespace::enter(&fd, || Ok((Netlink::route()?, Netlink::filter()?)))?;
+        Ok(Self { fd, route, filter, table, names: None })
+    }
+
+    /// Lets links born from now on have IPv6.
+    pub fn enable_v6(&self) -> Result<(), KernelError> {
+        namespace::enter(&self.fd, || proc::write_if_there("ipv6/conf/default/disable_ipv6", "0"))
+    }
+
+    /// Lists it.
+    pub fn list(&mut self) -> Result<SandboxState, KernelError> {
+        let links = route_io::links(&mut self.route)?;
+        let mut state = SandboxState {
+            routes: route_io::routes(&mut self.route, &links)?,
+            rules: route_io::rules(&mut self.route)?,
+            ..SandboxState::default()
+        };
+        for link in &links {
+            let Some(mac) = link.mac.filter(|_| link.name != "lo") else { continue };
+            let entry = LinkState { up: link.up, mtu: link.mtu, mac, addresses: link.addresses.clone() };
+            state.links.insert(LinkName::listed(&link.name), entry);
+        }
+        let (table, names) = nft_io::list(&mut self.filter, Scope::Sandbox, &self.table)?;
+        state.table = table;
+        state.dns = self.names.is_some_and(|ports| names == name_elements(ports));
+        Ok(state)
+    }
+
+    /// Opens the name server's sockets and leads port 53 to them.
+    pub fn open_dns(&mut self, task: TaskId) -> Result<DnsSockets, KernelError> {
+        let fail = |source| KernelError::Dns { task, source };
+        let (udp, tcp) = namespace::enter(&self.fd, || {
+            let udp = UdpSocket::bind((NAME_SERVER, 0)).map_err(fail)?;
+            let tcp = TcpListener::bind((NAME_SERVER, 0)).map_err(fail)?;
+            udp.set_nonblocking(true).map_err(fail)?;
+            tcp.set_nonblocking(true).map_err(fail)?;
+            Ok((udp, tcp))
+        })?;
+        let ports = (udp.local_addr().map_err(fail)?.port(), tcp.local_addr().map_err(fail)?.port());
+        let before = nft_io::list(&mut self.filter, Scope::Sandbox, &self.table)?.1;
+        nft_io::replace(&mut self.filter, &self.table, &before, &name_elements(ports))?;
+        self.names = Some(ports);
+        Ok(DnsSockets { task, udp, tcp })
+    }
+
+    /// Changes its table. Writing it anew keeps the way to the name server.
+    pub fn change(&mut self, change: &TableChange) -> Result<(), KernelError> {
+        match self.names.filter(|_| change.rebuild) {
+            Some(ports) => {
+                let mut change = change.clone();
+                change.add.0.extend(name_elements(ports).0);
+                nft_io::change(&mut self.filter, Scope::Sandbox, &self.table, &change)
+            }
+            None => nft_io::change(&mut self.filter, Scope::Sandbox, &self.table, change),
+        }
+    }
+
+    /// Forgets tracked connections.
+    pub fn forget(&mut self, flow: &Flow) -> Result<(), KernelError> {
+        conntrack::forget(&mut self.filter, flow).map(drop)
+    }
+
+    /// Adds a route, a rule; removes one.
+    pub fn add_route(&mut self, route: &Route) -> Result<(), KernelError> {
+        route_io::add_route(&mut self.route, route)
+    }
+
+    /// Removes a route.
+    pub fn remove_route(&mut self, route: &Route) -> Result<(), KernelError> {
+        route_io::remove_route(&mut self.route, route)
+    }
+
+    /// Adds a policy rule.
+    pub fn add_rule(&mut self, rule: SourceRule) -> Result<(), KernelError> {
+        route_io::add_rule(&mut self.route, rule)
+    }
+
+    /// Removes a policy rule.
+    pub fn remove_rule(&mut self, rule: SourceRule) -> Result<(), KernelError> {
+        route_io::remove_rule(&mut self.route, rule)
+    }
+}
+
+fn name_elements((udp, tcp): (u16, u16)) -> Elements {
+    let mut elements = Elements::default();
+    for (proto, port) in [(Proto::Udp, udp), (Proto::Tcp, tcp)] {
+        let key = Bytes::default().proto(proto.number()).done();
+        elements.data(Set::Dns, key, Bytes::default().address(NAME_SERVER.into()).port(port).done());
+    }
+    elements
+}
