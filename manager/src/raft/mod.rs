@@ -1,0 +1,32 @@
+//! The replicated log: openraft over redb, snapshots in files, transactions in batches.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`types`] | what openraft is configured with: requests, responses, ids |
+//! | [`datadir`] | the data directory: format version, lock, node key |
+//! | [`seal`] | encryption at rest |
+//! | [`log`] | entries, vote and committed index in redb |
+//! | [`snapshot`] | snapshot files |
+//! | [`machine`] | applies committed entries to the store and publishes them |
+//! | [`network`] | how managers reach each other |
+//! | [`node`] | one manager's part: start, stop, leadership |
+//! | [`proposer`] | batches transactions into entries |
+//! | [`wire`] | everything above as protobuf messages |
+//!
+//! Invariants: nothing is acknowledged before it is on disk; what is on disk is sealed with the node's key; a file that
+//! cannot be read whole is an error with its path, never skipped.
+
+pub mod datadir;
+pub mod log;
+pub mod machine;
+pub mod network;
+pub mod node;
+pub mod proposer;
+pub mod seal;
+pub mod snapshot;
+pub mod types;
+pub mod wire;
+
+pub use datadir::{DataDir, DataDirError};
+pub use node::{RaftNode, RaftNodeError, RaftSettings};
+pub use proposer::{Committed, ProposeError, Proposer};

@@ -1,0 +1,281 @@
+//! One manager's part in the Raft group: opens what is on disk, takes part, stops cleanly.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Hub;
+
+use super::datadir::{DataDir, DataDirError};
+use super::log::{LogError, LogStore};
+use super::machine::Machine;
+use super::network::SoleManager;
+use super::proposer::Proposer;
+use super::snapshot::{SnapshotError, SnapshotStore};
+use super::types::typ;
+
+/// How often the size of the log is looked at.
+const SIZE_CHECK: Duration = Duration::from_millis(500);
+/// How long a start may wait for a leader.
+const LEADER_WAIT: Duration = Duration::from_secs(30);
+
+/// Settings of the Raft group.
+#[derive(Debug, Clone)]
+pub struct RaftSettings {
+    /// This manager's Raft id, not 0.
+    pub id: u64,
+    /// Address that the other managers reach this one at.
+    pub address: String,
+    /// Between two heartbeats of the leader. Default 100 ms.
+    pub heartbeat: Duration,
+    /// A follower that hears nothing for a random time of this range campaigns. Default 300 to 600 ms.
+    pub election: (Duration, Duration),
+    /// Entries after which a snapshot is made. Default 10,000.
+    pub snapshot_entries: u64,
+    /// Bytes of entries on disk after which a snapshot is made. Default 32 MiB.
+    pub snapshot_bytes: u64,
+    /// Entries that stay in the log behind a snapshot, for followers that are a little late. Default 500.
+    pub keep_entries: u64,
+}
+
+impl Default for RaftSettings {
+    fn default() -> Self {
+        Self {
+            id: 1,
+            address: String::new(),
+            heartbeat: Duration::from_millis(100),
+            election: (Duration::from_millis(300), Duration::from_millis(600)),
+            snapshot_entries: 10_000,
+            snapshot_bytes: 32 << 20,
+            keep_entries: 500,
+        }
+    }
+}
+
+/// Why a manager cannot take part.
+#[derive(Debug, thiserror::Error)]
+pub enum RaftNodeError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The settings contradict each other.
+    #[error("the Raft settings cannot be used: {problem}")]
+    Settings {
+        /// What is wrong.
+        problem: String,
+    },
+    /// Raft did not start.
+    #[error("Raft cannot start: {problem}")]
+    Start {
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nobody leads.
+    #[error("no leader was elected within {} s: {problem}", LEADER_WAIT.as_secs())]
+    NoLeader {
+        /// The last state seen.
+        problem: String,
+    },
+}
+
+/// One manager's part in the Raft group.
+pub struct RaftNode {
+    raft: typ::Raft,
+    hub: Hub,
+    log: LogStore,
+    proposer: Proposer,
+    leads: watch::Receiver<bool>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    /// Held until everything else has stopped.
+    _dir: DataDir,
+}
+
+impl RaftNode {
+    /// Opens what is on disk and takes part; makes a cluster of one where there is nothing yet. Returns once a leader is
+    /// known and everything committed before is applied.
+    pub async fn start(dir: DataDir, settings: RaftSettings) -> Result<Self, RaftNodeError> {
+        let config = Arc::new(config(&settings)?);
+        let sealer = Arc::new(dir.sealer()?);
+        let log = LogStore::open(&dir.log(), Arc::clone(&sealer))?;
+        let snapshots = SnapshotStore::open(dir.snapshots(), sealer, log.clone())?;
+        let machine = Machine::open(snapshots)?;
+        let hub = machine.hub().clone();
+        let raft =
+            typ::Raft::new(settings.id, config, SoleManager, log.clone(), machine).await.map_err(start_failed)?;
+        if !raft.is_initialized().await.map_err(start_failed)? {
+            let members = BTreeMap::from([(settings.id, BasicNode { addr: settings.address.clone() })]);
+            raft.initialize(members).await.map_err(start_failed)?;
+        }
+        let stop = CancellationToken::new();
+        let (proposer, batcher) = Proposer::start(raft.clone(), hub.clone(), stop.clone());
+        let (leads_tx, leads) = watch::channel(false);
+        let tasks = vec![
+            batcher,
+            tokio::spawn(follow_leadership(raft.clone(), leads_tx, stop.clone())),
+            tokio::spawn(limit_size(raft.clone(), log.clone(), settings.snapshot_bytes, stop.clone())),
+        ];
+        let node = Self { raft, hub, log, proposer, leads, stop, tasks, _dir: dir };
+        if let Err(error) = node.caught_up().await {
+            node.stop().await;
+            return Err(error);
+        }
+        Ok(node)
+    }
+
+    /// Where commits are published.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Takes writes.
+    pub fn proposer(&self) -> &Proposer {
+        &self.proposer
+    }
+
+    /// True while this manager leads.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
+    }
+
+    /// Bytes of the log's entries on disk.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
+    /// Log index that the current snapshot reaches to; 0 when there is none.
+    pub fn snapshot_index(&self) -> u64 {
+        self.raft.metrics().borrow().snapshot.map_or(0, |id| id.index)
+    }
+
+    /// Makes a snapshot now, in the background.
+    pub async fn snapshot_now(&self) {
+        // Raft that has stopped makes none.
+        let _ = self.raft.trigger().snapshot().await;
+    }
+
+    /// Returns once Raft has failed, with the reason: a full disk, a damaged file. The manager must stop then.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_and_update().running_state {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "Raft has stopped".to_owned();
+            }
+        }
+    }
+
+    /// Stops: writes that wait are refused, what was acknowledged is on disk.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not stop cleanly");
+        }
+        for task in self.tasks {
+            // A panic was reported where it happened.
+            let _ = task.await;
+        }
+        self.hub.close();
+        let log = self.log.clone();
+        let flushed = tokio::task::spawn_blocking(move || log.flush()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the committed index");
+        }
+    }
+
+    async fn caught_up(&self) -> Result<(), RaftNodeError> {
+        let no_leader = |problem: String| RaftNodeError::NoLeader { problem };
+        let leads = |metrics: &openraft::RaftMetrics<u64, BasicNode>| metrics.current_leader.is_some();
+        let wait = self.raft.wait(Some(LEADER_WAIT));
+        wait.metrics(leads, "a leader is known").await.map_err(|error| no_leader(error.to_string()))?;
+        // On the leader, this waits until everything committed before is applied.
+        let is_leader = self.raft.metrics().borrow().state == ServerState::Leader;
+        if is_leader {
+            self.raft.ensure_linearizable().await.map_err(|error| no_leader(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+fn config(settings: &RaftSettings) -> Result<Config, RaftNodeError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: "berth".to_owned(),
+        heartbeat_interval: millis(settings.heartbeat),
+        election_timeout_min: millis(settings.election.0),
+        election_timeout_max: millis(settings.election.1),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_entries),
+        max_in_snapshot_log_to_keep: settings.keep_entries,
+        ..Config::default()
+    };
+    config.validate().map_err(|error| RaftNodeError::Settings { problem: error.to_string() })
+}
+
+fn start_failed(error: impl std::fmt::Display) -> RaftNodeError {
+    RaftNodeError::Start { problem: error.to_string() }
+}
+
+async fn follow_leadership(raft: typ::Raft, leads: watch::Sender<bool>, stop: CancellationToken) {
+    let mut metrics = raft.metrics();
+    loop {
+        let now = {
+            let metrics = metrics.borrow_and_update();
+            metrics.state == ServerState::Leader && metrics.running_state.is_ok()
+        };
+        leads.send_if_modified(|leads| std::mem::replace(leads, now) != now);
+        tokio::select! {
+            biased;
+            // Cancel-safe: a token stays cancelled.
+            () = stop.cancelled() => break,
+            // Cancel-safe: the newest value is read at the top.
+            changed = metrics.changed() => if changed.is_err() { break },
+        }
+    }
+    leads.send_replace(false);
+}
+
+/// Makes a snapshot and cuts the log when its entries take too much room, however few they are.
+async fn limit_size(raft: typ::Raft, log: LogStore, limit: u64, stop: CancellationToken) {
+    let mut asked_at = None;
+    loop {
+        tokio::select! {
+            biased;
+            // Cancel-safe: a token stays cancelled.
+            () = stop.cancelled() => return,
+            // Cancel-safe: nothing is lost but time.
+            () = tokio::time::sleep(SIZE_CHECK) => {}
+        }
+        let (applied, snapshot) = {
+            let metrics = raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.last_applied.map_or(0, |id| id.index), metrics.snapshot.map_or(0, |id| id.index))
+        };
+        let done = match asked_at {
+            Some(asked) if snapshot >= asked => {
+                asked_at = None;
+                raft.trigger().purge_log(snapshot).await
+            }
+            None if log.bytes() > limit && applied > snapshot => {
+                asked_at = Some(applied);
+                raft.trigger().snapshot().await
+            }
+            _ => Ok(()),
+        };
+        if done.is_err() {
+            return;
+        }
+    }
+}

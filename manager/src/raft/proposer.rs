@@ -1,0 +1,204 @@
+//! Writes: transactions that wait together become one log entry and one fsync, each with an outcome of its own.
+//!
+//! One entry is on its way at a time; whatever arrives meanwhile is the next one (group commit). The queue is bounded:
+//! when it is full, callers wait.
+
+use std::mem;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use openraft::error::{ClientWriteError, RaftError};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{Conflict, Hub, Snapshot, State, Transaction};
+
+use super::types::{Request, typ};
+use super::wire;
+
+/// Encoded bytes of one transaction at most.
+pub const MAX_TRANSACTION_BYTES: usize = 4 << 20;
+/// Encoded bytes of one log entry, unless its first transaction alone is larger.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+/// Transactions in one log entry.
+const MAX_BATCH: usize = 1024;
+/// Transactions that wait; callers beyond them wait for a place.
+const QUEUE: usize = 1024;
+/// How often [`Proposer::write`] looks again after a conflict.
+const ATTEMPTS: usize = 16;
+
+/// A transaction is on disk and applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Log index of its entry: the version of everything it wrote.
+    pub index: u64,
+}
+
+/// Why a transaction was not taken.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProposeError {
+    /// It does not fit the state; nothing of it was applied.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// Only the leader writes.
+    #[error("this manager is not the leader{}", leader_hint(leader.as_deref()))]
+    NotLeader {
+        /// Address of the leader, if it is known.
+        leader: Option<String>,
+    },
+    /// One transaction may not be that large.
+    #[error("the change has {bytes} bytes, at most {MAX_TRANSACTION_BYTES} are allowed in one: split it")]
+    TooLarge {
+        /// Its encoded size.
+        bytes: usize,
+    },
+    /// The manager stops or has failed. The transaction may or may not have been applied.
+    #[error("the manager is stopping; the change may or may not have been made")]
+    Stopped,
+}
+
+fn leader_hint(leader: Option<&str>) -> String {
+    leader.map_or_else(|| " and knows none".to_owned(), |leader| format!(", {leader} is"))
+}
+
+/// Takes transactions; clones share the queue.
+#[derive(Clone)]
+pub struct Proposer {
+    queue: mpsc::Sender<Waiting>,
+    hub: Hub,
+}
+
+struct Waiting {
+    transaction: Transaction,
+    encoded: Bytes,
+    reply: oneshot::Sender<Result<Committed, ProposeError>>,
+}
+
+impl Proposer {
+    /// Starts batching for `raft` until `stop`.
+    pub(super) fn start(raft: typ::Raft, hub: Hub, stop: CancellationToken) -> (Self, tokio::task::JoinHandle<()>) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let batcher = Batcher { raft, waiting, held: None };
+        (Self { queue, hub }, tokio::spawn(batcher.run(stop)))
+    }
+
+    /// Writes one transaction; returns once it is on disk and in the snapshot that [`Hub::snapshot`] gives. Dropping the
+    /// future does not take the transaction back.
+    pub async fn propose(&self, transaction: Transaction) -> Result<Committed, ProposeError> {
+        let encoded = wire::encode_for_batch(&transaction);
+        if encoded.len() > MAX_TRANSACTION_BYTES {
+            return Err(ProposeError::TooLarge { bytes: encoded.len() });
+        }
+        let (reply, outcome) = oneshot::channel();
+        let waiting = Waiting { transaction, encoded, reply };
+        self.queue.send(waiting).await.map_err(|_| ProposeError::Stopped)?;
+        outcome.await.unwrap_or(Err(ProposeError::Stopped))
+    }
+
+    /// Makes a transaction from the newest state and writes it; looks again when somebody else was faster. `None` from
+    /// `make` means that nothing is to be done. Returns the state after the write.
+    pub async fn write<E: From<ProposeError>>(
+        &self,
+        mut make: impl FnMut(&State) -> Result<Option<Transaction>, E>,
+    ) -> Result<Snapshot, E> {
+        let mut attempt = 1;
+        loop {
+            let state = self.hub.snapshot();
+            let Some(transaction) = make(&state)? else { return Ok(state) };
+            match self.propose(transaction).await {
+                Ok(_) => return Ok(self.hub.snapshot()),
+                Err(ProposeError::Conflict(conflict)) if conflict.is_stale() && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Makes entries of what waits.
+struct Batcher {
+    raft: typ::Raft,
+    waiting: mpsc::Receiver<Waiting>,
+    /// Did not fit into the entry before.
+    held: Option<Waiting>,
+}
+
+impl Batcher {
+    async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let first = match self.held.take() {
+                Some(held) => Some(held),
+                None => tokio::select! {
+                    biased;
+                    // Cancel-safe: a token stays cancelled.
+                    () = stop.cancelled() => None,
+                    // Cancel-safe: a message that was not returned stays in the queue.
+                    first = self.waiting.recv() => first,
+                },
+            };
+            let Some(first) = first else { break };
+            // Callers whose write has just been answered get to send their next one.
+            tokio::task::yield_now().await;
+            let batch = self.gather(first);
+            self.commit(batch).await;
+        }
+        self.waiting.close();
+        while let Some(waiting) = self.waiting.recv().await {
+            // A caller that is gone needs no answer.
+            let _ = waiting.reply.send(Err(ProposeError::Stopped));
+        }
+    }
+
+    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
+        let mut bytes = first.encoded.len();
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH {
+            let Ok(next) = self.waiting.try_recv() else { break };
+            if bytes + next.encoded.len() > MAX_BATCH_BYTES {
+                self.held = Some(next);
+                break;
+            }
+            bytes += next.encoded.len();
+            batch.push(next);
+        }
+        batch
+    }
+
+    async fn commit(&self, mut batch: Vec<Waiting>) {
+        let transactions: Arc<[Transaction]> =
+            batch.iter_mut().map(|waiting| mem::take(&mut waiting.transaction)).collect();
+        // A `Batch` of several transactions is the `Batch`es of each, one after the other.
+        let encoded = match &batch[..] {
+            [only] => only.encoded.clone(),
+            several => {
+                let mut all = BytesMut::with_capacity(several.iter().map(|waiting| waiting.encoded.len()).sum());
+                several.iter().for_each(|waiting| all.extend_from_slice(&waiting.encoded));
+                all.freeze()
+            }
+        };
+        let written = self.raft.client_write(Request::new(encoded, transactions)).await;
+        match written {
+            Ok(written) => {
+                let index = written.log_id.index;
+                for (waiting, outcome) in batch.into_iter().zip(written.data.outcomes) {
+                    let outcome = outcome.map(|()| Committed { index }).map_err(ProposeError::Conflict);
+                    let _ = waiting.reply.send(outcome);
+                }
+            }
+            Err(error) => {
+                let error = refusal(&error);
+                for waiting in batch {
+                    let _ = waiting.reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn refusal(error: &RaftError<u64, ClientWriteError<u64, openraft::BasicNode>>) -> ProposeError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+            ProposeError::NotLeader { leader: forward.leader_node.as_ref().map(|node| node.addr.clone()) }
+        }
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(_)) | RaftError::Fatal(_) => ProposeError::Stopped,
+    }
+}
