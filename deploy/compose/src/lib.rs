@@ -9,13 +9,17 @@
 //! | [`schema`] | every field of the Compose Specification; checking; short forms to long ones |
 //! | `merge`, [`load`](mod@load) | overrides, `include`, `extends`, `profiles`, rules between fields |
 //! | [`project`], `print` | the loaded project and its canonical file |
+//! | [`support`], [`convert`](mod@convert) | what Berth does with each field; project to specs |
+//! | [`diff`] | from what is there to what is wanted |
 //! | [`files`] | the only place that reads files, behind a trait |
 //!
 //! Invariants: a [`Project`] exists only when nothing is wrong with its files; no field is dropped without an error or a
 //! warning; the same files and environment give the same project, in every detail; no input makes it panic.
 #![forbid(unsafe_code)]
 
+pub mod convert;
 pub mod diag;
+pub mod diff;
 pub mod dotenv;
 pub mod files;
 pub mod interpolate;
@@ -30,9 +34,11 @@ mod render;
 pub mod schema;
 pub mod source;
 mod suggest;
+pub mod support;
 pub mod units;
 pub mod yaml;
 
+pub use convert::{External, ExternalKind, Stack, convert};
 pub use diag::{Diagnostic, Errors, Warning};
 pub use load::{LoadOptions, load, load_from};
 pub use problem::Problem;
