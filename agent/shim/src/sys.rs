@@ -45,14 +45,6 @@ pub fn reap() -> Option<(i32, i32)> {
     (pid > 0).then_some((pid, status))
 }
 
-/// Waits for any child: its pid and wait status.
-pub fn wait_any() -> io::Result<(i32, i32)> {
-    let mut status = 0;
-    // SAFETY: `status` outlives the call.
-    let pid = check(unsafe { libc::waitpid(-1, &mut status, 0) }.into())?;
-    Ok((pid as i32, status))
-}
-
 /// Waits for one child: its wait status.
 pub fn wait_for(pid: i32) -> io::Result<i32> {
     let mut status = 0;
@@ -274,4 +266,10 @@ pub fn trim_heap() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Closes descriptors `first` to `last`; the caller owns them and uses none of them again.
+pub fn close_range(first: u32, last: u32) {
+    // SAFETY: plain integers; only called on the way to `execve` or `_exit`.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
 }

@@ -3,17 +3,38 @@
 //! | file | what |
 //! |---|---|
 //! | `config.rs` | what a container is to be (plain types) |
+//! | `spec.rs` | from that to an OCI spec, pure |
+//! | `host.rs` | what the machine offers, as input to it |
+//! | `seccomp.rs`, `seccomp_table.rs` | system call filters, compiled once |
+//! | `bundle.rs` | files before and after a shim |
+//! | `shim_binary.rs` | the embedded shim |
+//! | `connection.rs`, `streams.rs` | sockets, pipes and terminals on tokio |
+//! | `shim_runtime.rs`, `exec_session.rs` | the real runtime |
+//! | `stats.rs` | use of resources |
 //!
 //! Invariants: a container outlives this process; whatever is needed to find it again is in its
 //! task directory. The trait's fake lives in test code only.
 
+mod bundle;
 mod config;
+mod connection;
+mod exec_session;
+mod host;
+mod seccomp;
+mod seccomp_table;
+mod shim_binary;
+mod shim_runtime;
+mod spec;
+mod stats;
+mod streams;
 
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use shim_runtime::{ShimRuntime, ShimRuntimeOptions};
 
 pub use config::{
     ContainerConfig, Device, DnsConfig, HostEntry, LogConfig, Mount, NetworkMode, Propagation, Resources, Rlimit,

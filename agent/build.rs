@@ -1,0 +1,76 @@
+//! Builds the shim, a small static binary of its own, and hands its path to the compiler, which embeds it.
+//!
+//! Its own cargo run, because it has another profile (small), another C runtime (static) and features the
+//! agent must not have. It is kept under the workspace's `target/berth-shim`, wherever the outer build goes,
+//! so that it is built once; `BERTH_SHIM_TARGET_DIR` names another place.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn main() {
+    let here = PathBuf::from(var("CARGO_MANIFEST_DIR"));
+    for path in ["shim/src", "shim/Cargo.toml"] {
+        println!("cargo:rerun-if-changed={}", here.join(path).display());
+    }
+    for name in ["LIBSECCOMP_LIB_PATH", "BERTH_SHIM_TARGET_DIR"] {
+        println!("cargo:rerun-if-env-changed={name}");
+    }
+    let out = PathBuf::from(var("OUT_DIR"));
+    let release = var("PROFILE") == "release";
+    let base = env::var_os("BERTH_SHIM_TARGET_DIR").map_or_else(|| here.join("../target/berth-shim"), PathBuf::from);
+    let binary = build(&here, &base.join(if release { "release" } else { "debug" }), &var("TARGET"), release);
+    // A copy, so that two builds at once cannot see each other's half-written file.
+    let embedded = out.join("berth-shim");
+    if let Err(error) = std::fs::copy(&binary, &embedded) {
+        panic!("copying {}: {error}", binary.display());
+    }
+    println!("cargo:rustc-env=BERTH_SHIM={}", embedded.display());
+}
+
+fn build(here: &Path, target_dir: &Path, target: &str, release: bool) -> PathBuf {
+    let mut cargo = Command::new(var("CARGO"));
+    // What the outer cargo sets for its own crates does not hold for this one.
+    for (name, _) in env::vars() {
+        let inherited = ["CARGO_FEATURE_", "CARGO_CFG_", "CARGO_PKG_", "CARGO_PROFILE_", "CARGO_BUILD_"];
+        if inherited.iter().any(|prefix| name.starts_with(prefix)) {
+            cargo.env_remove(name);
+        }
+    }
+    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_TARGET_DIR", "RUSTC"] {
+        cargo.env_remove(name);
+    }
+    // A fixed address: a position-independent binary has its relocated pages dirty in every process.
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static");
+    cargo.env("LIBSECCOMP_LINK_TYPE", "static");
+    if !release {
+        // Optimising across crates takes minutes and changes nothing but size.
+        cargo.env("CARGO_PROFILE_SHIM_LTO", "off");
+        cargo.env("CARGO_PROFILE_SHIM_OPT_LEVEL", "1");
+        cargo.env("CARGO_PROFILE_SHIM_CODEGEN_UNITS", "16");
+    }
+    if env::var_os("LIBSECCOMP_LIB_PATH").is_none() {
+        cargo.env("LIBSECCOMP_LIB_PATH", format!("/usr/lib/{}", multiarch(target)));
+    }
+    cargo.args(["build", "--profile", "shim", "--features", "bin", "--bin", "berth-shim", "--target", target]);
+    cargo.arg("--manifest-path").arg(here.join("shim/Cargo.toml"));
+    cargo.arg("--target-dir").arg(target_dir);
+    match cargo.status() {
+        Ok(status) if status.success() => target_dir.join(target).join("shim/berth-shim"),
+        Ok(status) => panic!("building the shim failed ({status}); on Debian it needs libseccomp-dev and libc6-dev"),
+        Err(error) => panic!("running cargo for the shim: {error}"),
+    }
+}
+
+/// Debian's name for the library directory of a Rust target.
+fn multiarch(target: &str) -> String {
+    let arch = target.split('-').next().unwrap_or("x86_64");
+    format!("{arch}-linux-gnu")
+}
+
+fn var(name: &str) -> String {
+    match env::var(name) {
+        Ok(value) => value,
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
