@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::error::OverlayError;
 use crate::model::{Desired, SandboxSpec};
+use crate::plan::{self, PortClash, Publisher};
 
 /// Checks that every attachment has a known network, addresses inside it, and none that another task of this node has.
 pub(crate) fn attachment(desired: &Desired, spec: &SandboxSpec) -> Result<(), OverlayError> {
@@ -27,6 +28,25 @@ pub(crate) fn attachment(desired: &Desired, spec: &SandboxSpec) -> Result<(), Ov
         }
     }
     Ok(())
+}
+
+/// A host-mode port of the task that somebody else on this node already publishes.
+pub(crate) fn clash(desired: &Desired, spec: &SandboxSpec) -> Option<PortClash> {
+    if spec.ports.is_empty() {
+        return None;
+    }
+    let mut with = desired.clone();
+    with.sandboxes.insert(spec.task, spec.clone());
+    // Whoever was there first keeps it, whatever the order of ids says.
+    let clashes = plan::wanted_ports(&with).1.into_iter();
+    let involves = |p: &Publisher| matches!(p, Publisher::Task { id, .. } if *id == spec.task);
+    let mut ours = clashes.filter(|c| involves(&c.loser) || involves(&c.winner));
+    ours.next().map(|mut clash| {
+        if involves(&clash.winner) {
+            std::mem::swap(&mut clash.winner, &mut clash.loser);
+        }
+        clash
+    })
 }
 
 fn holder(

@@ -9,7 +9,7 @@ use crate::error::OverlayError;
 use crate::kernel::{Kernel, PortError};
 use crate::model::{Desired, Observed};
 use crate::names::Instance;
-use crate::plan::{self, Op, PortClash, Rules};
+use crate::plan::{self, Known, Op, PortClash, Rules};
 
 /// How much a pass looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub(crate) enum Scope {
 /// What is desired, and what is known of the node.
 pub(crate) struct State {
     pub desired: Desired,
-    /// Everything desired is known: what is unknown may be removed.
-    pub settled: bool,
+    /// Until everything desired is known: what was desired so far. The rest is not removed.
+    unsettled: Option<Known>,
     observed: Option<Observed>,
     instance: Instance,
 }
@@ -66,12 +66,17 @@ impl Report {
 
 impl State {
     pub fn new(instance: Instance) -> Self {
-        Self { desired: Desired::default(), settled: false, observed: None, instance }
+        Self { desired: Desired::default(), unsettled: Some(Known::default()), observed: None, instance }
     }
 
     /// List the node in the next pass.
     pub fn forget_observed(&mut self) {
         self.observed = None;
+    }
+
+    /// Everything desired is known from now on: what is not desired may be removed.
+    pub fn settle(&mut self) {
+        self.unsettled = None;
     }
 
     /// Marks a task ready or not wherever it answers.
@@ -104,7 +109,10 @@ pub(crate) fn converge(
         None => kernel.list().map_err(|source| OverlayError::List { source })?,
     };
     observed.held = kernel.held_ports().into_iter().collect();
-    let rules = Rules { instance: state.instance.clone(), keep_unknown: !state.settled };
+    if let Some(known) = &mut state.unsettled {
+        known.learn(&state.desired);
+    }
+    let rules = Rules { instance: state.instance.clone(), keep_unknown: state.unsettled.clone() };
     let ops = match scope {
         Scope::Everything => plan::plan(&rules, &state.desired, &observed),
         Scope::Balance => plan::plan_balance(&rules, &state.desired, &observed),
@@ -114,9 +122,8 @@ pub(crate) fn converge(
     if report.failures.is_empty() {
         state.observed = Some(observed);
     }
-    if state.settled {
-        kernel.hold_ports(&wanted_ports);
-    }
+    // Held ports are let go last: nothing is translated any more to what another program may now serve itself.
+    kernel.hold_ports(&wanted_ports);
     for sockets in kernel.take_dns_sockets() {
         dns.serve(sockets);
     }

@@ -34,8 +34,14 @@ pub enum OverlayError {
     Port(#[from] PortError),
     /// Two publishers of ours want the same port.
     #[error(transparent)]
-    Clash(#[from] PortClash),
+    Clash(Box<PortClash>),
     /// A spare thread for blocking work was not to be had: the process is shutting down.
     #[error("the network worker was stopped")]
     Stopped,
+}
+
+impl From<PortClash> for OverlayError {
+    fn from(clash: PortClash) -> Self {
+        Self::Clash(Box::new(clash))
+    }
 }

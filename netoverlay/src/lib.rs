@@ -26,6 +26,7 @@
 //! (`bthb+`) there; [`Overlay`] cannot overrule it and does not change other programs' rules.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod check;
 mod config;

@@ -57,7 +57,7 @@ impl Overlay {
     pub async fn apply(&self, desired: Desired) -> Result<Report, OverlayError> {
         self.change(Scope::Everything, move |state| {
             state.desired = desired;
-            state.settled = true;
+            state.settle();
         })
         .await
     }
@@ -100,6 +100,9 @@ impl Overlay {
         crate::check::attachment(&state.desired, &spec)?;
         let (kernel, dns, config) = (self.kernel.clone(), self.dns.clone(), self.config.clone());
         let attached = blocking(move || {
+            if let Some(clash) = crate::check::clash(&state.desired, &spec) {
+                return Err(clash.into());
+            }
             if let Some(error) = kernel.hold_more_ports(&spec.ports).into_iter().next() {
                 return Err(error.into());
             }
@@ -134,7 +137,7 @@ impl Overlay {
     pub async fn reconcile(&self) -> Result<Report, OverlayError> {
         self.change(Scope::Everything, |state| {
             state.forget_observed();
-            state.settled = true;
+            state.settle();
         })
         .await
     }

@@ -118,7 +118,10 @@ impl Linux {
             Op::DeleteSandbox { task } => self.delete(*task),
             Op::Connect { task, link } => {
                 use std::os::fd::AsFd;
-                self.within(*task, |n| host().connect(link, n.fd.as_fd()))
+                self.within(*task, |n| {
+                    host().connect(link, n.fd.as_fd())?;
+                    route_io::set_link(&mut n.route, &link.inside, None, None)
+                })
             }
             Op::MendLink { task, link, mtu } => {
                 self.within(*task, |n| route_io::set_link(&mut n.route, link, Some(*mtu), None))

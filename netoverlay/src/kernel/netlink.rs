@@ -138,7 +138,8 @@ impl Netlink {
         self.send(&[message])?;
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;
-            for (head, body) in frames(&datagram).filter(|(h, _)| h.sequence == self.sequence) {
+            let ours = frames(&datagram).find(|(head, _)| head.sequence == self.sequence);
+            if let Some((head, body)) = ours {
                 return match head.kind {
                     TYPE_ERROR => error_of(&head, body).map_or(Ok(None), Err),
                     kind => Ok(Some(Answer { kind, body: body.to_vec() })),

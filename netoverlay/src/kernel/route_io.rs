@@ -80,7 +80,7 @@ pub(super) fn create_bridge(
     unless(&[libc::EEXIST], netlink.request(message)).map_err(refused(format!("make bridge {bridge}")))
 }
 
-/// Makes a link whose inner end is born in `namespace`, both ends up, the outer one plugged in.
+/// Makes a link whose inner end is born in `namespace`, down, the outer one up and plugged in.
 pub(super) fn create_veth(
     netlink: &mut Netlink,
     plan: &LinkPlan,
@@ -94,7 +94,8 @@ pub(super) fn create_veth(
         LinkAttribute::Mtu(plan.mtu),
         LinkAttribute::NetNsFd(namespace.as_raw_fd()),
     ];
-    let peer = InfoData::Veth(InfoVeth::Peer(link_message(0, true, peer)));
+    // Down: the kernel refuses (ENOTCONN) to open the end that it makes first.
+    let peer = InfoData::Veth(InfoVeth::Peer(link_message(0, false, peer)));
     let attributes = vec![
         LinkAttribute::IfName(plan.outside.as_str().to_owned()),
         LinkAttribute::Mtu(plan.mtu),

@@ -33,7 +33,7 @@ pub enum Field {
 
 impl Field {
     /// Bytes on its own.
-    pub const fn len(self) -> u32 {
+    pub const fn bytes(self) -> u32 {
         match self {
             Self::IfName | Self::V6 => 16,
             Self::V4 | Self::Slot => 4,
@@ -141,8 +141,8 @@ sets! {
 /// Bytes of a key or value with these parts. Parts of a concatenation are padded to 4 bytes (nf_tables registers).
 pub fn width(fields: &[Field]) -> u32 {
     match fields {
-        [one] => one.len(),
-        many => many.iter().map(|f| f.len().next_multiple_of(4)).sum(),
+        [one] => one.bytes(),
+        many => many.iter().map(|f| f.bytes().next_multiple_of(4)).sum(),
     }
 }
 
@@ -213,7 +213,7 @@ pub fn render(fields: &[Field], bytes: &[u8]) -> String {
     let mut rest = bytes;
     let mut parts = Vec::new();
     for field in fields {
-        let len = field.len() as usize;
+        let len = field.bytes() as usize;
         let Some((value, _)) = rest.split_at_checked(len) else { break };
         parts.push(match field {
             Field::IfName => String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),

@@ -134,12 +134,6 @@ impl TableChange {
         change
     }
 
-    /// Drops the removals of elements that are not replaced: for the time before everything wanted is known.
-    pub fn keep_unknown(&mut self) {
-        let add = &self.add.0;
-        self.remove.0.retain(|key, _| add.contains_key(key));
-    }
-
     /// What the table is afterwards.
     pub fn apply_to(&self, table: &mut TableState) {
         if self.rebuild {

@@ -4,14 +4,16 @@
 //! plan out and planning again gives an empty plan, and a plan cut off at any point is completed by the next one.
 
 mod balance;
+mod known;
 mod node;
 mod op;
 mod ports;
 mod route;
 mod sandbox;
 
+pub use known::Known;
 pub use op::{Flow, LinkPlan, Op, Place};
-pub use ports::{PortClash, wanted_ports};
+pub use ports::{PortClash, Publisher, wanted_ports};
 pub use route::{MAIN_TABLE, Route, SourceRule};
 
 use berth_proto::id::TaskId;
@@ -24,8 +26,8 @@ use crate::names::Instance;
 pub struct Rules {
     /// Prefix of all link names.
     pub instance: Instance,
-    /// Leave alone what is not desired: for the time after a start before everything desired is known.
-    pub keep_unknown: bool,
+    /// Leave alone what was never desired since the start: for the time before everything desired is known.
+    pub keep_unknown: Option<Known>,
 }
 
 /// Plans everything.
@@ -35,7 +37,7 @@ pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
         ops.extend(sandbox::create(rules, desired, observed, *task));
     }
     ops.extend(node::table(rules, desired, observed));
-    if !rules.keep_unknown {
+    if rules.keep_unknown.is_none() {
         for task in observed.sandboxes.keys().filter(|t| !sandbox::wants_namespace(desired, **t)) {
             ops.extend(sandbox::delete(rules, desired, observed, *task));
         }

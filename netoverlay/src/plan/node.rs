@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use super::known::address;
 use super::{Flow, Op, Place, Rules, balance, ports};
 use crate::model::{Desired, Network, Observed, Proto};
 use crate::names::{LinkName, bridge_mac};
@@ -57,8 +58,8 @@ fn gateway_address(subnet: &crate::model::Subnet) -> Option<IpNet> {
 pub(super) fn table(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     let wanted = elements(rules, desired, observed);
     let mut change = TableChange::between(&observed.table, &wanted);
-    if rules.keep_unknown {
-        change.keep_unknown();
+    if let Some(known) = &rules.keep_unknown {
+        known.restrict(&mut change);
     }
     if change.is_empty() {
         return Vec::new();
@@ -104,7 +105,7 @@ fn lost_udp_backends(change: &TableChange, wanted: &Elements) -> Vec<Flow> {
         if still.get(&frontend_key(*set, key)).is_some_and(|s| s.contains(data)) {
             continue;
         }
-        lost.extend(address_of(value_fields(*set)[0], data));
+        lost.extend(address(value_fields(*set)[0], data));
     }
     lost.into_iter().map(|backend| Flow { proto: Some(Proto::Udp), towards: None, backend }).collect()
 }
@@ -123,15 +124,6 @@ fn is_udp(set: Set, key: &[u8]) -> bool {
         _ => 0,
     };
     key.get(before) == Some(&Proto::Udp.number())
-}
-
-/// The address at the start of a map's value.
-pub(super) fn address_of(field: Field, data: &[u8]) -> Option<std::net::IpAddr> {
-    match field {
-        Field::V4 => <[u8; 4]>::try_from(data.get(..4)?).ok().map(Into::into),
-        Field::V6 => <[u8; 16]>::try_from(data.get(..16)?).ok().map(Into::into),
-        _ => None,
-    }
 }
 
 /// Links that nothing wants: task links whose task or network is gone, then bridges.

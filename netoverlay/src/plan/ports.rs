@@ -1,9 +1,38 @@
 //! Which ports the node should publish, and who wins when two want the same one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
+use berth_proto::id::TaskId;
+
 use crate::model::{Desired, PublishedPort, Service};
+
+/// Who publishes a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Publisher {
+    /// A service, in ingress mode.
+    Service {
+        /// Its name.
+        name: String,
+    },
+    /// One task, in host mode.
+    Task {
+        /// The task.
+        id: TaskId,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Display for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service { name } => write!(f, "service {name}"),
+            Self::Task { name, .. } => write!(f, "task {name}"),
+        }
+    }
+}
 
 /// Two publishers want the same port of this node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,9 +41,9 @@ pub struct PortClash {
     /// The port.
     pub port: PublishedPort,
     /// Who has it.
-    pub winner: String,
+    pub winner: Publisher,
     /// Who does not get it.
-    pub loser: String,
+    pub loser: Publisher,
 }
 
 /// A published port and where it leads.
@@ -33,7 +62,7 @@ pub fn wanted_ports(desired: &Desired) -> (Vec<PublishedPort>, Vec<PortClash>) {
 
 /// Ports with their ready backends.
 pub(super) fn frontends(desired: &Desired) -> (Vec<Frontend>, Vec<PortClash>) {
-    let mut owners: BTreeMap<(crate::model::Proto, u16, Option<IpAddr>), String> = BTreeMap::new();
+    let mut owners: BTreeMap<(crate::model::Proto, u16, Option<IpAddr>), Publisher> = BTreeMap::new();
     let (mut frontends, mut clashes) = (Vec::new(), Vec::new());
     for (port, owner, backends) in ingress(desired).chain(host_mode(desired)) {
         let key = (port.proto, port.published, port.host_ip);
@@ -52,18 +81,23 @@ pub(super) fn frontends(desired: &Desired) -> (Vec<Frontend>, Vec<PortClash>) {
     (frontends, clashes)
 }
 
-fn ingress(desired: &Desired) -> impl Iterator<Item = (PublishedPort, String, Vec<IpAddr>)> + '_ {
+fn ingress(desired: &Desired) -> impl Iterator<Item = (PublishedPort, Publisher, Vec<IpAddr>)> + '_ {
     desired.services.values().flat_map(move |service| {
         let backends = ingress_backends(desired, service);
-        service.ports.iter().map(move |port| (*port, format!("service {}", service.name), backends.clone()))
+        service
+            .ports
+            .iter()
+            .map(move |port| (*port, Publisher::Service { name: service.name.clone() }, backends.clone()))
     })
 }
 
-fn host_mode(desired: &Desired) -> impl Iterator<Item = (PublishedPort, String, Vec<IpAddr>)> + '_ {
+fn host_mode(desired: &Desired) -> impl Iterator<Item = (PublishedPort, Publisher, Vec<IpAddr>)> + '_ {
     desired.sandboxes.values().flat_map(move |spec| {
         let reachable = spec.attachments().iter().find(|a| reachable_network(desired, a.network));
         let backends = reachable.filter(|_| spec.ready).map(|a| a.addresses.clone()).unwrap_or_default();
-        spec.ports.iter().map(move |port| (*port, format!("task {}", spec.name), backends.clone()))
+        spec.ports
+            .iter()
+            .map(move |port| (*port, Publisher::Task { id: spec.task, name: spec.name.clone() }, backends.clone()))
     })
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
-use super::node::address_of;
+use super::known::address;
 use super::route::{MAIN_TABLE, link_table};
 use super::{Flow, LinkPlan, Op, Place, Route, Rules, SourceRule, balance};
 use crate::model::{Attachment, Desired, Mode, Network, Observed, Proto, SandboxSpec, SandboxState};
@@ -198,8 +198,8 @@ fn routing(links: &[Wanted<'_>]) -> (BTreeSet<Route>, BTreeSet<SourceRule>) {
 pub(super) fn table(rules: &Rules, desired: &Desired, spec: &SandboxSpec, state: &SandboxState, ops: &mut Vec<Op>) {
     let wanted = balance::vips(desired, spec.attachments());
     let mut change = TableChange::between(&state.table, &wanted);
-    if rules.keep_unknown {
-        change.keep_unknown();
+    if let Some(known) = &rules.keep_unknown {
+        known.restrict(&mut change);
     }
     if change.is_empty() {
         return;
@@ -214,8 +214,8 @@ pub(super) fn table(rules: &Rules, desired: &Desired, spec: &SandboxSpec, state:
 fn lost_backends(change: &TableChange, wanted: &BTreeMap<crate::nft::Key, Value>) -> Vec<Flow> {
     let pair = |set: Set, key: &[u8], value: &Value| {
         let Value::Data(data) = value else { return None };
-        let vip = address_of(set.key()[0], key)?;
-        Some((vip, address_of(*value_fields(set).first()?, data)?))
+        let vip = address(set.key()[0], key)?;
+        Some((vip, address(*value_fields(set).first()?, data)?))
     };
     let slots = |set: Set| matches!(set, Set::VipSlots4 | Set::VipSlots6);
     let gone: BTreeSet<(IpAddr, IpAddr)> =

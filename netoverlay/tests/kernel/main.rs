@@ -1,0 +1,9 @@
+//! The overlay on a real kernel. Each test runs on a host of its own (namespaces); needs root.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod dns;
+mod host;
+mod lifecycle;
+mod publish;
+mod reach;
+mod vip;

@@ -1,0 +1,146 @@
+//! Who reaches whom.
+
+use std::net::{IpAddr, SocketAddr};
+
+use berth_netoverlay::model::{Mode, Subnet};
+
+use crate::host::*;
+
+#[test]
+fn tasks_of_one_network_reach_each_other_and_the_outside() {
+    on_a_host("reach::tasks_of_one_network_reach_each_other_and_the_outside", async |host| {
+        let overlay = host.overlay().await;
+        overlay.set_networks(vec![network(1, "shop_default")]).await.unwrap();
+        for t in [2, 3] {
+            overlay.attach(spec(t, &[1])).await.unwrap();
+        }
+        tcp_server(&host.task(3), 80, "three");
+        assert_eq!(ask(&host.task(2), (address(1, 3), 80)).unwrap(), "three 10.1.0.2");
+        tcp_server(host.client(), 7000, "outside");
+        assert_eq!(
+            ask(&host.task(2), (HOST_CLIENT, 7000)).unwrap(),
+            "outside 192.0.2.1",
+            "the node's address is taken"
+        );
+        overlay.teardown().await.unwrap();
+    });
+}
+
+const HOST_CLIENT: IpAddr = IpAddr::V4(CLIENT);
+
+#[test]
+fn networks_are_apart_and_internal_ones_have_no_outside() {
+    on_a_host("reach::networks_are_apart_and_internal_ones_have_no_outside", async |host| {
+        let overlay = host.overlay().await;
+        let mut inner = network(3, "inner");
+        inner.internal = true;
+        overlay.set_networks(vec![network(1, "a"), network(2, "b"), inner]).await.unwrap();
+        for (t, n) in [(2, 1), (3, 2), (4, 3), (5, 3)] {
+            overlay.attach(spec(t, &[n])).await.unwrap();
+            tcp_server(&host.task(t), 80, &format!("t{t}"));
+        }
+        tcp_server(host.client(), 7000, "outside");
+        tcp_server(node(), 7001, "node");
+        assert!(is_dropped(&host.task(2), (address(2, 3), 80)), "one bridge network from another");
+        assert_eq!(ask(&host.task(4), (address(3, 5), 80)).unwrap(), "t5 10.3.0.4");
+        assert!(is_dropped(&host.task(4), (HOST_CLIENT, 7000)), "internal to the outside");
+        assert!(is_dropped(&host.task(4), ([10, 3, 0, 1], 7001)), "internal to the node");
+        assert_eq!(ask(&host.task(2), ([10, 1, 0, 1], 7001)).unwrap(), "node 10.1.0.2", "a bridge network to the node");
+        // An internal task that is given a route does not get out either.
+        inside(&host.task(4), || sh("ip route add default via 10.3.0.1"));
+        assert!(is_dropped(&host.task(4), (HOST_CLIENT, 7000)), "internal to the outside with a route of its own");
+        // Somebody outside with a route to the task network does not reach unpublished ports.
+        sh("ip -n client route add 10.1.0.0/24 via 192.0.2.1");
+        assert!(is_dropped(host.client(), (address(1, 2), 80)), "unpublished from outside");
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_task_on_several_networks_has_the_right_default_route() {
+    on_a_host("reach::a_task_on_several_networks_has_the_right_default_route", async |host| {
+        let overlay = host.overlay().await;
+        let mut inner = network(3, "inner");
+        inner.internal = true;
+        overlay.set_networks(vec![network(1, "a"), network(2, "b"), inner]).await.unwrap();
+        let mut both = spec(2, &[3, 1, 2]);
+        if let Mode::Networks(list) = &mut both.mode {
+            list[0].gateway_priority = 100; // internal: has no way out, whatever its priority
+            list[2].gateway_priority = 10;
+        }
+        overlay.attach(both).await.unwrap();
+        for (t, n) in [(3, 1), (4, 2), (5, 3)] {
+            overlay.attach(spec(t, &[n])).await.unwrap();
+            tcp_server(&host.task(t), 80, &format!("t{t}"));
+        }
+        let routes = inside(&host.task(2), || sh("ip route show default"));
+        assert!(routes.contains("via 10.2.0.1 dev eth2"), "{routes}");
+        assert_eq!(ask(&host.task(2), (address(1, 3), 80)).unwrap(), "t3 10.1.0.2");
+        assert_eq!(ask(&host.task(2), (address(2, 4), 80)).unwrap(), "t4 10.2.0.2");
+        assert_eq!(ask(&host.task(2), (address(3, 5), 80)).unwrap(), "t5 10.3.0.2");
+        // Asked on its other network it answers by that one.
+        tcp_server(&host.task(2), 81, "both");
+        let mut port = port(berth_netoverlay::model::Proto::Tcp, 8081, 81);
+        port.host_ip = Some(HOST.into());
+        let mut published = service(1, &[2], &[port]);
+        published.backends[0].addresses = [(net_id(1), vec![address(1, 2)])].into();
+        overlay.set_service(published).await.unwrap();
+        assert_eq!(ask(host.client(), (HOST, 8081)).unwrap(), "both 192.0.2.2");
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn ipv6_works_beside_ipv4() {
+    on_a_host("reach::ipv6_works_beside_ipv4", async |host| {
+        let overlay = host.overlay().await;
+        let mut net = network(1, "six");
+        net.subnets.push(Subnet::with_first_gateway("fd00:1::/64".parse().unwrap()).unwrap());
+        overlay.set_networks(vec![net]).await.unwrap();
+        for t in [2u8, 3] {
+            let mut spec = spec(t, &[1]);
+            if let Mode::Networks(list) = &mut spec.mode {
+                list[0].addresses.push(format!("fd00:1::{t}").parse().unwrap());
+            }
+            overlay.attach(spec).await.unwrap();
+            tcp_server(&host.task(t), 80, &format!("t{t}"));
+        }
+        let to: SocketAddr = "[fd00:1::3]:80".parse().unwrap();
+        assert_eq!(ask(&host.task(2), to).unwrap(), "t3 fd00:1::2");
+        tcp_server(host.client(), 7000, "outside");
+        let out: SocketAddr = "[2001:db8::2]:7000".parse().unwrap();
+        assert_eq!(ask(&host.task(2), out).unwrap(), "outside 2001:db8::1");
+        let mut web = service(1, &[2, 3], &[port(berth_netoverlay::model::Proto::Tcp, 8080, 80)]);
+        web.vips.insert(net_id(1), vec![address(1, 200), "fd00:1::200".parse().unwrap()]);
+        for (backend, t) in web.backends.iter_mut().zip([2, 3]) {
+            let both = vec![address(1, t), format!("fd00:1::{t}").parse().unwrap()];
+            backend.addresses.insert(net_id(1), both);
+        }
+        overlay.set_service(web).await.unwrap();
+        let vip: SocketAddr = "[fd00:1::200]:80".parse().unwrap();
+        assert!(ask(&host.task(2), vip).unwrap().starts_with('t'));
+        let published: SocketAddr = "[2001:db8::1]:8080".parse().unwrap();
+        assert!(ask(host.client(), published).unwrap().ends_with(" 2001:db8::2"), "client address kept");
+        let local: SocketAddr = "[::1]:8080".parse().unwrap();
+        assert!(is_refused(node(), local), "::1 cannot be translated: refused, so that localhost goes on to 127.0.0.1");
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn host_and_none_modes() {
+    on_a_host("reach::host_and_none_modes", async |host| {
+        let overlay = host.overlay().await;
+        let mut on_host = spec(2, &[]);
+        on_host.mode = Mode::Host;
+        let sandbox = overlay.attach(on_host).await.unwrap();
+        assert_eq!(sandbox.netns, None);
+        assert!(sandbox.files.resolv_conf.contains("nameserver 192.0.2.2"));
+        let mut alone = spec(3, &[]);
+        alone.mode = Mode::None;
+        let sandbox = overlay.attach(alone).await.unwrap();
+        let links = inside(sandbox.netns.as_deref().unwrap(), || sh("ip -o link"));
+        assert!(links.lines().count() == 1 && links.contains("lo:") && links.contains("UP"), "{links}");
+        overlay.teardown().await.unwrap();
+    });
+}
