@@ -2,10 +2,32 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`raft`] | the replicated log: openraft over redb, snapshots, batches of transactions |
+//! | [`dispatcher`] | one stream per node: assignments down, heartbeats and reports up |
+//! | [`manager`] | all of it as one thing: start, lead, stop |
 //! | [`store`] | the state in memory, transactions, watch |
+//! | [`orchestrator`] | how many tasks should exist: replicated, global, jobs; replacing what ended |
+//! | [`restart`] | whether and when a task that ended is replaced |
+//! | [`update`] | rolling update, monitoring, rollback |
+//! | [`constraint`] | whether a task may stay on its node |
+//! | [`reaper`] | what is forgotten |
+//! | [`allocator`] | subnets, addresses, virtual addresses, published ports |
+//! | [`placement`] | between the store and the scheduler |
+//! | [`loops`] | all of these as one chain, and the loop around it |
 //!
 //! Invariants: every write goes through the replicated log; loops and services read snapshots and propose transactions,
 //! nothing else changes the state.
 #![forbid(unsafe_code)]
 
+pub mod allocator;
+pub mod constraint;
+pub mod dispatcher;
+pub mod loops;
+pub mod manager;
+pub mod orchestrator;
+pub mod placement;
+pub mod raft;
+pub mod reaper;
+pub mod restart;
 pub mod store;
+pub mod update;

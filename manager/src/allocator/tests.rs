@@ -1,0 +1,151 @@
+//! What is given out, as data.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use berth_proto::id::NetworkId;
+use berth_proto::object::{Meta, Network};
+use berth_proto::spec::{IpamPool, NetworkDriver, NetworkSpec};
+use berth_proto::time::Timestamp;
+use proptest::prelude::*;
+
+use super::network;
+use super::pool::{Pool, PoolError};
+use super::{AllocatorConfig, Book, REST};
+use crate::orchestrator::{SeededIds, Turn};
+use crate::store::{State, Transaction};
+
+const NOW: Timestamp = Timestamp(1_000_000_000_000);
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn pool(subnet: &str) -> Pool {
+    Pool::new(subnet.parse().unwrap(), None, [])
+}
+
+#[test]
+fn addresses_go_up_and_leave_out_the_edges_and_what_is_reserved() {
+    let mut pool = Pool::new("10.1.0.0/29".parse().unwrap(), None, [ip("10.1.0.1"), ip("10.1.0.3")]);
+    let given: Vec<String> = (0..4).map(|_| pool.take(NOW).unwrap().to_string()).collect();
+    assert_eq!(given, ["10.1.0.2", "10.1.0.4", "10.1.0.5", "10.1.0.6"]);
+    let error = pool.take(NOW).unwrap_err();
+    assert_eq!(error.to_string(), "no address is left in 10.1.0.0/29: all 4 are in use");
+}
+
+#[test]
+fn an_address_rests_before_it_is_given_out_again_unless_there_is_no_other() {
+    let mut pool = pool("10.1.0.0/29");
+    let first = pool.take(NOW).unwrap();
+    pool.give_back(first, NOW);
+    let others: BTreeSet<IpAddr> = (0..5).map(|_| pool.take(NOW).unwrap()).collect();
+    assert!(!others.contains(&first));
+    assert_eq!(pool.take(NOW).unwrap(), first, "the last one that is left");
+    assert!(pool.take(NOW).is_err());
+    pool.give_back(ip("10.1.0.2"), NOW);
+    assert_eq!(pool.take(NOW.after(REST)).unwrap(), ip("10.1.0.2"));
+}
+
+#[test]
+fn a_fixed_address_is_had_once_and_only_inside_the_subnet() {
+    let mut pool = Pool::new("10.1.0.0/24".parse().unwrap(), Some("10.1.0.128/25".parse().unwrap()), []);
+    assert_eq!(pool.claim(ip("10.1.0.9")), Ok(()));
+    assert_eq!(pool.claim(ip("10.1.0.9")), Err(PoolError::Taken { address: ip("10.1.0.9") }));
+    assert!(matches!(pool.claim(ip("10.2.0.9")), Err(PoolError::Outside { .. })));
+    assert_eq!(pool.take(NOW).unwrap(), ip("10.1.0.128"), "the range is for what is not fixed");
+}
+
+fn spec(name: &str, driver: NetworkDriver) -> NetworkSpec {
+    NetworkSpec { name: name.parse().unwrap(), driver, attachable: false, ..network::default_network() }
+}
+
+/// The book after giving out to these networks, with what each got.
+fn allocate(config: AllocatorConfig, specs: Vec<NetworkSpec>) -> (Book, Vec<Network>, Vec<String>) {
+    let mut state = State::default();
+    let mut tx = Transaction::new(NOW, "test");
+    for (n, spec) in specs.into_iter().enumerate() {
+        let id = NetworkId::from_random(n as u128 + 1);
+        tx.create(Network { id, meta: Meta::default(), spec: Arc::new(spec), allocation: None });
+    }
+    state.apply(1, &tx).unwrap();
+    let mut book = Book::new(config);
+    let mut ids = SeededIds::new(1);
+    let mut tx = Transaction::new(NOW, "test");
+    let failures = network::decide(&mut book, &mut tx, &mut Turn::new(&state, NOW, &mut ids));
+    state.apply(2, &tx).unwrap();
+    let networks = state.networks().map(|network| Network::clone(network)).collect();
+    (book, networks, failures.into_iter().map(|(_, error)| error.to_string()).collect())
+}
+
+#[test]
+fn networks_get_subnets_that_overlap_nothing() {
+    let config = AllocatorConfig { avoid: vec!["10.128.16.0/21".parse().unwrap()], ..AllocatorConfig::default() };
+    let asked = IpamPool {
+        subnet: "10.128.32.0/24".parse().unwrap(),
+        ip_range: None,
+        gateway: None,
+        aux_addresses: Default::default(),
+    };
+    let specs = vec![
+        NetworkSpec { ipam: vec![asked], ..spec("own", NetworkDriver::Overlay) },
+        spec("a", NetworkDriver::Overlay),
+        NetworkSpec { ipv6: true, ..spec("b", NetworkDriver::Bridge) },
+        spec("host-like", NetworkDriver::Host),
+    ];
+    let (_, networks, failures) = allocate(config, specs);
+    assert!(failures.is_empty(), "{failures:?}");
+    let of = |name: &str| {
+        let network = networks.iter().find(|network| network.spec.name.as_str() == name).unwrap();
+        network.allocation.clone().unwrap()
+    };
+    let subnets = |name: &str| of(name).pools.iter().map(|(subnet, _)| subnet.to_string()).collect::<Vec<_>>();
+    assert_eq!(subnets("own"), ["10.128.32.0/24"]);
+    assert_eq!(of("own").pools[0].1, ip("10.128.32.1"));
+    assert_eq!(subnets("a"), ["10.128.0.0/20"]);
+    assert_eq!(subnets("b")[0], "10.128.48.0/20", "past what is to be avoided and what a person asked for");
+    assert!(subnets("b")[1].starts_with("fd"));
+    assert_eq!(subnets("bridge"), ["10.129.0.0/16"]);
+    assert!(of("host-like").pools.is_empty());
+    assert_eq!((of("own").vni, of("a").vni, of("b").vni), (4096, 4097, 0));
+}
+
+#[test]
+fn running_out_of_subnets_is_said_in_figures() {
+    let config = AllocatorConfig {
+        base: "10.0.0.0/22".parse().unwrap(),
+        prefix: 24,
+        default_network_prefix: 24,
+        avoid: Vec::new(),
+    };
+    let specs = (0..5).map(|n| spec(&format!("n{n}"), NetworkDriver::Overlay)).collect();
+    let (_, _, failures) = allocate(config, specs);
+    assert_eq!(failures.len(), 2, "five and the predefined one, for four subnets");
+    assert_eq!(failures[0], "no subnet of /24 is left in 10.0.0.0/22: 4 networks have one");
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_ever_given_twice(steps in proptest::collection::vec((any::<bool>(), 0..40usize, 0..40u64), 0..300)) {
+        let mut pool = pool("10.1.0.0/27");
+        let mut held: Vec<IpAddr> = Vec::new();
+        let mut now = NOW;
+        for (take, which, later) in steps {
+            now = now.after(std::time::Duration::from_secs(later));
+            if take {
+                match pool.take(now) {
+                    Ok(address) => {
+                        prop_assert!(!held.contains(&address));
+                        held.push(address);
+                    }
+                    Err(error) => prop_assert_eq!(held.len(), 30, "{}", error),
+                }
+            } else if !held.is_empty() {
+                pool.give_back(held.swap_remove(which % held.len()), now);
+            }
+            prop_assert_eq!(pool.taken(), held.len());
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Which events make which services worth another look. Errs on the side of looking; the full pass catches the rest.
+
+use std::collections::BTreeSet;
+
+use berth_proto::id::ServiceId;
+use berth_proto::object::Task;
+use berth_proto::spec::ServiceMode;
+use berth_proto::state::TaskState;
+
+use crate::store::{Event, Object, State};
+
+/// Services to look at.
+#[derive(Debug, Clone, Default)]
+pub struct Dirty {
+    /// These.
+    pub services: BTreeSet<ServiceId>,
+    /// A network without a subnet may exist.
+    pub networks: bool,
+    /// Something that a waiting task could use was given back or came.
+    pub room: bool,
+    /// Something happened that a held service may wait for.
+    pub progress: bool,
+}
+
+impl Dirty {
+    /// Everything.
+    pub fn everything(state: &State) -> Self {
+        let services = state.services().map(|service| service.id).collect();
+        Self { services, networks: true, room: true, progress: true }
+    }
+
+    /// True when there is nothing to look at.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && !self.networks && !self.room && !self.progress
+    }
+
+    /// Marks what the event touches.
+    pub fn note(&mut self, event: &Event, state: &State) {
+        match event.object() {
+            Object::Service(service) => {
+                self.services.insert(service.id);
+                self.progress = true;
+            }
+            Object::Task(task) => self.note_task(event, task),
+            Object::Node(node) => {
+                let on_node = state.tasks_on_node(node.id).filter(|task| !task.status.state.is_terminal());
+                self.services.extend(on_node.map(|task| task.service));
+                let global = |mode: ServiceMode| matches!(mode, ServiceMode::Global | ServiceMode::GlobalJob);
+                let globals = state.services().filter(|service| global(service.spec.mode));
+                self.services.extend(globals.map(|service| service.id));
+            }
+            Object::Network(_) => {
+                self.networks = true;
+                // Tasks may have waited for its subnet.
+                self.room = true;
+            }
+            Object::Cluster(_) => self.services.extend(state.services().map(|service| service.id)),
+            Object::Volume(_) | Object::Config(_) | Object::Secret(_) => {}
+        }
+    }
+
+    fn note_task(&mut self, event: &Event, task: &Task) {
+        let before = match event.before() {
+            Some(Object::Task(before)) => Some(&**before),
+            _ => None,
+        };
+        let stage = |task: &Task| (task.status.state.max(TaskState::Starting), task.status.health);
+        let is_news = match (before, event.after()) {
+            (Some(before), Some(_)) => before.desired != task.desired || stage(before) != stage(task),
+            _ => true,
+        };
+        if is_news {
+            self.services.insert(task.service);
+            self.progress = true;
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The chain of decisions over all services that are worth a look. Pure: fed with the state, events and the time, asked for
+//! transactions. Keeps mirrors of the store (what is held on nodes, what is given out) so that no pass reads everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use berth_proto::id::{ServiceId, TaskId};
+use berth_proto::object::{SpecVersion, Task};
+use berth_proto::state::TaskState;
+use berth_proto::time::Timestamp;
+use berth_scheduler::{ClusterView, Plan, TaskGroup, schedule};
+
+use super::dirty::Dirty;
+use crate::allocator::attach::Attachments;
+use crate::allocator::{AllocatorConfig, Book, endpoint, network};
+use crate::orchestrator::work::TaskRef;
+use crate::orchestrator::{self, IdSource, Turn, Work, depends, removal};
+use crate::placement::{self, Demands};
+use crate::reaper;
+use crate::store::{Change, Event, Object, ObjectRef, State, Transaction};
+
+/// Settings of the loops.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReconcilerConfig {
+    /// Decides between nodes that are equally good.
+    pub seed: u64,
+    /// Where subnets come from.
+    pub allocator: AllocatorConfig,
+}
+
+/// The loops' memory between two passes; all of it can be built from the store.
+#[derive(Debug, Clone)]
+pub struct Reconciler {
+    view: ClusterView,
+    book: Book,
+    demands: Demands,
+    dirty: Dirty,
+    /// Services with tasks that found no node or no address.
+    waiting: BTreeSet<ServiceId>,
+    /// Services held until others are up.
+    held: BTreeSet<ServiceId>,
+    timers: BTreeMap<ServiceId, Timestamp>,
+    actor: Arc<str>,
+}
+
+/// The works of a pass.
+type Works = BTreeMap<ServiceId, Work>;
+
+impl Reconciler {
+    /// Builds everything from a state; the first pass looks at every service.
+    pub fn load(state: &State, config: ReconcilerConfig, now: Timestamp) -> Self {
+        let mut new = Self {
+            view: ClusterView::new(config.seed),
+            book: Book::new(config.allocator),
+            demands: Demands::default(),
+            dirty: Dirty::everything(state),
+            waiting: BTreeSet::new(),
+            held: BTreeSet::new(),
+            timers: BTreeMap::new(),
+            actor: "loops".into(),
+        };
+        for node in state.nodes() {
+            new.view.upsert_node(node.clone());
+        }
+        for network in state.networks() {
+            new.book.upsert_network(network);
+        }
+        for service in state.services() {
+            new.book.upsert_service(service, now);
+            for task in state.tasks_of_service(service.id) {
+                new.follow_task(state, task, now);
+            }
+        }
+        new
+    }
+
+    /// Takes note of an event. `state` is one that includes it.
+    pub fn observe(&mut self, event: &Event, state: &State, now: Timestamp) {
+        self.dirty.note(event, state);
+        match event.object() {
+            Object::Node(node) => match event.after() {
+                Some(_) => self.dirty.room |= self.view.upsert_node(node.clone()),
+                None => self.view.remove_node(node.id),
+            },
+            Object::Network(network) => match event.after() {
+                Some(_) => self.book.upsert_network(network),
+                None => self.book.remove_network(network.id),
+            },
+            Object::Service(service) => {
+                match event.after() {
+                    Some(_) => self.dirty.room |= self.book.upsert_service(service, now),
+                    None => self.forget_service(service.id, now),
+                }
+                self.demands.prune(state, service.id);
+            }
+            Object::Task(task) => match event.after() {
+                Some(_) => self.follow_task(state, task, now),
+                None => self.forget_task(task.id, now),
+            },
+            Object::Cluster(_) | Object::Volume(_) | Object::Config(_) | Object::Secret(_) => {}
+        }
+    }
+
+    /// Marks every service, for the full pass.
+    pub fn mark_everything(&mut self, state: &State) {
+        self.dirty = Dirty::everything(state);
+    }
+
+    /// When to pass again although nothing happens.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.timers.values().copied().min()
+    }
+
+    /// True when a pass would look at something.
+    pub fn has_work(&self, now: Timestamp) -> bool {
+        !self.dirty.is_empty() || self.next_wake().is_some_and(|at| at <= now)
+    }
+
+    /// Looks at everything that is worth it and says what to write. Transactions of one service come in order.
+    pub fn pass(&mut self, state: &State, now: Timestamp, ids: &mut dyn IdSource) -> Vec<Transaction> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut transactions = Vec::new();
+        if dirty.networks {
+            let mut transaction = Transaction::new(now, self.actor.clone());
+            let mut turn = Turn::new(state, now, ids);
+            for (id, error) in network::decide(&mut self.book, &mut transaction, &mut turn) {
+                tracing::warn!(network = %id, %error, "a network gets no subnet");
+            }
+            if !transaction.is_empty() {
+                transactions.push(transaction);
+            }
+        }
+        let mut works = Works::new();
+        for id in self.due(dirty, now) {
+            match state.service(id) {
+                Some(service) => {
+                    let mut work = Work::load(state, service);
+                    self.orchestrate(&mut work, state, now, ids);
+                    works.insert(id, work);
+                }
+                None => {
+                    self.timers.remove(&id);
+                    self.waiting.remove(&id);
+                    self.held.remove(&id);
+                }
+            }
+        }
+        self.place(&mut works, state, now);
+        for work in works.into_values() {
+            transactions.extend(work.into_transactions(now, &self.actor));
+        }
+        transactions
+    }
+
+    /// Puts the mirrors right after a transaction was refused, and marks its services for another look.
+    pub fn refused(&mut self, transaction: &Transaction, state: &State, now: Timestamp) {
+        for change in &transaction.changes {
+            match change {
+                Change::Put(Object::Task(task)) => {
+                    self.dirty.services.insert(task.service);
+                    self.restore_task(task.id, state, now);
+                }
+                Change::Put(Object::Service(service)) => {
+                    self.dirty.services.insert(service.id);
+                    match state.service(service.id) {
+                        Some(stored) => self.dirty.room |= self.book.upsert_service(stored, now),
+                        None => self.forget_service(service.id, now),
+                    }
+                }
+                Change::Put(Object::Network(network)) => {
+                    self.dirty.networks = true;
+                    self.book.remove_network(network.id);
+                    if let Some(stored) = state.network(network.id) {
+                        self.book.upsert_network(stored);
+                    }
+                }
+                Change::Remove(ObjectRef::Task(id)) | Change::Desire { task: id, .. } => {
+                    self.dirty.services.extend(state.task(*id).map(|task| task.service));
+                    self.restore_task(*id, state, now);
+                }
+                Change::Remove(ObjectRef::Service(id)) => {
+                    self.dirty.services.insert(*id);
+                }
+                Change::Put(_) | Change::Remove(_) | Change::Observe(_) => {}
+            }
+        }
+    }
+
+    fn due(&mut self, dirty: Dirty, now: Timestamp) -> BTreeSet<ServiceId> {
+        let mut due = dirty.services;
+        if dirty.room {
+            due.extend(&self.waiting);
+        }
+        if dirty.progress {
+            due.extend(&self.held);
+        }
+        due.extend(self.timers.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id));
+        due
+    }
+
+    /// Everything about one service but where its tasks go.
+    fn orchestrate(&mut self, work: &mut Work, state: &State, now: Timestamp, ids: &mut dyn IdSource) {
+        let id = work.service.id;
+        let mut turn = Turn::new(state, now, ids);
+        orchestrator::decide(work, &mut turn);
+        reaper::decide(work, &mut turn);
+        removal::finish(work);
+        self.waiting.remove(&id);
+        self.held.remove(&id);
+        if !work.service.pending_delete {
+            self.prepare(work, &turn);
+        }
+        match turn.wake {
+            Some(at) => self.timers.insert(id, at),
+            None => self.timers.remove(&id),
+        };
+        self.mirror(work, state, now);
+    }
+
+    /// Brings new tasks to pending: past the gate, with their addresses.
+    fn prepare(&mut self, work: &mut Work, turn: &Turn<'_>) {
+        let endpoint = endpoint::decide(work, &mut self.book, turn);
+        let new: Vec<TaskRef> = work
+            .tasks()
+            .filter(|(_, task)| task.status.state == TaskState::New && task.desired.wants_work())
+            .map(|(at, _)| at)
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        if let Some(message) = depends::held_by(work, turn.state) {
+            self.held.insert(work.service.id);
+            for at in new {
+                placement::hold(work, at, &message, "");
+            }
+            return;
+        }
+        let mut attachments: BTreeMap<SpecVersion, Attachments> = BTreeMap::new();
+        for at in new {
+            let given = match &endpoint {
+                Ok(()) => self.attach(work, at, &mut attachments, turn),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = given {
+                self.waiting.insert(work.service.id);
+                placement::hold(work, at, "waiting for its network", &error);
+            }
+        }
+    }
+
+    fn attach(
+        &mut self,
+        work: &mut Work,
+        at: TaskRef,
+        known: &mut BTreeMap<SpecVersion, Attachments>,
+        turn: &Turn<'_>,
+    ) -> Result<(), String> {
+        let version = work.task(at).spec_version;
+        let attachments = match known.entry(version) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let spec = work.service.spec_at(version).unwrap_or(&work.service.spec);
+                entry.insert(Attachments::of(spec, turn.state).map_err(|error| error.to_string())?)
+            }
+        };
+        let given = attachments.give(work.task(at).id, &mut self.book, turn.now).map_err(|error| error.to_string())?;
+        let task = work.task_mut(at);
+        task.attachments = given;
+        task.status.state = TaskState::Pending;
+        task.status.at = turn.now;
+        task.status.message = "waiting for a node".into();
+        task.status.error.clear();
+        Ok(())
+    }
+
+    /// Where the tasks go, over all services of the pass together.
+    fn place(&mut self, works: &mut Works, state: &State, now: Timestamp) {
+        let groups: Vec<TaskGroup> =
+            works.values().flat_map(|work| placement::groups(work, state, &mut self.demands)).collect();
+        if groups.is_empty() {
+            return;
+        }
+        let Plan { placements, refusals } = schedule(&self.view, &groups, now);
+        let mut places: BTreeMap<ServiceId, BTreeMap<TaskId, TaskRef>> = BTreeMap::new();
+        for (id, work) in works.iter() {
+            let pending = work.tasks().filter(|(_, task)| task.status.state == TaskState::Pending);
+            places.insert(*id, pending.map(|(at, task)| (task.id, at)).collect());
+        }
+        let at = |service: ServiceId, task: TaskId| places.get(&service).and_then(|tasks| tasks.get(&task)).copied();
+        for placement in &placements {
+            let Some(work) = works.get_mut(&placement.service) else { continue };
+            let Some(at) = at(placement.service, placement.task) else { continue };
+            placement::place(work, at, placement, now);
+            let task = work.task(at);
+            let demand = self.demands.of(state, task);
+            self.view.upsert_task(task, &demand);
+        }
+        for refusal in &refusals {
+            self.waiting.insert(refusal.service);
+            let Some(work) = works.get_mut(&refusal.service) else { continue };
+            for task in &refusal.tasks {
+                if let Some(at) = at(refusal.service, *task) {
+                    placement::refuse(work, at, refusal);
+                }
+            }
+        }
+    }
+
+    /// Lets the mirrors follow what the work will write.
+    fn mirror(&mut self, work: &Work, state: &State, now: Timestamp) {
+        for change in work.changed() {
+            match change {
+                Ok(task) => self.follow_task(state, task, now),
+                Err(gone) => self.forget_task(gone, now),
+            }
+        }
+    }
+
+    fn follow_task(&mut self, state: &State, task: &Task, now: Timestamp) {
+        if task.node.is_some() && task.status.state >= TaskState::Assigned {
+            let demand = self.demands.of(state, task);
+            self.dirty.room |= self.view.upsert_task(task, &demand);
+        }
+        self.book.upsert_task(task, now);
+    }
+
+    fn forget_task(&mut self, id: TaskId, now: Timestamp) {
+        self.dirty.room |= self.view.remove_task(id);
+        self.book.remove_task(id, now);
+    }
+
+    fn forget_service(&mut self, id: ServiceId, now: Timestamp) {
+        self.dirty.room |= self.book.remove_service(id, now);
+        self.waiting.remove(&id);
+        self.held.remove(&id);
+        self.timers.remove(&id);
+    }
+
+    fn restore_task(&mut self, id: TaskId, state: &State, now: Timestamp) {
+        match state.task(id) {
+            Some(task) => {
+                if task.node.is_none() {
+                    self.view.remove_task(id);
+                }
+                self.follow_task(state, &task.clone(), now);
+            }
+            None => self.forget_task(id, now),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Specs for simulations.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use berth_proto::spec::{
+    ContainerSpec, DependencyCondition, DependsOn, EndpointSpec, LogSpec, Placement, PortConfig, Protocol, PublishMode,
+    Requirements, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig,
+};
+
+pub fn service(name: &str, image: &str, replicas: u64) -> ServiceSpec {
+    ServiceSpec {
+        name: name.parse().unwrap(),
+        stack: None,
+        labels: BTreeMap::new(),
+        task: TaskSpec {
+            container: ContainerSpec { image: image.into(), ..ContainerSpec::default() },
+            resources: Requirements::default(),
+            restart: RestartPolicy { delay: Duration::ZERO, ..RestartPolicy::default() },
+            placement: Placement::default(),
+            networks: Vec::new(),
+            log: LogSpec::default(),
+            force_update: 0,
+        },
+        mode: ServiceMode::Replicated { replicas },
+        update: UpdateConfig::default(),
+        rollback: UpdateConfig::default(),
+        endpoint: EndpointSpec::default(),
+        priority: 0,
+        depends_on: BTreeMap::new(),
+    }
+}
+
+pub fn global(name: &str, image: &str) -> ServiceSpec {
+    ServiceSpec { mode: ServiceMode::Global, ..service(name, image, 0) }
+}
+
+pub fn job(name: &str, image: &str, max_concurrent: u64, total_completions: u64) -> ServiceSpec {
+    ServiceSpec { mode: ServiceMode::ReplicatedJob { max_concurrent, total_completions }, ..service(name, image, 0) }
+}
+
+pub fn after(mut spec: ServiceSpec, other: &str, condition: DependencyCondition) -> ServiceSpec {
+    spec.depends_on.insert(other.parse().unwrap(), DependsOn { condition, restart: false, required: true });
+    spec
+}
+
+pub fn publish(mut spec: ServiceSpec, target: u16, published: Option<u16>, mode: PublishMode) -> ServiceSpec {
+    let port = PortConfig { name: None, protocol: Protocol::Tcp, target, published, mode, host_ip: None };
+    spec.endpoint.ports.push(port);
+    spec
+}
+
+pub fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
