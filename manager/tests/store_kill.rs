@@ -17,7 +17,7 @@ use store_support::{config, open, small_log, tx};
 
 const DIR: &str = "BERTH_TEST_KILL_DIR";
 const ROUND: &str = "BERTH_TEST_KILL_ROUND";
-const ROUNDS: u64 = 300;
+const ROUNDS: u64 = 250;
 const WRITERS: u64 = 8;
 
 /// Id of one of the two objects of a write.
@@ -61,7 +61,6 @@ fn start(dir: &Path, round: u64) -> Child {
         .env(DIR, dir)
         .env(ROUND, round.to_string())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()
         .unwrap()
 }
@@ -76,7 +75,7 @@ fn run_and_kill(dir: &Path, round: u64, random: &mut StdRng) -> Vec<(u64, u64)> 
     // A third dies by the clock, wherever it is (also while it opens the log); the others after some writes.
     let by_clock = random.random_range(0..3) == 0;
     let deadline = Instant::now() + Duration::from_micros(random.random_range(0..60_000));
-    let enough = if by_clock { usize::MAX } else { random.random_range(1..200) };
+    let enough = if by_clock { usize::MAX } else { random.random_range(1..60) };
     let limit = if by_clock { deadline } else { Instant::now() + Duration::from_secs(60) };
     let parse = |line: String| {
         let mut words = line.strip_prefix("ack ")?.split(' ').map(|word| word.parse().unwrap());
@@ -109,13 +108,15 @@ fn acknowledged_writes_survive_kill() {
     )
     .unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let (mut acks, mut empty_rounds) = (0, 0);
+    let (mut acks, mut empty_rounds, mut opening) = (0, 0, Duration::ZERO);
     for round in 1..=ROUNDS {
         let acked = run_and_kill(dir.path(), round, &mut random);
         acks += acked.len();
         empty_rounds += usize::from(acked.is_empty());
         runtime.block_on(async {
+            let begun = Instant::now();
             let node = open(dir.path(), small_log()).await.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+            opening += begun.elapsed();
             let state = node.hub().snapshot();
             for (writer, number) in acked {
                 for half in 0..2 {
@@ -143,6 +144,8 @@ fn acknowledged_writes_survive_kill() {
             node.stop().await;
         });
     }
-    println!("{ROUNDS} kills, {acks} acknowledged writes, {empty_rounds} kills before the first write");
+    println!(
+        "{ROUNDS} kills, {acks} acknowledged writes, {empty_rounds} kills before the first write, {opening:?} opening"
+    );
     assert!(acks > 0, "nothing was written at all");
 }

@@ -149,6 +149,19 @@ impl LogStore {
         self.shared.write("write the committed index", |txn| self.shared.put_committed(txn))
     }
 
+    /// Waits, for at most `limit`, until nobody else uses the log: Raft's tasks let go of it a little after Raft has
+    /// stopped. True when the file will be closed with this last clone.
+    pub async fn released(&self, limit: std::time::Duration) -> bool {
+        let end = tokio::time::Instant::now() + limit;
+        while Arc::strong_count(&self.shared) > 1 {
+            if tokio::time::Instant::now() > end {
+                return false;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        true
+    }
+
     /// Runs `work` where blocking is allowed.
     async fn blocking<T: Send + 'static>(
         &self,

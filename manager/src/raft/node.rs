@@ -23,6 +23,8 @@ use super::types::typ;
 const SIZE_CHECK: Duration = Duration::from_millis(500);
 /// How long a start may wait for a leader.
 const LEADER_WAIT: Duration = Duration::from_secs(30);
+/// How long a stop may wait for tasks that still use the log.
+const RELEASE_WAIT: Duration = Duration::from_secs(5);
 
 /// Settings of the Raft group.
 #[derive(Debug, Clone)]
@@ -189,8 +191,11 @@ impl RaftNode {
             let _ = task.await;
         }
         self.hub.close();
-        let log = self.log.clone();
-        let flushed = tokio::task::spawn_blocking(move || log.flush()).await;
+        drop((self.raft, self.proposer));
+        if !self.log.released(RELEASE_WAIT).await {
+            tracing::warn!("the log is still in use by a task that does not end");
+        }
+        let flushed = tokio::task::spawn_blocking(move || self.log.flush()).await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the committed index");
         }

@@ -1,0 +1,100 @@
+//! Who answers for a service: its virtual addresses, its published ports, the tasks behind them. Pure.
+
+use std::collections::BTreeSet;
+
+use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
+use berth_proto::name::{ServiceName, StackName};
+use berth_proto::object::{Attachment, Endpoint, Service, Task};
+use berth_proto::spec::{EndpointMode, PublishMode};
+use berth_proto::state::{HealthState, NodeState, TaskState};
+
+use crate::store::State;
+
+/// Who answers for a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoints {
+    /// The service.
+    pub service: ServiceId,
+    /// Its name.
+    pub name: ServiceName,
+    /// Its stack.
+    pub stack: Option<StackName>,
+    /// What its name resolves to.
+    pub mode: EndpointMode,
+    /// What the allocator gave it.
+    pub endpoint: Option<Endpoint>,
+    /// Tasks that have started and are meant to go on, by slot.
+    pub backends: Vec<Backend>,
+}
+
+/// A task behind a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backend {
+    /// The task.
+    pub task: TaskId,
+    /// Its slot, where slots have numbers.
+    pub slot: Option<u64>,
+    /// Where it is.
+    pub node: NodeId,
+    /// Host name of its container as the spec gives it; empty when the node makes one from the task's id.
+    pub hostname: String,
+    /// Its addresses.
+    pub attachments: Vec<Attachment>,
+    /// True while it takes requests.
+    pub ready: bool,
+}
+
+/// Endpoints of the services that `node` needs: those with a task on one of `networks`, those whose published ports are
+/// answered on every node, and those whose ports this node's own tasks publish.
+pub fn endpoints_for(state: &State, node: NodeId, networks: &[NetworkId]) -> Vec<Endpoints> {
+    let mut wanted = BTreeSet::new();
+    for service in state.services() {
+        let on_every_node = |endpoint: &Endpoint| endpoint.ports.iter().any(|port| port.mode == PublishMode::Ingress);
+        let shares_network =
+            |endpoint: &Endpoint| endpoint.virtual_ips.iter().any(|vip| networks.binary_search(&vip.network).is_ok());
+        let known =
+            service.endpoint.as_ref().is_some_and(|endpoint| on_every_node(endpoint) || shares_network(endpoint));
+        let on_networks = || {
+            state.tasks_of_service(service.id).any(|task| {
+                let joined = || task.attachments.iter().any(|at| networks.binary_search(&at.network).is_ok());
+                let publishes_here = || task.node == Some(node) && !service.spec.endpoint.ports.is_empty();
+                !task.status.state.is_terminal() && (publishes_here() || joined())
+            })
+        };
+        if known || on_networks() {
+            wanted.insert(service.id);
+        }
+    }
+    wanted.into_iter().filter_map(|id| state.service(id)).map(|service| endpoints(state, service)).collect()
+}
+
+fn endpoints(state: &State, service: &Service) -> Endpoints {
+    Endpoints {
+        service: service.id,
+        name: service.spec.name.clone(),
+        stack: service.spec.stack.clone(),
+        mode: service.spec.endpoint.mode,
+        endpoint: service.endpoint.clone(),
+        backends: state.tasks_of_service(service.id).filter_map(|task| backend(state, task)).collect(),
+    }
+}
+
+fn backend(state: &State, task: &Task) -> Option<Backend> {
+    let has_started = (TaskState::Starting..=TaskState::Running).contains(&task.status.state);
+    if !has_started || !task.desired.wants_work() {
+        return None;
+    }
+    let node = task.node?;
+    // A node that has not been heard of since this manager began to lead is not down.
+    let is_up = state.node(node).is_some_and(|node| node.status.state != NodeState::Down);
+    let healthy = task.status.health.is_none_or(|health| health != HealthState::Unhealthy);
+    let hostname = state.spec_of(task).and_then(|spec| spec.task.container.hostname.clone());
+    Some(Backend {
+        task: task.id,
+        slot: task.slot.number(),
+        node,
+        hostname: hostname.unwrap_or_default(),
+        attachments: task.attachments.clone(),
+        ready: task.status.state == TaskState::Running && healthy && is_up,
+    })
+}

@@ -1,0 +1,98 @@
+//! The loop that writes node states. Runs on the leader only; [`super::health`] decides.
+
+use std::time::{Duration, SystemTime};
+
+use berth_proto::id::NodeId;
+use berth_proto::object::{Node, NodeStatus};
+use berth_proto::state::NodeState;
+use berth_proto::time::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::raft::{ProposeError, Proposer};
+use crate::store::{Hub, State, Transaction};
+
+use super::health::{Transition, decide, grace, period};
+use super::registry::Registry;
+
+/// Looks again after this long even when nothing is due.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Looks again after a refusal.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Watches heartbeats until `stop`.
+pub async fn run(hub: Hub, proposer: Proposer, registry: Registry, stop: CancellationToken) {
+    registry.begin();
+    loop {
+        let state = hub.snapshot();
+        let grace = grace(heartbeat_period(&state));
+        let (now, pulses) = registry.pulses();
+        let nodes = state.nodes().map(|node| (node.id, node.status.state));
+        let (transitions, next) = decide(nodes, &pulses, now, grace);
+        for gone in pulses.keys().filter(|node| state.node(**node).is_none()) {
+            registry.forget(*gone);
+        }
+        let mut wait = next.saturating_sub(now).min(MAX_WAIT);
+        if !transitions.is_empty()
+            && let Err(error) = write(&proposer, &state, &transitions).await
+        {
+            tracing::debug!(%error, "node states were not taken; looking again");
+            wait = RETRY;
+        }
+        tokio::select! {
+            biased;
+            // Cancel-safe: a token stays cancelled.
+            () = stop.cancelled() => return,
+            // Cancel-safe: a signal that was not taken is kept.
+            () = registry.changed() => {}
+            // Cancel-safe: the time is computed anew.
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Period between two heartbeats as things are.
+pub fn heartbeat_period(state: &State) -> Duration {
+    let set = state.cluster().map_or(Duration::from_secs(1), |cluster| cluster.spec.heartbeat_period);
+    period(set, state.nodes().count())
+}
+
+async fn write(proposer: &Proposer, state: &State, transitions: &[Transition]) -> Result<(), ProposeError> {
+    let now = Timestamp::from(SystemTime::now());
+    let mut transaction = Transaction::new(now, "node-health");
+    for Transition { node, state: new, message } in transitions {
+        tracing::info!(%node, state = %new, message, "node state");
+        if let Some(node) = state.node(*node) {
+            transaction.update(with_state(node, *new, message, now));
+        }
+    }
+    proposer.propose(transaction).await.map(|_| ())
+}
+
+fn with_state(node: &Node, state: NodeState, message: &str, at: Timestamp) -> Node {
+    let status = NodeStatus { state, message: message.to_owned(), at, ..node.status.clone() };
+    Node { status, ..node.clone() }
+}
+
+/// Notes what a node says of itself when its session begins, and that it is ready. `None` when that is known already;
+/// the inner `None` when there is no such node.
+pub fn registration(
+    state: &State,
+    node: NodeId,
+    description: &berth_proto::object::NodeDescription,
+    address: &str,
+    now: Timestamp,
+) -> Option<Option<Transaction>> {
+    let known = state.node(node)?;
+    let mut new = Node::clone(known);
+    new.description = Some(description.clone());
+    address.clone_into(&mut new.status.address);
+    if new.status.state != NodeState::Ready {
+        new = with_state(&new, NodeState::Ready, "", now);
+    }
+    if new == **known {
+        return Some(None);
+    }
+    let mut transaction = Transaction::new(now, "dispatcher");
+    transaction.update(new);
+    Some(Some(transaction))
+}

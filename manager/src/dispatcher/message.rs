@@ -1,0 +1,86 @@
+//! Assignments as protobuf messages.
+
+use berth_proto::pb;
+use berth_proto::spec::EndpointMode;
+
+use super::assignment::{Assigned, Changes, Item, Key};
+use super::endpoints::{Backend, Endpoints};
+
+/// A complete set.
+pub fn complete(sequence: u64, set: &Assigned) -> pb::ManagerMessage {
+    let assignments = set.values().map(assignment).collect();
+    manager_message(pb::manager_message::Message::Complete(pb::AssignmentSet { sequence, assignments }))
+}
+
+/// Changes on top of what was sent before.
+pub fn changes(sequence: u64, changes: &Changes) -> pb::ManagerMessage {
+    manager_message(pb::manager_message::Message::Changes(pb::AssignmentChanges {
+        sequence,
+        updates: changes.updates.iter().map(assignment).collect(),
+        removals: changes.removals.iter().map(key).collect(),
+    }))
+}
+
+/// Any message to an agent.
+pub fn manager_message(message: pb::manager_message::Message) -> pb::ManagerMessage {
+    pb::ManagerMessage { message: Some(message) }
+}
+
+fn assignment(item: &Item) -> pb::Assignment {
+    use pb::assignment::Item as Wire;
+    let item = match item {
+        Item::Spec(service, version, spec) => Wire::Spec(pb::AssignedSpec {
+            key: Some(pb::SpecKey { service_id: service.to_string(), spec_version: *version }),
+            spec: Some((&**spec).into()),
+        }),
+        Item::Network(network) => Wire::Network((&**network).into()),
+        Item::Volume(volume) => Wire::Volume((&**volume).into()),
+        Item::Config(config) => Wire::Config((&**config).into()),
+        Item::Secret(secret) => Wire::Secret((&**secret).into()),
+        Item::Endpoints(it) => Wire::Endpoints(endpoints(it)),
+        Item::Task(task) => Wire::Task((&**task).into()),
+    };
+    pb::Assignment { item: Some(item) }
+}
+
+fn key(key: &Key) -> pb::AssignmentKey {
+    use pb::assignment_key::Key as Wire;
+    let key = match key {
+        Key::Spec(service, version) => {
+            Wire::Spec(pb::SpecKey { service_id: service.to_string(), spec_version: *version })
+        }
+        Key::Network(id) => Wire::Network(id.to_string()),
+        Key::Volume(id) => Wire::Volume(id.to_string()),
+        Key::Config(id) => Wire::Config(id.to_string()),
+        Key::Secret(id) => Wire::Secret(id.to_string()),
+        Key::Endpoints(id) => Wire::Endpoints(id.to_string()),
+        Key::Task(id) => Wire::Task(id.to_string()),
+    };
+    pb::AssignmentKey { key: Some(key) }
+}
+
+fn endpoints(it: &Endpoints) -> pb::ServiceEndpoints {
+    let mode = match it.mode {
+        EndpointMode::Vip => pb::endpoint_spec::Mode::Vip,
+        EndpointMode::Dnsrr => pb::endpoint_spec::Mode::Dnsrr,
+    };
+    pb::ServiceEndpoints {
+        service_id: it.service.to_string(),
+        service_name: it.name.to_string(),
+        stack: it.stack.as_ref().map(ToString::to_string),
+        mode: mode.into(),
+        endpoint: it.endpoint.as_ref().map(Into::into),
+        backends: it.backends.iter().map(backend).collect(),
+    }
+}
+
+fn backend(it: &Backend) -> pb::Backend {
+    pb::Backend {
+        task_id: it.task.to_string(),
+        slot: it.slot,
+        node_id: it.node.to_string(),
+        hostname: it.hostname.clone(),
+        attachments: it.attachments.iter().map(Into::into).collect(),
+        ready: it.ready,
+    }
+}

@@ -1,0 +1,29 @@
+//! Between the store and the agents: one bidirectional stream per node.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`assignment`] | what one node should know, computed from a snapshot; what changed between two of them |
+//! | [`endpoints`] | who answers for a service |
+//! | [`message`] | both as protobuf messages |
+//! | [`health`] | from heartbeats to node states, pure |
+//! | [`registry`] | the sessions there are and when each was last heard |
+//! | [`heartbeat`] | the loop that writes node states; runs on the leader only |
+//! | [`service`] | the gRPC service: takes streams in |
+//! | [`session`] | one stream |
+//! | [`report`] | what agents report, as transactions |
+//!
+//! Invariants: a node is sent only what its own tasks need; a session begins with a complete set and goes on with numbered
+//! changes without a gap; a report moves a task only forward; of two sessions of one node the newer one stays.
+
+pub mod assignment;
+pub mod endpoints;
+pub mod health;
+pub mod heartbeat;
+pub mod message;
+pub mod registry;
+pub mod report;
+pub mod service;
+pub mod session;
+
+pub use registry::Registry;
+pub use service::DispatcherService;

@@ -1,0 +1,58 @@
+//! The gRPC service that agents open their streams to.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use berth_proto::pb;
+use berth_proto::pb::dispatcher_server::{Dispatcher, DispatcherServer};
+use futures::{Stream, StreamExt};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::raft::Proposer;
+use crate::store::Hub;
+
+use super::registry::Registry;
+use super::session::{Context, OUTBOX, serve};
+
+/// Complete sets that are made at the same time.
+const SETS_AT_ONCE: usize = 32;
+/// Largest message that is taken: a batch of status reports.
+const MAX_MESSAGE: usize = 16 << 20;
+
+/// The dispatcher; clones share the sessions.
+#[derive(Clone)]
+pub struct DispatcherService {
+    context: Context,
+}
+
+impl DispatcherService {
+    /// A dispatcher without sessions.
+    pub fn new(hub: Hub, proposer: Proposer, registry: Registry, stop: CancellationToken) -> Self {
+        let gate = Arc::new(Semaphore::new(SETS_AT_ONCE));
+        Self { context: Context { hub, proposer, registry, gate, stop } }
+    }
+
+    /// The same as a tonic service.
+    pub fn into_server(self) -> DispatcherServer<Self> {
+        DispatcherServer::new(self).max_decoding_message_size(MAX_MESSAGE)
+    }
+}
+
+#[tonic::async_trait]
+impl Dispatcher for DispatcherService {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<pb::ManagerMessage, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let peer = request.remote_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        // Ends with the stream: reading from it fails, or writing to it does.
+        tokio::spawn(serve(self.context.clone(), request.into_inner().boxed(), peer, outbox));
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+}
