@@ -61,7 +61,10 @@ impl Project {
         };
         let mut take = |key: &str| -> Objects {
             match model.remove(key).map(|node| node.value) {
-                Some(Value::Map(map)) => map.into_entries().map(|(name, _, node)| (name, node)).collect(),
+                // What is said about a thing as a whole points at its name.
+                Some(Value::Map(map)) => {
+                    map.into_entries().map(|(name, span, node)| (name, Node { span, ..node })).collect()
+                }
                 _ => Objects::new(),
             }
         };
@@ -85,6 +88,18 @@ impl Project {
             config_contents: BTreeMap::new(),
             secret_contents: BTreeMap::new(),
             sources: Sources::default(),
+        }
+    }
+
+    /// Takes away what services would not wait for anyway: optional dependencies on services that are not active.
+    pub(crate) fn drop_disabled_dependencies(&mut self) {
+        for service in self.services.values_mut() {
+            let Some(service) = service.as_map_mut() else { continue };
+            let Some(depends_on) = service.get_mut("depends_on").and_then(Node::as_map_mut) else { continue };
+            depends_on.retain(|name, _| !self.disabled.contains_key(name));
+            if depends_on.is_empty() {
+                service.remove("depends_on");
+            }
         }
     }
 

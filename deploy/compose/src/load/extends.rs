@@ -86,7 +86,8 @@ impl Loader<'_> {
             }
         };
         chain.pop();
-        if let Some(map) = service.as_map_mut() {
+        // What could not be extended keeps the field, so that what it lacks is not reported on top.
+        if let Some(map) = service.as_map_mut().filter(|_| base.is_some()) {
             map.remove("extends");
         }
         let merged = match base {

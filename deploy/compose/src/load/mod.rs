@@ -162,6 +162,7 @@ impl Loader<'_> {
         let profiles = env::profiles(&options.profiles, &scope.env);
         let mut project = Project::new(name, scope.dir.clone(), model, profiles);
         rules::check(&project, &mut self.diags);
+        project.drop_disabled_dependencies();
         self.resolve_services(&mut project, &scope);
         self.read_contents(&mut project, &scope);
         Some(project)

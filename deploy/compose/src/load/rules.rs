@@ -105,7 +105,7 @@ impl Rules<'_> {
 
     fn image_and_build(&self, diags: &mut Diags) {
         let has = |key: &str| self.map.get(key).is_some_and(|node| !node.is_null() && node.as_str() != Some(""));
-        if !has("image") && !has("build") && !has("provider") {
+        if !["image", "build", "provider", "extends"].into_iter().any(has) {
             let hint = "is this an override for another file? give both: -f FILE -f OVERRIDE";
             diags.error(&self.path, self.service.span, Problem::NoImage(self.name.to_owned())).hint(hint);
         }
@@ -144,14 +144,17 @@ impl Rules<'_> {
         diags: &mut Diags,
     ) {
         let hint = suggest::did_you_mean(name, known.into_iter().map(String::as_str));
-        let top = matches!(what, "network" | "volume" | "config" | "secret" | "model");
-        let define = top.then(|| format!("define it at the top of the file: `{what}s: {{{name}: …}}`"));
         let define = match what {
             "network" | "volume" => Some(format!("define it at the top of the file, under `{what}s:`")),
-            _ => define.map(|_| format!("define it at the top of the file, under `{what}s:`, with its source")),
+            "service" => None,
+            _ => Some(format!("define it at the top of the file, under `{what}s:`, with its source")),
         };
         let problem = Problem::Undefined { what, name: name.to_owned() };
-        diags.error(&self.path, span, problem).maybe_hint(hint.or(define));
+        let list = match what {
+            "service" => "depends_on".to_owned(),
+            _ => format!("{what}s"),
+        };
+        diags.error(&self.path.key(&list), span, problem).maybe_hint(hint.or(define));
     }
 
     fn references(&self, diags: &mut Diags) {
@@ -238,7 +241,8 @@ impl Rules<'_> {
             };
             let Some(block) = deploy_at(&keys[..2]) else { continue };
             if !block.is_bad() && !block.get(keys[2]).is_some_and(|limit| limit.is_bad() || limit.same(own)) {
-                diags.error(&self.path, own.span, Problem::Distinct { a: field, b: other });
+                let missing = block.get(keys[2]).is_none().then(|| format!("put it into `{other}`, as the rest is"));
+                diags.error(&self.path, own.span, Problem::Distinct { a: field, b: other }).maybe_hint(missing);
             }
         }
         let count = scale.or(replicas).unwrap_or(1);

@@ -90,13 +90,17 @@ impl Checker<'_> {
                 Some(shape) => self.node(value, shape, &path.key(key)),
                 None if key.starts_with("x-") && object.extensions => {}
                 None => {
-                    self.unknown_field(key, key_span, object, path);
-                    unknown.push(key.to_owned());
+                    let meant = self.unknown_field(key, key_span, object, path);
+                    unknown.push((key.to_owned(), key_span, meant));
                 }
             }
         }
-        for key in unknown {
+        for (key, key_span, meant) in unknown {
             map.remove(&key);
+            // The field that was meant counts as present, so that its absence is not reported on top.
+            if let Some(meant) = meant.filter(|meant| !map.contains(meant)) {
+                map.insert(meant, key_span, Node::bad(key_span));
+            }
         }
         for field in object.required {
             if !map.contains(field) {
@@ -105,11 +109,21 @@ impl Checker<'_> {
         }
     }
 
-    fn unknown_field(&mut self, key: &str, span: Span, object: &Object, path: &Path<'_>) {
-        let hint = suggest::did_you_mean(key, object.fields.iter().map(|(name, _)| *name));
-        let hint = elsewhere(key, path).or(hint);
+    /// Reports a field; returns the one that was probably meant.
+    fn unknown_field(
+        &mut self,
+        key: &str,
+        span: Span,
+        object: &'static Object,
+        path: &Path<'_>,
+    ) -> Option<&'static str> {
+        let elsewhere = elsewhere(key, path);
+        let meant = suggest::nearest(key, object.fields.iter().map(|(name, _)| *name));
+        let meant = meant.filter(|_| elsewhere.is_none());
+        let hint = elsewhere.or_else(|| meant.map(|meant| format!("did you mean `{meant}`?")));
         let problem = Problem::UnknownField { field: key.to_owned() };
         self.diags.error(&path.key(key), span, problem).maybe_hint(hint);
+        meant
     }
 
     fn list(&mut self, node: &mut Node, item: &'static Shape, distinct: bool, path: &Path<'_>) {
