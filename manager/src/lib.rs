@@ -13,6 +13,7 @@
 //! | [`reaper`] | what is forgotten |
 //! | [`allocator`] | subnets, addresses, virtual addresses, published ports |
 //! | [`placement`] | between the store and the scheduler |
+//! | [`api`] | what a person asks for: the `Control` service |
 //! | [`loops`] | all of these as one chain, and the loop around it |
 //!
 //! Invariants: every write goes through the replicated log; loops and services read snapshots and propose transactions,
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocator;
+pub mod api;
 pub mod constraint;
 pub mod dispatcher;
 pub mod loops;

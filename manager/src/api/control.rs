@@ -1,0 +1,360 @@
+//! The `Control` service: reads the request, lets the pure modules decide, commits, answers with what was committed.
+
+use std::time::{Duration, SystemTime};
+
+use berth_proto::convert::ConvertError;
+use berth_proto::id::{Id, NodeId};
+use berth_proto::object::{ObjectRef, Service};
+use berth_proto::pb;
+use berth_proto::pb::control_server::{Control, ControlServer};
+use berth_proto::spec::{ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Request, Response, Status};
+
+use super::refusal::Refused;
+use super::resource::Resource;
+use super::service::DrawId;
+use super::watch::EventStream;
+use super::{cleanup, find, node, read, resource, service, stack, watch};
+use crate::raft::Proposer;
+use crate::store::{Hub, Snapshot, State, Transaction};
+
+/// Largest request: a stack with its secrets and configs fits.
+const MAX_REQUEST: usize = 64 << 20;
+/// How long a create waits for a service of the same name that is being removed.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The `Control` service of one manager. Clones share everything.
+#[derive(Clone)]
+pub struct ControlApi {
+    hub: Hub,
+    proposer: Proposer,
+    node: NodeId,
+    version: &'static str,
+}
+
+impl ControlApi {
+    /// `node` is the node that this manager runs on, `version` the program's.
+    pub fn new(hub: Hub, proposer: Proposer, node: NodeId, version: &'static str) -> Self {
+        Self { hub, proposer, node, version }
+    }
+
+    /// As a gRPC service.
+    pub fn into_server(self) -> ControlServer<Self> {
+        ControlServer::new(self).max_decoding_message_size(MAX_REQUEST)
+    }
+
+    /// Commits what `make` adds to a transaction; nothing is written when it adds nothing. `make` runs again when somebody
+    /// else was faster.
+    async fn commit<T>(
+        &self,
+        actor: &str,
+        mut make: impl FnMut(&State, &mut Transaction, DrawId<'_>) -> Result<T, Refused>,
+    ) -> Result<(Snapshot, T), Refused> {
+        let mut made = None;
+        let state = self
+            .proposer
+            .write::<Refused>(|state| {
+                let mut tx = Transaction::new(SystemTime::now().into(), actor);
+                made = Some(make(state, &mut tx, &mut rand::random)?);
+                Ok((!tx.is_empty()).then_some(tx))
+            })
+            .await?;
+        Ok((state, made.expect("write calls make before it returns a state")))
+    }
+
+    async fn create<R: Resource + Clone>(&self, actor: &str, spec: R) -> Result<(Snapshot, u128), Refused> {
+        self.commit(actor, |state, tx, draw| resource::create(state, tx, spec.clone(), draw)).await
+    }
+
+    /// Waits until no service that is being removed has one of these names.
+    async fn until_free(&self, names: impl Iterator<Item = &str> + Clone) -> Result<(), Refused> {
+        let (mut state, mut commits) = self.hub.subscribe();
+        let deadline = tokio::time::Instant::now() + REMOVAL_PATIENCE;
+        loop {
+            let leaving = |name: &&str| state.service_by_name(name).is_some_and(|service| service.pending_delete);
+            let Some(name) = names.clone().find(leaving) else { return Ok(()) };
+            match tokio::time::timeout_at(deadline, commits.next()).await {
+                Ok(Ok(_)) => state = self.hub.snapshot(),
+                Ok(Err(crate::store::WatchError::Lagged { .. })) => (state, commits) = self.hub.subscribe(),
+                Ok(Err(crate::store::WatchError::Closed)) | Err(_) => {
+                    return Err(Refused::BeingRemoved { name: name.to_owned() });
+                }
+            }
+        }
+    }
+
+    fn clean_up(&self, objects: Vec<ObjectRef>) {
+        if !objects.is_empty() {
+            tokio::spawn(cleanup::run(self.hub.clone(), self.proposer.clone(), objects));
+        }
+    }
+}
+
+/// Who asks: the user at the other end of the unix socket.
+fn actor<T>(request: &Request<T>) -> String {
+    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+    match peer.map(|peer| peer.uid()) {
+        Some(0) => "root".to_owned(),
+        Some(uid) => format!("uid {uid}"),
+        None => "local".to_owned(),
+    }
+}
+
+fn required<M, T: TryFrom<M, Error = ConvertError>>(message: Option<M>, what: &'static str) -> Result<T, Refused> {
+    Ok(T::try_from(message.ok_or(Refused::Lacks(what))?)?)
+}
+
+fn answer(service: Option<&std::sync::Arc<Service>>) -> Result<Response<pb::Service>, Status> {
+    // The state after the commit has it, unless somebody removed it at the same moment.
+    let service = service.ok_or_else(|| Status::aborted("the service was removed meanwhile"))?;
+    Ok(Response::new((&**service).into()))
+}
+
+#[tonic::async_trait]
+impl Control for ControlApi {
+    async fn cluster_info(
+        &self,
+        _request: Request<pb::ClusterInfoRequest>,
+    ) -> Result<Response<pb::ClusterInfoResponse>, Status> {
+        let state = self.hub.snapshot();
+        let leader = state.nodes().find(|node| node.manager.as_ref().is_some_and(|manager| manager.leader));
+        Ok(Response::new(pb::ClusterInfoResponse {
+            cluster: state.cluster().map(|cluster| (&**cluster).into()),
+            node_id: self.node.to_string(),
+            leader_node_id: leader.map(|node| node.id.to_string()).unwrap_or_default(),
+            index: state.index(),
+            version: self.version.to_owned(),
+        }))
+    }
+
+    async fn service_create(
+        &self,
+        request: Request<pb::ServiceCreateRequest>,
+    ) -> Result<Response<pb::Service>, Status> {
+        let actor = actor(&request);
+        let spec: ServiceSpec = required(request.into_inner().spec, "spec")?;
+        self.until_free([spec.name.as_str()].into_iter()).await?;
+        let make =
+            |state: &State, tx: &mut Transaction, draw: DrawId<'_>| service::create(state, tx, spec.clone(), draw);
+        let (state, id) = self.commit(&actor, make).await?;
+        answer(state.service(id))
+    }
+
+    async fn service_update(
+        &self,
+        request: Request<pb::ServiceUpdateRequest>,
+    ) -> Result<Response<pb::Service>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let spec: ServiceSpec = required(request.spec, "spec")?;
+        let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
+            let service = service::alive(state, &request.id)?;
+            if request.version != 0 && request.version != service.meta.version {
+                return Err(Refused::Stale { what: format!("service {}", service.spec.name) });
+            }
+            service::update(state, tx, service, spec.clone(), request.force, draw)?;
+            Ok(service.id)
+        };
+        let (state, id) = self.commit(&actor, make).await?;
+        answer(state.service(id))
+    }
+
+    async fn service_scale(
+        &self,
+        request: Request<pb::ServiceScaleRequest>,
+    ) -> Result<Response<pb::ServiceScaleResponse>, Status> {
+        let actor = actor(&request);
+        let targets = request.into_inner().targets;
+        let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
+            let mut ids = Vec::new();
+            for target in &targets {
+                let service = service::alive(state, &target.service)?;
+                service::update(state, tx, service, service::scaled(service, target.replicas)?, false, &mut *draw)?;
+                ids.push(service.id);
+            }
+            Ok(ids)
+        };
+        let (state, ids) = self.commit(&actor, make).await?;
+        let services = ids.iter().filter_map(|id| state.service(*id)).map(|service| (&**service).into());
+        Ok(Response::new(pb::ServiceScaleResponse { services: services.collect() }))
+    }
+
+    async fn service_rollback(
+        &self,
+        request: Request<pb::ServiceRollbackRequest>,
+    ) -> Result<Response<pb::Service>, Status> {
+        let actor = actor(&request);
+        let word = request.into_inner().id;
+        let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
+            let service = service::alive(state, &word)?;
+            service::roll_back(tx, service)?;
+            Ok(service.id)
+        };
+        let (state, id) = self.commit(&actor, make).await?;
+        answer(state.service(id))
+    }
+
+    async fn service_remove(
+        &self,
+        request: Request<pb::ServiceRemoveRequest>,
+    ) -> Result<Response<pb::RemoveResponse>, Status> {
+        let actor = actor(&request);
+        let words = request.into_inner().ids;
+        let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
+            let mut removed = Vec::new();
+            for word in &words {
+                let service = find::service(state, word)?;
+                service::remove(tx, service);
+                removed.push(service.spec.name.to_string());
+            }
+            Ok(removed)
+        };
+        let (_, removed) = self.commit(&actor, make).await?;
+        Ok(Response::new(pb::RemoveResponse { removed }))
+    }
+
+    async fn node_update(&self, request: Request<pb::NodeUpdateRequest>) -> Result<Response<pb::Node>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let spec: NodeSpec = required(request.spec, "spec")?;
+        let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
+            let node = find::node(state, &request.id)?;
+            if request.version != 0 && request.version != node.meta.version {
+                return Err(Refused::Stale { what: format!("node {}", find::host_name(node)) });
+            }
+            node::update(tx, node, spec.clone())?;
+            Ok(node.id)
+        };
+        let (state, id) = self.commit(&actor, make).await?;
+        let node = state.node(id).ok_or_else(|| Status::aborted("the node was removed meanwhile"))?;
+        Ok(Response::new((&**node).into()))
+    }
+
+    async fn node_remove(
+        &self,
+        request: Request<pb::NodeRemoveRequest>,
+    ) -> Result<Response<pb::RemoveResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
+            let node = find::node(state, &request.id)?;
+            node::remove(tx, node, request.force)?;
+            Ok(vec![node.id.to_string()])
+        };
+        let (_, removed) = self.commit(&actor, make).await?;
+        Ok(Response::new(pb::RemoveResponse { removed }))
+    }
+
+    async fn network_create(
+        &self,
+        request: Request<pb::NetworkCreateRequest>,
+    ) -> Result<Response<pb::Network>, Status> {
+        let actor = actor(&request);
+        let spec: NetworkSpec = required(request.into_inner().spec, "spec")?;
+        let (state, bits) = self.create(&actor, spec).await?;
+        let made = state.network(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
+        Ok(Response::new((&**made).into()))
+    }
+
+    async fn volume_create(&self, request: Request<pb::VolumeCreateRequest>) -> Result<Response<pb::Volume>, Status> {
+        let actor = actor(&request);
+        let spec: VolumeSpec = required(request.into_inner().spec, "spec")?;
+        let (state, bits) = self.create(&actor, spec).await?;
+        let made = state.volume(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
+        Ok(Response::new((&**made).into()))
+    }
+
+    async fn config_create(&self, request: Request<pb::ConfigCreateRequest>) -> Result<Response<pb::Config>, Status> {
+        let actor = actor(&request);
+        let spec: ConfigSpec = required(request.into_inner().spec, "spec")?;
+        let (state, bits) = self.create(&actor, spec).await?;
+        let made = state.config(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
+        Ok(Response::new((&**made).into()))
+    }
+
+    async fn secret_create(&self, request: Request<pb::SecretCreateRequest>) -> Result<Response<pb::Secret>, Status> {
+        let actor = actor(&request);
+        let spec: SecretSpec = required(request.into_inner().spec, "spec")?;
+        let (state, bits) = self.create(&actor, spec).await?;
+        let made = state.secret(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
+        let mut secret = pb::Secret::from(&**made);
+        if let Some(spec) = &mut secret.spec {
+            spec.data = Default::default();
+        }
+        Ok(Response::new(secret))
+    }
+
+    async fn object_remove(
+        &self,
+        request: Request<pb::ObjectRemoveRequest>,
+    ) -> Result<Response<pb::RemoveResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let kind = read::kind(request.kind)?;
+        let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
+            request.ids.iter().map(|word| resource::remove(state, tx, kind, word)).collect::<Result<Vec<_>, _>>()
+        };
+        let (_, removed) = self.commit(&actor, make).await?;
+        Ok(Response::new(pb::RemoveResponse { removed }))
+    }
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        Ok(Response::new(read::list(&self.hub.snapshot(), request.get_ref())?))
+    }
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::Object>, Status> {
+        Ok(Response::new(read::get(&self.hub.snapshot(), request.get_ref())?))
+    }
+
+    async fn stack_apply(
+        &self,
+        request: Request<pb::StackApplyRequest>,
+    ) -> Result<Response<pb::StackApplyResponse>, Status> {
+        let actor = actor(&request);
+        let dry_run = request.get_ref().dry_run;
+        let request = stack::Request::try_from(request.into_inner())?;
+        let names: Vec<String> = request.stack.services.iter().map(|spec| spec.name.to_string()).collect();
+        let (state, outcome) = if dry_run {
+            let state = self.hub.snapshot();
+            // A service that is on its way out will be gone by the time of the write: the plan makes it anew.
+            let outcome = match stack::apply(&state, &mut Transaction::default(), &request, &mut rand::random) {
+                Err(Refused::BeingRemoved { .. }) => {
+                    self.until_free(names.iter().map(String::as_str)).await?;
+                    stack::apply(&self.hub.snapshot(), &mut Transaction::default(), &request, &mut rand::random)?
+                }
+                planned => planned?,
+            };
+            (state, outcome)
+        } else {
+            self.until_free(names.iter().map(String::as_str)).await?;
+            self.commit(&actor, |state, tx, draw| stack::apply(state, tx, &request, draw)).await?
+        };
+        if !dry_run {
+            self.clean_up(outcome.later);
+        }
+        let services = names.iter().filter_map(|name| state.service_by_name(name)).filter(|one| !one.pending_delete);
+        Ok(Response::new(pb::StackApplyResponse {
+            index: state.index(),
+            plan: outcome.plan,
+            services: services.map(|service| (&**service).into()).collect(),
+        }))
+    }
+
+    async fn stack_remove(
+        &self,
+        request: Request<pb::StackRemoveRequest>,
+    ) -> Result<Response<pb::RemoveResponse>, Status> {
+        let actor = actor(&request);
+        let name = request.into_inner().stack;
+        let (_, (removed, later)) = self.commit(&actor, |state, tx, _draw| stack::remove(state, tx, &name)).await?;
+        self.clean_up(later);
+        Ok(Response::new(pb::RemoveResponse { removed }))
+    }
+
+    type WatchStream = EventStream;
+
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<EventStream>, Status> {
+        Ok(Response::new(watch::start(&self.hub, request.get_ref())?))
+    }
+}

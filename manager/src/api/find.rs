@@ -1,0 +1,76 @@
+//! What a word means: an id, a name, or a unique beginning of an id. Pure.
+
+use std::sync::Arc;
+
+use berth_proto::id::Id;
+use berth_proto::object::{Config, Network, Node, ObjectKind, Secret, Service, Task, Volume};
+
+use super::refusal::Refused;
+use crate::store::{State, Stored};
+
+/// Most matches that an ambiguous word lists.
+const MAX_MATCHES: usize = 10;
+
+macro_rules! finders {
+    ($($name:ident($by_name:ident, $all:ident) -> $kind:ident;)*) => {$(
+        #[doc = concat!("A ", stringify!($name), " by name, id or unique beginning of an id.")]
+        pub fn $name<'s>(state: &'s State, word: &str) -> Result<&'s Arc<$kind>, Refused> {
+            match state.$by_name(word) {
+                Some(found) => Ok(found),
+                None => by_id(ObjectKind::$kind, word, state.$all(), |one| one.spec.name.to_string()),
+            }
+        }
+    )*};
+}
+
+finders! {
+    service(service_by_name, services) -> Service;
+    network(network_by_name, networks) -> Network;
+    volume(volume_by_name, volumes) -> Volume;
+    config(config_by_name, configs) -> Config;
+    secret(secret_by_name, secrets) -> Secret;
+}
+
+/// A node by id, unique beginning of an id, or host name where only one node has it.
+pub fn node<'s>(state: &'s State, word: &str) -> Result<&'s Arc<Node>, Refused> {
+    let named: Vec<_> = state.nodes().filter(|node| host_name(node) == word).collect();
+    match named.as_slice() {
+        [one] => Ok(one),
+        [] => by_id(ObjectKind::Node, word, state.nodes(), |node| host_name(node).to_owned()),
+        several => Err(ambiguous(ObjectKind::Node, word, several.iter().map(|node| node.id.to_string()))),
+    }
+}
+
+/// A task by id, unique beginning of an id, or full name.
+pub fn task<'s>(state: &'s State, word: &str) -> Result<&'s Arc<Task>, Refused> {
+    let id = word.rsplit_once('.').map_or(word, |(_, id)| id);
+    by_id(ObjectKind::Task, id, state.tasks(), |task| task.name())
+}
+
+/// Host name of a node; its id when it never said.
+pub fn host_name(node: &Node) -> &str {
+    node.description.as_ref().map_or("", |description| description.hostname.as_str())
+}
+
+fn by_id<'s, T: Stored>(
+    kind: ObjectKind,
+    word: &str,
+    all: impl Iterator<Item = &'s Arc<T>>,
+    name: impl Fn(&T) -> String,
+) -> Result<&'s Arc<T>, Refused> {
+    let exact = word.parse::<Id<T::Kind>>().ok();
+    let fits = |one: &&Arc<T>| match exact {
+        Some(id) => one.id() == id,
+        None => !word.is_empty() && one.id().to_string().starts_with(word),
+    };
+    let found: Vec<_> = all.filter(fits).take(MAX_MATCHES).collect();
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Refused::NotFound { kind, word: word.to_owned() }),
+        several => Err(ambiguous(kind, word, several.iter().map(|one| format!("{} ({})", one.id(), name(one))))),
+    }
+}
+
+fn ambiguous(kind: ObjectKind, word: &str, matches: impl Iterator<Item = String>) -> Refused {
+    Refused::Ambiguous { kind, word: word.to_owned(), matches: matches.collect() }
+}

@@ -1,0 +1,34 @@
+//! What a person asks of the cluster: the `Control` service of `berth/v1/control.proto`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`control`] | the service: every call, in the shell of a commit |
+//! | [`refusal`] | why a call is refused, and how that goes over the wire |
+//! | [`find`] | what a word means: id, name, unique beginning of an id |
+//! | [`service`] | creating, changing, scaling, rolling back, removing services |
+//! | [`node`] | changing and removing nodes |
+//! | [`resource`] | networks, volumes, configs, secrets |
+//! | [`stack`] | a whole stack in one transaction |
+//! | [`cleanup`] | removing what is in use until its users are gone |
+//! | [`read`] | lists and single objects |
+//! | [`watch`] | the stream of changes |
+//!
+//! Invariants: what decides is pure, state in, transaction out; every mutation answers after it is committed; a refusal
+//! names the object and the field, and carries what to do; the content of a secret never leaves.
+
+pub mod cleanup;
+pub mod control;
+pub mod find;
+pub mod node;
+pub mod read;
+pub mod refusal;
+pub mod resource;
+pub mod service;
+pub mod stack;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use control::ControlApi;
+pub use refusal::Refused;

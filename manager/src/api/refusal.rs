@@ -1,0 +1,257 @@
+//! Why a call is refused. Each refusal becomes a gRPC status whose details are a `berth.v1.Refusal`.
+
+use berth_proto::convert::ConvertError;
+use berth_proto::object::ObjectKind;
+use berth_proto::pb;
+use berth_proto::validate::Invalid;
+use prost::Message;
+use tonic::{Code, Status};
+
+use crate::raft::ProposeError;
+use crate::store::Conflict;
+
+/// Why a call is refused; nothing of it was done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refused {
+    /// The message lacks a part.
+    #[error("the request has no {0}")]
+    Lacks(&'static str),
+    /// The message is not well formed.
+    #[error("{0}")]
+    Malformed(#[from] ConvertError),
+    /// The spec breaks rules.
+    #[error("{}", rules(what, invalid))]
+    Invalid {
+        /// Whose spec, e.g. `service web`.
+        what: String,
+        /// The rules.
+        invalid: Invalid,
+    },
+    /// Nothing of that name or id.
+    #[error("no such {kind}: {word}")]
+    NotFound {
+        /// Kind.
+        kind: ObjectKind,
+        /// The word.
+        word: String,
+    },
+    /// The beginning of an id fits several.
+    #[error("{kind} {word:?} is ambiguous: it could be {}", matches.join(", "))]
+    Ambiguous {
+        /// Kind.
+        kind: ObjectKind,
+        /// The word.
+        word: String,
+        /// What it could be: ids with names.
+        matches: Vec<String>,
+    },
+    /// Somebody else wrote it since the caller read it.
+    #[error("{what} was changed by somebody else")]
+    Stale {
+        /// The object.
+        what: String,
+    },
+    /// The name is taken.
+    #[error("a {kind} named {name} exists already")]
+    Taken {
+        /// Kind.
+        kind: ObjectKind,
+        /// The name.
+        name: String,
+    },
+    /// Names of a stack that others have.
+    #[error("{}", taken_by_others(conflicts))]
+    TakenByOthers {
+        /// Kind, name and owner as text.
+        conflicts: Vec<String>,
+    },
+    /// Its removal was asked for before.
+    #[error("service {name} is still being removed")]
+    BeingRemoved {
+        /// The service.
+        name: String,
+    },
+    /// A mode is for life.
+    #[error("service {name} is {from} and cannot become {to}")]
+    ModeChange {
+        /// The service.
+        name: String,
+        /// Mode that it has.
+        from: &'static str,
+        /// Mode that was asked for.
+        to: &'static str,
+    },
+    /// A name is for life.
+    #[error("service {name} cannot be renamed to {to}")]
+    NameChange {
+        /// The service.
+        name: String,
+        /// Name that was asked for.
+        to: String,
+    },
+    /// Only replicated services and jobs have a number of tasks.
+    #[error("service {name} is {mode}: it has no number of tasks to set")]
+    NotScalable {
+        /// The service.
+        name: String,
+        /// Its mode.
+        mode: &'static str,
+    },
+    /// It was never updated, or it was rolled back.
+    #[error("service {name} has no previous spec to go back to")]
+    NoPrevious {
+        /// The service.
+        name: String,
+    },
+    /// A field that cannot be changed while the object exists.
+    #[error("{kind} {name} exists with other settings ({})", fields.join(", "))]
+    Fixed {
+        /// Kind.
+        kind: ObjectKind,
+        /// Name.
+        name: String,
+        /// The fields.
+        fields: Vec<String>,
+    },
+    /// Something uses it.
+    #[error("{kind} {name} is in use by {by}")]
+    InUse {
+        /// Kind.
+        kind: ObjectKind,
+        /// Name.
+        name: String,
+        /// Who uses it.
+        by: String,
+    },
+    /// A service refers to what does not exist.
+    #[error("{what} refers to {kind} {name}, which does not exist")]
+    Missing {
+        /// What refers to it.
+        what: String,
+        /// Kind of what is missing.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+    },
+    /// Only nodes that are down are removed.
+    #[error("node {name} is not down")]
+    NodeNotDown {
+        /// The node.
+        name: String,
+    },
+    /// A manager holds the state.
+    #[error("node {name} is a manager")]
+    NodeIsManager {
+        /// The node.
+        name: String,
+    },
+    /// Not in this version.
+    #[error("{0} is not supported yet")]
+    Unsupported(&'static str),
+    /// Nothing of that stack.
+    #[error("no such stack: {0}")]
+    NoStack(String),
+    /// The log did not take it.
+    #[error(transparent)]
+    Propose(ProposeError),
+}
+
+fn rules(what: &str, invalid: &Invalid) -> String {
+    match invalid.errors.len() {
+        1 => format!("{what} breaks a rule"),
+        several => format!("{what} breaks {several} rules"),
+    }
+}
+
+fn taken_by_others(conflicts: &[String]) -> String {
+    format!("names are taken: {}", conflicts.join(", "))
+}
+
+impl From<ProposeError> for Refused {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Conflict(conflict) => conflict.into(),
+            other => Self::Propose(other),
+        }
+    }
+}
+
+impl From<Conflict> for Refused {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::NameTaken { name, holder } => Self::Taken { kind: holder.kind(), name },
+            Conflict::InUse { object, name, by_kind, user, count } => {
+                let others = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+                Self::InUse { kind: object.kind(), name, by: format!("{by_kind} {user}{others}") }
+            }
+            Conflict::Missing { object, kind, name } => Self::Missing { what: object.to_string(), kind, name },
+            Conflict::Version { object, .. } | Conflict::Gone { object, .. } => {
+                Self::Stale { what: object.to_string() }
+            }
+            other => Self::Propose(ProposeError::Conflict(other)),
+        }
+    }
+}
+
+impl Refused {
+    fn code(&self) -> Code {
+        match self {
+            Self::Lacks(_) | Self::Malformed(_) | Self::Invalid { .. } | Self::Ambiguous { .. } => {
+                Code::InvalidArgument
+            }
+            Self::NotFound { .. } | Self::NoStack(_) => Code::NotFound,
+            Self::Stale { .. } => Code::Aborted,
+            Self::Taken { .. } | Self::TakenByOthers { .. } => Code::AlreadyExists,
+            Self::Unsupported(_) => Code::Unimplemented,
+            Self::BeingRemoved { .. }
+            | Self::ModeChange { .. }
+            | Self::NameChange { .. }
+            | Self::NotScalable { .. }
+            | Self::NoPrevious { .. }
+            | Self::Fixed { .. }
+            | Self::InUse { .. }
+            | Self::Missing { .. }
+            | Self::NodeNotDown { .. }
+            | Self::NodeIsManager { .. } => Code::FailedPrecondition,
+            Self::Propose(error) => match error {
+                ProposeError::Conflict(_) => Code::Aborted,
+                ProposeError::NotLeader { .. } | ProposeError::Stopped => Code::Unavailable,
+                ProposeError::TooLarge { .. } => Code::ResourceExhausted,
+            },
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Stale { .. } => "look at it again and repeat the change".to_owned(),
+            Self::BeingRemoved { .. } => "its tasks are being stopped; try again when they are gone".to_owned(),
+            Self::ModeChange { name, .. } => format!("remove {name} and create it anew"),
+            Self::TakenByOthers { .. } => "choose another stack name, or remove what has the names".to_owned(),
+            Self::Fixed { kind, .. } => format!("remove the {kind} first, or give the new one another name"),
+            Self::InUse { .. } => "remove or change what uses it first".to_owned(),
+            Self::Missing { kind, name, .. } => format!("create it first: berth {kind} create {name}"),
+            Self::NodeNotDown { .. } => "stop its daemon first, or use --force".to_owned(),
+            Self::NodeIsManager { .. } => "a manager cannot be removed yet".to_owned(),
+            Self::NotFound { kind: ObjectKind::Task, .. } => "`berth task ls` lists the tasks".to_owned(),
+            Self::NotFound { kind, .. } => format!("`berth {kind} ls` lists what there is"),
+            Self::Ambiguous { .. } => "give more characters of the id".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    fn errors(&self) -> Vec<pb::FieldError> {
+        let Self::Invalid { invalid, .. } = self else { return Vec::new() };
+        let error = |error: &berth_proto::validate::FieldError| {
+            let hint = if error.hint.is_empty() { String::new() } else { format!(" ({})", error.hint) };
+            pb::FieldError { path: error.path.clone(), message: format!("{}{hint}", error.problem) }
+        };
+        invalid.errors.iter().map(error).collect()
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        let details = pb::Refusal { errors: refused.errors(), hint: refused.hint() };
+        Self::with_details(refused.code(), refused.to_string(), details.encode_to_vec().into())
+    }
+}

@@ -1,0 +1,181 @@
+//! Creating, changing, scaling, rolling back and removing services. Pure: state in, transaction out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use berth_proto::id::{Id, ServiceId};
+use berth_proto::name::VolumeName;
+use berth_proto::object::{Meta, ObjectKind, Service, SpecRevision, UpdateProgress, UpdateStatus, Volume};
+use berth_proto::spec::{MountKind, ServiceMode, ServiceSpec, VolumeSpec};
+use berth_proto::validate::Validate;
+
+use super::find;
+use super::refusal::Refused;
+use crate::store::{State, Transaction};
+
+/// Draws the 128 bits of a new id.
+pub type DrawId<'a> = &'a mut dyn FnMut() -> u128;
+
+/// Adds a new service, and the volumes that it names and that nobody made.
+pub fn create(state: &State, tx: &mut Transaction, spec: ServiceSpec, draw: DrawId<'_>) -> Result<ServiceId, Refused> {
+    check(&spec)?;
+    if let Some(holder) = state.service_by_name(&spec.name) {
+        return Err(match holder.pending_delete {
+            true => Refused::BeingRemoved { name: spec.name.to_string() },
+            false => Refused::Taken { kind: ObjectKind::Service, name: spec.name.to_string() },
+        });
+    }
+    create_volumes(state, tx, &spec, draw);
+    let id = Id::from_random(draw());
+    tx.create(Service {
+        id,
+        meta: Meta::default(),
+        spec: Arc::new(spec),
+        spec_version: 0,
+        previous: None,
+        history: Vec::new(),
+        endpoint: None,
+        update: None,
+        job: None,
+        pending_delete: false,
+    });
+    Ok(id)
+}
+
+/// Changes a service to `spec`. Nothing is added when it is so already.
+pub fn update(
+    state: &State,
+    tx: &mut Transaction,
+    service: &Arc<Service>,
+    mut spec: ServiceSpec,
+    force: bool,
+    draw: DrawId<'_>,
+) -> Result<(), Refused> {
+    check(&spec)?;
+    let old = &service.spec;
+    let name = || old.name.to_string();
+    if service.pending_delete {
+        return Err(Refused::BeingRemoved { name: name() });
+    }
+    if spec.name != old.name {
+        return Err(Refused::NameChange { name: name(), to: spec.name.to_string() });
+    }
+    if spec.mode.as_str() != old.mode.as_str() {
+        return Err(Refused::ModeChange { name: name(), from: old.mode.as_str(), to: spec.mode.as_str() });
+    }
+    spec.task.force_update = old.task.force_update + u64::from(force);
+    if spec == **old {
+        return Ok(());
+    }
+    create_volumes(state, tx, &spec, draw);
+    tx.update(Arc::new(changed(service, spec)));
+    Ok(())
+}
+
+/// The service with another spec, the one before kept for a rollback.
+fn changed(service: &Service, spec: ServiceSpec) -> Service {
+    let current = SpecRevision { version: service.spec_version, spec: Arc::clone(&service.spec) };
+    // Scaling in the middle of an update must not make the spec that is being rolled out the one to go back to.
+    let rolls = service.update.as_ref().is_some_and(|update| {
+        let open = matches!(update.progress, UpdateProgress::Updating | UpdateProgress::Paused);
+        open && update.target == service.spec_version
+    });
+    let previous = match &service.previous {
+        Some(previous) if rolls && differs_only_in_mode(&service.spec, &spec) => previous.clone(),
+        _ => current,
+    };
+    Service { spec: Arc::new(spec), previous: Some(previous), ..service.clone() }
+}
+
+fn differs_only_in_mode(old: &ServiceSpec, new: &ServiceSpec) -> bool {
+    ServiceSpec { mode: old.mode, ..new.clone() } == *old
+}
+
+/// The spec with another number of tasks. For a job: how many must end well, at the same time.
+pub fn scaled(service: &Service, replicas: u64) -> Result<ServiceSpec, Refused> {
+    let mode = match service.spec.mode {
+        ServiceMode::Replicated { .. } => ServiceMode::Replicated { replicas },
+        ServiceMode::ReplicatedJob { .. } => {
+            ServiceMode::ReplicatedJob { max_concurrent: replicas, total_completions: replicas }
+        }
+        mode @ (ServiceMode::Global | ServiceMode::GlobalJob) => {
+            return Err(Refused::NotScalable { name: service.spec.name.to_string(), mode: mode.as_str() });
+        }
+    };
+    Ok(ServiceSpec { mode, ..ServiceSpec::clone(&service.spec) })
+}
+
+/// Goes back to the previous spec, at its old version, so that tasks which still run it are left alone.
+pub fn roll_back(tx: &mut Transaction, service: &Arc<Service>) -> Result<(), Refused> {
+    let name = || service.spec.name.to_string();
+    if service.pending_delete {
+        return Err(Refused::BeingRemoved { name: name() });
+    }
+    let previous = service.previous.clone().ok_or_else(|| Refused::NoPrevious { name: name() })?;
+    let status = UpdateStatus {
+        progress: UpdateProgress::RollbackStarted,
+        started_at: tx.now,
+        completed_at: None,
+        message: "a person asked for the rollback".to_owned(),
+        target: previous.version,
+    };
+    tx.update(Arc::new(Service {
+        spec: previous.spec,
+        spec_version: previous.version,
+        previous: None,
+        update: Some(status),
+        ..Service::clone(service)
+    }));
+    Ok(())
+}
+
+/// Asks for the end of a service: its tasks stop, then it goes.
+pub fn remove(tx: &mut Transaction, service: &Arc<Service>) {
+    if !service.pending_delete {
+        tx.update(Arc::new(Service { pending_delete: true, ..Service::clone(service) }));
+    }
+}
+
+/// A service that may be worked on.
+pub fn alive<'s>(state: &'s State, word: &str) -> Result<&'s Arc<Service>, Refused> {
+    let service = find::service(state, word)?;
+    match service.pending_delete {
+        true => Err(Refused::BeingRemoved { name: service.spec.name.to_string() }),
+        false => Ok(service),
+    }
+}
+
+/// All rules at once.
+pub fn check(spec: &ServiceSpec) -> Result<(), Refused> {
+    let refuse = |invalid| Refused::Invalid { what: format!("the spec of service {}", spec.name), invalid };
+    spec.validate().map_err(refuse)
+}
+
+/// As Docker does, a volume comes into being with the first service that names it.
+fn create_volumes(state: &State, tx: &mut Transaction, spec: &ServiceSpec, draw: DrawId<'_>) {
+    let mut made: BTreeSet<VolumeName> = planned_volumes(tx);
+    for mount in &spec.task.container.mounts {
+        let MountKind::Volume(volume) = &mount.kind else { continue };
+        let Some(name) = &volume.name else { continue };
+        if state.volume_by_name(name).is_some() || !made.insert(name.clone()) {
+            continue;
+        }
+        let spec = VolumeSpec {
+            name: name.clone(),
+            stack: spec.stack.clone(),
+            labels: volume.labels.clone(),
+            driver: volume.driver.clone().unwrap_or_else(|| "local".to_owned()),
+            options: volume.driver_options.clone(),
+        };
+        tx.create(Volume { id: Id::from_random(draw()), meta: Meta::default(), spec: Arc::new(spec) });
+    }
+}
+
+fn planned_volumes(tx: &Transaction) -> BTreeSet<VolumeName> {
+    use crate::store::{Change, Object};
+    let planned = tx.changes.iter().filter_map(|change| match change {
+        Change::Put(Object::Volume(volume)) => Some(volume.spec.name.clone()),
+        _ => None,
+    });
+    planned.collect()
+}

@@ -1,0 +1,1 @@
+//! Tests of the Control service against a real manager.
