@@ -87,14 +87,17 @@ pub fn ignore(signal: i32) {
 
 /// Every signal at its default and none blocked: what a fresh program expects.
 pub fn reset_signals() {
-    // SAFETY: SIG_DFL runs no code; errors for SIGKILL and friends do not matter.
+    // The kernel's own layout: handler, flags, restorer, mask. All zero is SIG_DFL.
+    let default = [0u64; 4];
+    let none_blocked = 0u64;
+    let size = std::mem::size_of::<u64>();
+    // SAFETY: the kernel reads both for the duration of the calls. Raw calls, because the C library hides
+    // the two signals it uses itself, and a daemon may have been started with them ignored.
     unsafe {
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), size);
         }
-        let mut set = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &none_blocked, std::ptr::null_mut::<u64>(), size);
     }
 }
 

@@ -167,7 +167,9 @@ pub(super) fn plan(
     }
     if !config.privileged {
         spec["linux"]["maskedPaths"] = json!(MASKED);
-        spec["linux"]["readonlyPaths"] = json!(READ_ONLY);
+        // The directory over the v1 groups is a tmpfs that has to be writable while they are mounted.
+        let cgroups = (!host.unified).then_some("/sys/fs/cgroup");
+        spec["linux"]["readonlyPaths"] = READ_ONLY.into_iter().chain(cgroups).collect();
     }
     Ok(Plan { spec, capabilities, oom_score_adj, warnings })
 }
@@ -323,7 +325,7 @@ fn cgroup_mounts(host: &Host, read_only: &str) -> Vec<Value> {
     if host.unified {
         return vec![mount("/sys/fs/cgroup", "cgroup", "cgroup", &[&flags[..], &["relatime", read_only]].concat())];
     }
-    let mut list = vec![mount("/sys/fs/cgroup", "tmpfs", "tmpfs", &[&flags[..], &["mode=755", "size=0"]].concat())];
+    let mut list = vec![mount("/sys/fs/cgroup", "tmpfs", "tmpfs", &[&flags[..], &["mode=755", "size=64k"]].concat())];
     for (controller, dir) in &host.cgroup_views {
         let target = format!("/sys/fs/cgroup/{controller}");
         let options = [&flags[..], &["bind", "rprivate", read_only]].concat();
