@@ -1,5 +1,6 @@
 //! Errors and warnings with their places, collected so that a person sees all of them at once.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub struct Diagnostic {
 }
 
 /// Something that works, but maybe not as thought.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Warning {
     /// The field.
     pub path: String,
@@ -91,6 +92,9 @@ pub struct Diags {
     pub sources: Sources,
     errors: Vec<Diagnostic>,
     warnings: Vec<Warning>,
+    /// Errors by place and path, so that noting one stays cheap however many there are.
+    places: HashMap<(Option<Span>, String), Vec<usize>>,
+    warned: HashSet<Warning>,
 }
 
 impl Diags {
@@ -110,9 +114,10 @@ impl Diags {
     }
 
     fn push(&mut self, path: String, span: Option<Span>, problem: Problem) -> &mut Diagnostic {
-        let known =
-            self.errors.iter().position(|other| other.span == span && other.path == path && other.problem == problem);
+        let here = self.places.entry((span, path.clone())).or_default();
+        let known = here.iter().copied().find(|at| self.errors[*at].problem == problem);
         let at = known.unwrap_or_else(|| {
+            here.push(self.errors.len());
             self.errors.push(Diagnostic { path, span, problem, hint: None });
             self.errors.len() - 1
         });
@@ -123,7 +128,7 @@ impl Diags {
     pub fn warn(&mut self, path: &Path<'_>, span: Option<Span>, message: impl Into<String>) {
         let place = span.map(|span| self.sources.place(span)).unwrap_or_default();
         let warning = Warning { path: path.to_string(), span, message: message.into(), place };
-        if !self.warnings.contains(&warning) {
+        if self.warned.insert(warning.clone()) {
             self.warnings.push(warning);
         }
     }

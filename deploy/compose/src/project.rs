@@ -48,6 +48,8 @@ pub struct Project {
     pub config_contents: BTreeMap<String, Content>,
     /// What secrets hold; none for external ones.
     pub secret_contents: BTreeMap<String, Content>,
+    /// False: `${…}` was left as it is.
+    pub interpolated: bool,
     /// The texts that spans refer to.
     pub sources: Sources,
 }
@@ -87,6 +89,7 @@ impl Project {
             profiles,
             config_contents: BTreeMap::new(),
             secret_contents: BTreeMap::new(),
+            interpolated: true,
             sources: Sources::default(),
         }
     }

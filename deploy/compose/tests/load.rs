@@ -279,6 +279,7 @@ fn without_interpolation_templates_stay() {
     let web = &project.services["web"];
     assert_eq!((web.str_at("image"), web.str_at("scale")), (Some("x:${TAG:-1}"), Some("${N}")));
     assert_eq!(web.items("ports")[0].as_str(), Some("${P}:80"));
+    assert!(project.to_yaml().contains("image: x:${TAG:-1}"), "{}", project.to_yaml());
 }
 
 #[test]
@@ -361,4 +362,44 @@ fn real_files_are_read_from_the_disk() {
     let options = berth_compose::LoadOptions::new(dir.path(), []);
     let (project, _) = berth_compose::load(&options).unwrap();
     assert_eq!(project.images().into_iter().collect::<Vec<_>>(), ["from-file"]);
+}
+
+#[test]
+fn the_environment_names_files() {
+    let mut options = common::options();
+    options.files.clear();
+    options.env.insert("COMPOSE_FILE".to_owned(), "a.yaml:b.yaml".to_owned());
+    let files = common::files(&[("a.yaml", "services: {web: {image: x}}"), ("b.yaml", "services: {web: {user: y}}")]);
+    let (project, _) = berth_compose::load_from(&options, &files).unwrap();
+    assert_eq!(project.services["web"].str_at("user"), Some("y"));
+}
+
+#[test]
+fn texts_that_read_as_numbers_are_quoted() {
+    let (project, _) = load("services:\n  web:\n    image: x\n    labels: {a: \"0_\", b: \"1_000\", c: \"0440\", d: \"1e3\", e: \"0b1\", f: a_b}\n").unwrap();
+    let printed = project.to_yaml();
+    let again = load(&printed).unwrap().0;
+    assert_eq!(again.to_yaml(), printed);
+    assert_eq!(again.services["web"].get("labels").unwrap().str_at("b"), Some("1_000"), "{printed}");
+}
+
+#[test]
+fn texts_of_other_editors() {
+    for text in [
+        "\u{feff}services:\r\n  web:\r\n    image: nginx\r\n",
+        "{\n\t\"services\": {\n\t\t\"web\": {\n\t\t\t\"image\": \"nginx\"\n\t\t}\n\t}\n}\n",
+        "%YAML 1.2\n---\nservices:\n  web: {image: nginx,}\n...\n",
+        "services:\n  web:\n    image: >-\n      nginx\n",
+        "services: !!map\n  web:\n    image: !!str nginx\n",
+        "services:\n- web\n",
+        "# only a comment\n",
+        "",
+    ] {
+        let found = load(text).map(|(project, _)| project.services["web"].str_at("image").map(str::to_owned));
+        match (found, text.contains("nginx")) {
+            (Ok(image), true) => assert_eq!(image.as_deref(), Some("nginx"), "{text:?}"),
+            (Err(errors), false) => assert_eq!(errors.items().len(), 1, "{errors}"),
+            (found, _) => panic!("{text:?}: {found:?}"),
+        }
+    }
 }

@@ -129,7 +129,10 @@ impl Loader<'_> {
             return None;
         }
         if !self.files.is_file(file) {
-            let reason = format!("there is no file {}", file.display());
+            let reason = match resolve::is_remote(file) {
+                true => "files are not fetched from elsewhere".to_owned(),
+                false => format!("there is no file {}", file.display()),
+            };
             self.diags.error(path, span, Problem::Extends { service: target.to_owned(), reason });
             return None;
         }

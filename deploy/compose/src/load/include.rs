@@ -56,7 +56,8 @@ impl Loader<'_> {
         }
         for file in files.iter().filter(|file| !self.files.is_file(file)) {
             let problem = Problem::NoSuchFile { what: "the file", path: file.display().to_string() };
-            self.diags.error(path, item.span, problem);
+            let hint = resolve::is_remote(file).then(|| "files are not fetched from elsewhere".to_owned());
+            self.diags.error(path, item.span, problem).maybe_hint(hint);
         }
         if files.iter().any(|file| !self.files.is_file(file)) {
             return None;

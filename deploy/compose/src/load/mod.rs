@@ -33,8 +33,8 @@ const DEFAULT_OVERRIDES: [&str; 4] =
 /// What to load and in which surroundings.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// Compose files, later ones over earlier ones; `-` is standard input. Empty: the usual names are looked for in
-    /// `working_dir` and above it.
+    /// Compose files, later ones over earlier ones; `-` is standard input. Empty: those of `COMPOSE_FILE`, else the usual
+    /// names in `working_dir` and above it.
     pub files: Vec<PathBuf>,
     /// Absolute directory that relative arguments start from.
     pub working_dir: PathBuf,
@@ -93,6 +93,7 @@ pub fn load_from(options: &LoadOptions, files: &dyn Files) -> Result<(Project, V
     match project {
         Some(mut project) => {
             project.sources = sources;
+            project.interpolated = options.interpolate;
             Ok((project, warnings))
         }
         None => {
@@ -176,6 +177,11 @@ impl Loader<'_> {
                 false => resolve::clean(&options.working_dir.join(file)),
             };
             return Some(options.files.iter().map(absolute).collect());
+        }
+        if let Some(list) = options.env.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
+            let separator = options.env.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
+            let files = list.split(separator).filter(|file| !file.is_empty());
+            return Some(files.map(|file| resolve::clean(&options.working_dir.join(file))).collect());
         }
         let mut dir = Some(options.working_dir.as_path());
         while let Some(here) = dir {

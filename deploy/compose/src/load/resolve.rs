@@ -19,6 +19,12 @@ pub fn absolute(dir: &FilePath, path: &str, env: &Vars) -> PathBuf {
     }
 }
 
+/// Whether a path was meant as a URL or another remote place.
+pub fn is_remote(path: &FilePath) -> bool {
+    let text = path.to_string_lossy();
+    ["http:/", "https:/", "git:/", "ssh:/", "oci:/", "git@", "github.com/"].iter().any(|start| text.contains(start))
+}
+
 fn fix(node: Option<&mut Node>, dir: &FilePath, env: &Vars) {
     let Some(node) = node else { return };
     let Value::Str(path) = &mut node.value else { return };

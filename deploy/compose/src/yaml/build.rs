@@ -14,8 +14,8 @@ use crate::suggest;
 
 /// Deepest nesting of lists and mappings.
 pub const MAX_DEPTH: usize = 100;
-/// Most values that one file may unfold into through its aliases.
-pub const MAX_NODES: usize = 1_000_000;
+/// Most values that the aliases of one file may unfold into.
+pub const MAX_NODES: usize = 500_000;
 
 /// The documents of a text. Errors go to `diags`; documents before the first broken place are returned.
 pub fn parse(text: &str, file: FileId, diags: &mut Diags) -> Vec<Node> {
@@ -23,6 +23,7 @@ pub fn parse(text: &str, file: FileId, diags: &mut Diags) -> Vec<Node> {
         parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
         file,
         anchors: HashMap::new(),
+        seen: 0,
         copied: 0,
         diags,
     };
@@ -52,6 +53,9 @@ struct Builder<'t, 'd> {
     file: FileId,
     /// By the parser's number: the node and how many values are in it.
     anchors: HashMap<usize, (Node, usize)>,
+    /// Values so far, those of aliases included.
+    seen: usize,
+    /// Values that came from aliases.
     copied: usize,
     diags: &'d mut Diags,
 }
@@ -108,27 +112,28 @@ impl<'t> Builder<'t, '_> {
                 (self.scalar(&text, style, tag.as_deref(), span, path), anchor, 1)
             }
             Event::SequenceStart(anchor, tag) => {
-                let before = self.copied;
+                let before = self.seen;
                 let value = self.sequence(path, depth)?;
                 let node = Node { value, span, tag: merge_tag(tag.as_deref()) };
-                (node, anchor, self.copied - before + 1)
+                (node, anchor, self.seen - before + 1)
             }
             Event::MappingStart(anchor, tag) => {
-                let before = self.copied;
+                let before = self.seen;
                 let value = self.mapping(path, depth)?;
                 let node = Node { value, span, tag: merge_tag(tag.as_deref()) };
-                (node, anchor, self.copied - before + 1)
+                (node, anchor, self.seen - before + 1)
             }
             _ => (Node::new(Value::Null, span), 0, 1),
         };
-        self.grow(1, span, path)?;
+        self.seen += 1;
         if anchor != 0 {
             self.anchors.insert(anchor, (node.clone(), count));
         }
         Ok(node)
     }
 
-    fn grow(&mut self, by: usize, span: Span, path: &Path<'_>) -> Result<(), Stop> {
+    fn unfold(&mut self, by: usize, span: Span, path: &Path<'_>) -> Result<(), Stop> {
+        self.seen = self.seen.saturating_add(by);
         self.copied = self.copied.saturating_add(by);
         if self.copied > MAX_NODES {
             self.diags.error(path, span, Problem::AliasBomb(MAX_NODES));
@@ -143,7 +148,7 @@ impl<'t> Builder<'t, '_> {
             return Ok(Node::bad(span));
         };
         let count = *count;
-        self.grow(count, span, path)?;
+        self.unfold(count, span, path)?;
         Ok(self.anchors.get(&id).map_or_else(|| Node::bad(span), |(node, _)| node.clone()))
     }
 

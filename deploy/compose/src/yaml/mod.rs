@@ -5,3 +5,4 @@ mod build;
 mod scalar;
 
 pub use build::{MAX_DEPTH, MAX_NODES, parse};
+pub(crate) use scalar::resolve;
