@@ -1,6 +1,7 @@
 //! Checks of a task's spec against what the node knows, before anything is touched.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::error::OverlayError;
 use crate::model::{Desired, SandboxSpec};
@@ -36,7 +37,7 @@ pub(crate) fn clash(desired: &Desired, spec: &SandboxSpec) -> Option<PortClash> 
         return None;
     }
     let mut with = desired.clone();
-    with.sandboxes.insert(spec.task, spec.clone());
+    with.sandboxes.insert(spec.task, Arc::new(spec.clone()));
     // Whoever was there first keeps it, whatever the order of ids says.
     let clashes = plan::wanted_ports(&with).1.into_iter();
     let involves = |p: &Publisher| matches!(p, Publisher::Task { id, .. } if *id == spec.task);

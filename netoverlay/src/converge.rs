@@ -2,13 +2,16 @@
 //!
 //! Blocking. Owns what is desired and the last known state of the node; after a failure the node is listed anew.
 
+use std::sync::Arc;
+
 use berth_proto::id::TaskId;
 
 use crate::dns::Dns;
 use crate::error::OverlayError;
 use crate::kernel::{Kernel, PortError};
-use crate::model::{Desired, Observed};
+use crate::model::{Desired, Observed, Service};
 use crate::names::Instance;
+use crate::nft::Elements;
 use crate::plan::{self, Known, Op, PortClash, Rules};
 
 /// How much a pass looks at.
@@ -28,6 +31,8 @@ pub(crate) struct State {
     /// Until everything desired is known: what was desired so far. The rest is not removed.
     unsettled: Option<Known>,
     observed: Option<Observed>,
+    /// What was desired at the last pass in which nothing failed.
+    previous: Option<Desired>,
     instance: Instance,
 }
 
@@ -66,7 +71,13 @@ impl Report {
 
 impl State {
     pub fn new(instance: Instance) -> Self {
-        Self { desired: Desired::default(), unsettled: Some(Known::default()), observed: None, instance }
+        Self {
+            desired: Desired::default(),
+            unsettled: Some(Known::default()),
+            observed: None,
+            previous: None,
+            instance,
+        }
     }
 
     /// List the node in the next pass.
@@ -76,17 +87,20 @@ impl State {
 
     /// Everything desired is known from now on: what is not desired may be removed.
     pub fn settle(&mut self) {
-        self.unsettled = None;
+        if self.unsettled.take().is_some() {
+            self.forget_observed();
+        }
     }
 
     /// Marks a task ready or not wherever it answers.
     pub fn set_ready(&mut self, task: TaskId, ready: bool) {
         if let Some(spec) = self.desired.sandboxes.get_mut(&task) {
-            spec.ready = ready;
+            Arc::make_mut(spec).ready = ready;
         }
-        let backends = self.desired.services.values_mut().flat_map(|s| s.backends.iter_mut());
-        for backend in backends.filter(|b| b.task == task) {
-            backend.ready = ready;
+        let stale = |s: &&mut Arc<Service>| s.backends.iter().any(|b| b.task == task && b.ready != ready);
+        for service in self.desired.services.values_mut().filter(stale) {
+            let backends = Arc::make_mut(service).backends.iter_mut();
+            backends.filter(|b| b.task == task).for_each(|b| b.ready = ready);
         }
     }
 }
@@ -112,7 +126,11 @@ pub(crate) fn converge(
     if let Some(known) = &mut state.unsettled {
         known.learn(&state.desired);
     }
-    let rules = Rules { instance: state.instance.clone(), keep_unknown: state.unsettled.clone() };
+    let rules = Rules {
+        instance: state.instance.clone(),
+        keep_unknown: state.unsettled.clone(),
+        previous: state.previous.take(),
+    };
     let ops = match scope {
         Scope::Everything => plan::plan(&rules, &state.desired, &observed),
         Scope::Balance => plan::plan_balance(&rules, &state.desired, &observed),
@@ -120,7 +138,17 @@ pub(crate) fn converge(
     };
     carry_out(kernel, &ops, &mut observed, &mut report);
     if report.failures.is_empty() {
+        if state.unsettled.is_none() {
+            // The elements of tasks' tables follow from what was desired: no need to keep them once per task.
+            for (task, sandbox) in &mut observed.sandboxes {
+                if state.desired.sandboxes.contains_key(task) {
+                    sandbox.table.synced = true;
+                    sandbox.table.elements = Elements::default();
+                }
+            }
+        }
         state.observed = Some(observed);
+        state.previous = Some(state.desired.clone());
     }
     // Held ports are let go last: nothing is translated any more to what another program may now serve itself.
     kernel.hold_ports(&wanted_ports);

@@ -71,13 +71,13 @@ impl Overlay {
     /// Replaces the services: names, virtual addresses, backends, ingress ports. Returns when the kernel has it, so a backend
     /// that is not ready in `services` gets no new connection from this node any more.
     pub async fn set_services(&self, services: Vec<Service>) -> Result<Report, OverlayError> {
-        let services = services.into_iter().map(|s| (s.id, s)).collect();
-        self.change(Scope::Balance, move |state| state.desired.services = services).await
+        self.change(Scope::Balance, move |state| state.desired.set_services(services)).await
     }
 
     /// Adds or replaces one service.
     pub async fn set_service(&self, service: Service) -> Result<Report, OverlayError> {
-        self.change(Scope::Balance, move |state| drop(state.desired.services.insert(service.id, service))).await
+        self.change(Scope::Balance, move |state| drop(state.desired.services.insert(service.id, Arc::new(service))))
+            .await
     }
 
     /// Removes one service.
@@ -106,7 +106,7 @@ impl Overlay {
             if let Some(error) = kernel.hold_more_ports(&spec.ports).into_iter().next() {
                 return Err(error.into());
             }
-            let before = state.desired.sandboxes.insert(task, spec.clone());
+            let before = state.desired.sandboxes.insert(task, Arc::new(spec.clone()));
             let result = converge(&*kernel, &mut state, &dns, Scope::Task(task)).and_then(|r| r.into_task_result(task));
             if let Err(error) = result {
                 match before {

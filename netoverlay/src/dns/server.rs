@@ -59,7 +59,9 @@ impl Dns {
 
     /// Replaces what is known.
     pub fn publish(&self, desired: &Desired) {
-        *self.shared.zone.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Zone::new(desired));
+        let before = self.shared.zone.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let zone = Arc::new(Zone::new(desired, &before));
+        *self.shared.zone.write().unwrap_or_else(PoisonError::into_inner) = zone;
     }
 
     /// The node's own resolver settings.

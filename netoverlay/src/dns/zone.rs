@@ -2,13 +2,14 @@
 //!
 //! Pure. A task sees the names of its own networks only, so two stacks may use the same short names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use berth_proto::id::{NetworkId, TaskId};
 use ipnet::IpNet;
 
-use crate::model::{Desired, EndpointMode, Mode, Service};
+use crate::model::{Desired, EndpointMode, Mode, SandboxSpec, Service};
 
 /// What the zone says to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,16 +25,25 @@ pub enum Found {
 }
 
 /// All names of this node's networks.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Zone {
+    built_from: Desired,
     networks: BTreeMap<NetworkId, Names>,
     tasks: BTreeMap<TaskId, View>,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Names {
     name: String,
     ranges: Vec<IpNet>,
+    /// Of services and their tasks on all nodes; kept from zone to zone while these services do not change.
+    services: Arc<Book>,
+    /// Of this node's tasks.
+    local: Book,
+}
+
+#[derive(Debug, Default)]
+struct Book {
     /// Services and their aliases: they win over the names of tasks.
     services: HashMap<String, Vec<IpAddr>>,
     tasks: HashMap<String, Vec<IpAddr>>,
@@ -41,7 +51,7 @@ struct Names {
 }
 
 /// How one task sees the zone.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct View {
     networks: Vec<NetworkId>,
     servers: Vec<IpAddr>,
@@ -50,33 +60,36 @@ struct View {
 }
 
 impl Zone {
-    /// Builds it from what is desired.
-    pub fn new(desired: &Desired) -> Self {
-        let mut zone = Self::default();
+    /// Builds it from what is desired; what did not change is taken over from the zone before.
+    pub fn new(desired: &Desired, before: &Self) -> Self {
+        let mut zone = Self { built_from: desired.clone(), ..Self::default() };
+        let changed = changed_networks(desired, &before.built_from);
         for network in desired.networks.values().filter(|n| n.driver.has_links()) {
+            let kept = before.networks.get(&network.id).filter(|_| !changed.contains(&network.id));
+            let services = kept.map_or_else(|| Arc::new(service_book(desired, network.id)), |n| n.services.clone());
             let ranges = network.subnets.iter().map(|s| s.range).collect();
-            zone.networks.insert(network.id, Names { name: fold(&network.name), ranges, ..Names::default() });
-        }
-        for service in desired.services.values() {
-            for (id, names) in &mut zone.networks {
-                names.add_service(*id, service);
-            }
+            let names = Names { name: fold(&network.name), ranges, services, local: Book::default() };
+            zone.networks.insert(network.id, names);
         }
         for spec in desired.sandboxes.values() {
-            for attachment in spec.attachments() {
-                let Some(names) = zone.networks.get_mut(&attachment.network) else { continue };
-                let all = [&spec.name, &spec.hostname].into_iter().chain(&attachment.aliases);
-                names.add_task(&spec.name, all.map(String::as_str), &attachment.addresses);
-            }
-            if !matches!(spec.mode, Mode::Networks(_)) {
-                continue;
-            }
-            let networks: Vec<NetworkId> = spec.attachments().iter().map(|a| a.network).collect();
-            let inside = |id: &NetworkId| desired.networks.get(id).is_some_and(|n| n.internal);
-            let inside_only = spec.dns.servers.is_empty() && networks.iter().all(inside);
-            zone.tasks.insert(spec.task, View { networks, servers: spec.dns.servers.clone(), inside_only });
+            zone.add_sandbox(desired, spec);
         }
         zone
+    }
+
+    fn add_sandbox(&mut self, desired: &Desired, spec: &SandboxSpec) {
+        for attachment in spec.attachments() {
+            let Some(names) = self.networks.get_mut(&attachment.network) else { continue };
+            let all = [&spec.name, &spec.hostname].into_iter().chain(&attachment.aliases);
+            names.local.add_task(&spec.name, all.map(String::as_str), &attachment.addresses);
+        }
+        if !matches!(spec.mode, Mode::Networks(_)) {
+            return;
+        }
+        let networks: Vec<NetworkId> = spec.attachments().iter().map(|a| a.network).collect();
+        let inside = |id: &NetworkId| desired.networks.get(id).is_some_and(|n| n.internal);
+        let inside_only = spec.dns.servers.is_empty() && networks.iter().all(inside);
+        self.tasks.insert(spec.task, View { networks, servers: spec.dns.servers.clone(), inside_only });
     }
 
     /// Looks a name up as a task sees it. A final dot does not matter, nor does case.
@@ -104,7 +117,7 @@ impl Zone {
     pub fn reverse(&self, task: TaskId, address: IpAddr) -> Found {
         let Some(view) = self.tasks.get(&task) else { return Found::Nothing };
         let networks = || view.networks.iter().filter_map(|id| self.networks.get(id));
-        if let Some(name) = networks().find_map(|n| n.reverse.get(&address).map(|name| format!("{name}.{}", n.name))) {
+        if let Some(name) = networks().find_map(|n| n.reverse(address).map(|name| format!("{name}.{}", n.name))) {
             return Found::Name(name);
         }
         if view.inside_only || networks().any(|n| n.ranges.iter().any(|r| r.contains(&address))) {
@@ -114,11 +127,40 @@ impl Zone {
     }
 }
 
+/// Networks on which a service that changed has, or had, names.
+fn changed_networks(desired: &Desired, before: &Desired) -> BTreeSet<NetworkId> {
+    let changed = desired.changed_services(before);
+    let versions = changed.iter().flat_map(|id| [desired.services.get(id), before.services.get(id)]).flatten();
+    let on = |service: &Arc<Service>| -> Vec<NetworkId> {
+        let backends = service.backends.iter().flat_map(|b| b.addresses.keys());
+        service.vips.keys().chain(service.aliases.keys()).chain(backends).copied().collect()
+    };
+    versions.flat_map(on).collect()
+}
+
+fn service_book(desired: &Desired, network: NetworkId) -> Book {
+    let mut book = Book::default();
+    desired.services.values().for_each(|service| book.add_service(network, service));
+    book
+}
+
 impl Names {
     fn find(&self, name: &str) -> Option<Vec<IpAddr>> {
-        self.services.get(name).or_else(|| self.tasks.get(name)).cloned()
+        if let Some(found) = self.services.services.get(name) {
+            return Some(found.clone());
+        }
+        let (everywhere, here) = (self.services.tasks.get(name), self.local.tasks.get(name));
+        let mut found = everywhere.or(here)?.clone();
+        extend(&mut found, here.map_or(&[], Vec::as_slice));
+        Some(found)
     }
 
+    fn reverse(&self, address: IpAddr) -> Option<&String> {
+        self.services.reverse.get(&address).or_else(|| self.local.reverse.get(&address))
+    }
+}
+
+impl Book {
     fn add_service(&mut self, network: NetworkId, service: &Service) {
         let vips = service.vips.get(&network);
         let here = || service.backends.iter().filter_map(|b| Some((b, b.addresses.get(&network)?)));

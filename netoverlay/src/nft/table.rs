@@ -86,8 +86,10 @@ pub struct TableState {
     pub intact: bool,
     /// Class chains that exist.
     pub classes: BTreeSet<Class>,
-    /// Its elements.
+    /// Its elements; not kept while `synced`.
     pub elements: Elements,
+    /// The elements are exactly those that the planner's previous desired state gives.
+    pub synced: bool,
 }
 
 /// A change of one table, applied as one atomic transaction.
@@ -140,6 +142,9 @@ impl TableChange {
             *table = TableState { intact: true, ..TableState::default() };
         }
         table.classes.extend(self.classes.iter().copied());
+        if table.synced {
+            return;
+        }
         for key in self.remove.0.keys() {
             table.elements.0.remove(key);
         }

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use berth_proto::id::{NetworkId, ServiceId};
+
 use super::ports::Frontend;
-use crate::model::{Attachment, Desired, PublishedPort};
+use crate::model::{Desired, PublishedPort};
 use crate::nft::sets::Bytes;
 use crate::nft::{Elements, Set};
 
@@ -55,12 +57,15 @@ fn port_key(start: Bytes, port: PublishedPort) -> Bytes {
     start.proto(port.proto.number()).port(port.published)
 }
 
-/// The virtual addresses that a task with these attachments can use.
-pub(super) fn vips(desired: &Desired, attachments: &[Attachment]) -> Elements {
+/// Virtual addresses of some services (all of them if not said which) that a task on these networks can use.
+pub(super) fn vips(desired: &Desired, networks: &BTreeSet<NetworkId>, only: Option<&BTreeSet<ServiceId>>) -> Elements {
     let mut elements = Elements::default();
-    let networks: BTreeSet<_> = attachments.iter().map(|a| a.network).collect();
-    for service in desired.services.values() {
-        for network in &networks {
+    let chosen: Vec<_> = match only {
+        Some(ids) => ids.iter().filter_map(|id| desired.services.get(id)).collect(),
+        None => desired.services.values().collect(),
+    };
+    for service in chosen {
+        for network in networks {
             let Some(vips) = service.vips.get(network) else { continue };
             let ready = service.backends.iter().filter(|b| b.ready);
             let backends: Vec<IpAddr> =

@@ -10,6 +10,7 @@ mod op;
 mod ports;
 mod route;
 mod sandbox;
+mod vips;
 
 pub use known::Known;
 pub use op::{Flow, LinkPlan, Op, Place};
@@ -20,6 +21,7 @@ use berth_proto::id::TaskId;
 
 use crate::model::{Desired, Observed};
 use crate::names::Instance;
+use vips::Vips;
 
 /// What the planner must know besides desired and observed.
 #[derive(Debug, Clone)]
@@ -28,18 +30,21 @@ pub struct Rules {
     pub instance: Instance,
     /// Leave alone what was never desired since the start: for the time before everything desired is known.
     pub keep_unknown: Option<Known>,
+    /// What was desired when the tables that are marked as synced were written.
+    pub previous: Option<Desired>,
 }
 
 /// Plans everything.
 pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     let mut ops = node::bridges(rules, desired, observed);
+    let vips = Vips::new(rules, desired);
     for task in desired.sandboxes.keys() {
-        ops.extend(sandbox::create(rules, desired, observed, *task));
+        ops.extend(sandbox::create(rules, desired, observed, *task, &vips));
     }
     ops.extend(node::table(rules, desired, observed));
     if rules.keep_unknown.is_none() {
         for task in observed.sandboxes.keys().filter(|t| !sandbox::wants_namespace(desired, **t)) {
-            ops.extend(sandbox::delete(rules, desired, observed, *task));
+            ops.extend(sandbox::delete(observed, *task));
         }
         ops.extend(node::leftovers(rules, desired, observed));
     }
@@ -50,11 +55,11 @@ pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
 pub fn plan_task(rules: &Rules, desired: &Desired, observed: &Observed, task: TaskId) -> Vec<Op> {
     let mut ops = node::bridges(rules, desired, observed);
     if sandbox::wants_namespace(desired, task) {
-        ops.extend(sandbox::create(rules, desired, observed, task));
+        ops.extend(sandbox::create(rules, desired, observed, task, &Vips::new(rules, desired)));
         ops.extend(node::table(rules, desired, observed));
     } else {
         ops.extend(node::table(rules, desired, observed));
-        ops.extend(sandbox::delete(rules, desired, observed, task));
+        ops.extend(sandbox::delete(observed, task));
     }
     ops
 }
@@ -62,9 +67,10 @@ pub fn plan_task(rules: &Rules, desired: &Desired, observed: &Observed, task: Ta
 /// Plans what a change of services needs: the tables of the node and of every namespace.
 pub fn plan_balance(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     let mut ops = Vec::new();
+    let vips = Vips::new(rules, desired);
     for spec in desired.sandboxes.values() {
         if let Some(state) = observed.sandboxes.get(&spec.task) {
-            sandbox::table(rules, desired, spec, state, &mut ops);
+            vips.table(spec, state, &mut ops);
         }
     }
     ops.extend(node::table(rules, desired, observed));

@@ -1,1 +1,264 @@
+//! The planner against a kernel that is nothing but [`Op::apply_to`].
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use berth_proto::id::{NetworkId, ServiceId, TaskId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Attachment, Backend, DnsConfig, Driver, EndpointMode, Mode, Network, Proto, PublishedPort};
+use crate::model::{SandboxSpec, Service, Subnet};
+
+fn rules() -> Rules {
+    Rules { instance: Instance::default(), keep_unknown: None, previous: None }
+}
+
+fn network(n: u8, internal: bool) -> Network {
+    let subnet = |text: String| Subnet::with_first_gateway(text.parse().unwrap()).unwrap();
+    let mut subnets = vec![subnet(format!("10.{n}.0.0/24"))];
+    if n % 2 == 1 {
+        subnets.push(subnet(format!("fd00:{n}::/64")));
+    }
+    Network {
+        id: NetworkId::from_random(u128::from(n)),
+        name: format!("n{n}"),
+        driver: Driver::Bridge,
+        subnets,
+        internal,
+        mtu: (n == 3).then_some(1450),
+        options: Default::default(),
+    }
+}
+
+fn spec(t: u8, networks: &[u8], mode: u8, ready: bool) -> SandboxSpec {
+    let attachment = |n: &u8| {
+        let mut addresses = vec![[10, *n, 0, t + 2].into()];
+        if n % 2 == 1 {
+            addresses.push(format!("fd00:{n}::{:x}", t + 2).parse().unwrap());
+        }
+        let network = NetworkId::from_random(u128::from(*n));
+        Attachment {
+            network,
+            addresses,
+            mac: None,
+            aliases: vec![],
+            gateway_priority: i32::from(t % 3) * i32::from(*n),
+        }
+    };
+    SandboxSpec {
+        task: TaskId::from_random(u128::from(t)),
+        name: format!("t{t}"),
+        hostname: format!("h{t}"),
+        domainname: None,
+        service: None,
+        mode: match mode {
+            0 => Mode::Host,
+            1 => Mode::None,
+            _ => Mode::Networks(networks.iter().map(attachment).collect()),
+        },
+        ports: if t == 1 { vec![port(9000, Proto::Udp)] } else { vec![] },
+        dns: DnsConfig::default(),
+        extra_hosts: vec![],
+        ready,
+    }
+}
+
+fn port(published: u16, proto: Proto) -> PublishedPort {
+    PublishedPort { proto, host_ip: None, published, target: 80 }
+}
+
+fn service(s: u8, network: u8, tasks: &[(u8, bool)]) -> Service {
+    let id = NetworkId::from_random(u128::from(network));
+    let backend = |(t, ready): &(u8, bool)| Backend {
+        task: TaskId::from_random(u128::from(*t)),
+        name: format!("t{t}"),
+        hostname: format!("h{t}"),
+        node: None,
+        addresses: [(id, vec![[10, network, 0, t + 2].into()])].into(),
+        ready: *ready,
+    };
+    Service {
+        id: ServiceId::from_random(u128::from(s)),
+        name: format!("s{s}"),
+        aliases: Default::default(),
+        mode: EndpointMode::Vip,
+        vips: [(id, vec![[10, network, 0, 200 + s].into()])].into(),
+        backends: tasks.iter().map(backend).collect(),
+        ports: vec![port(8000 + u16::from(s), if s % 2 == 0 { Proto::Tcp } else { Proto::Udp })],
+    }
+}
+
+prop_compose! {
+    fn any_desired()(
+        internal in prop::collection::vec(any::<bool>(), 4),
+        tasks in prop::collection::btree_map(0u8..6, (prop::collection::btree_set(0u8..4, 1..3), 0u8..6, any::<bool>()), 0..5),
+        services in prop::collection::btree_map(0u8..4, (0u8..4, prop::collection::btree_map(0u8..6, any::<bool>(), 0..4)), 0..4),
+        present in prop::collection::btree_set(0u8..4, 0..4),
+    ) -> Desired {
+        let used: BTreeSet<u8> = tasks.values().flat_map(|(n, _, _)| n.iter().copied()).chain(present).collect();
+        let networks = used.iter().map(|n| network(*n, internal[usize::from(*n)])).map(|n| (n.id, n)).collect();
+        let sandboxes = tasks.iter().map(|(t, (nets, mode, ready))| {
+            let nets: Vec<u8> = nets.iter().copied().collect();
+            let spec = spec(*t, &nets, *mode, *ready);
+            (spec.task, Arc::new(spec))
+        }).collect();
+        let services = services.iter().map(|(s, (n, backends))| {
+            let backends: Vec<_> = backends.iter().map(|(t, ready)| (*t, *ready)).collect();
+            let service = service(*s, *n, &backends);
+            (service.id, Arc::new(service))
+        }).collect();
+        Desired { networks, sandboxes, services }
+    }
+}
+
+/// All ports are to be had in these tests.
+fn hold(desired: &Desired, observed: &mut Observed) {
+    observed.held = wanted_ports(desired).0.into_iter().collect();
+}
+
+fn carry_out(ops: &[Op], observed: &mut Observed) {
+    ops.iter().for_each(|op| op.apply_to(observed));
+}
+
+fn reach(rules: &Rules, desired: &Desired, observed: &mut Observed) -> usize {
+    hold(desired, observed);
+    let ops = plan(rules, desired, observed);
+    carry_out(&ops, observed);
+    ops.len()
+}
+
+proptest! {
+    #[test]
+    fn a_second_plan_is_empty(first in any_desired(), second in any_desired()) {
+        let mut observed = Observed::default();
+        for desired in [&first, &second, &first] {
+            reach(&rules(), desired, &mut observed);
+            let again = plan(&rules(), desired, &observed);
+            prop_assert!(again.is_empty(), "{again:?}");
+        }
+    }
+
+    #[test]
+    fn a_crash_anywhere_is_mended(first in any_desired(), second in any_desired(), at in any::<prop::sample::Index>()) {
+        let mut observed = Observed::default();
+        reach(&rules(), &first, &mut observed);
+        let mut straight = observed.clone();
+        reach(&rules(), &second, &mut straight);
+        hold(&second, &mut observed);
+        let ops = plan(&rules(), &second, &observed);
+        carry_out(&ops[..at.index(ops.len() + 1)], &mut observed);
+        // The daemon is gone: nobody answers names, no port is held.
+        observed.held.clear();
+        observed.sandboxes.values_mut().for_each(|s| s.dns = false);
+        reach(&rules(), &second, &mut observed);
+        prop_assert_eq!(forget_chains(observed), forget_chains(straight));
+    }
+
+    #[test]
+    fn nothing_wanted_leaves_nothing(desired in any_desired()) {
+        let mut observed = Observed::default();
+        reach(&rules(), &desired, &mut observed);
+        reach(&rules(), &Desired::default(), &mut observed);
+        prop_assert!(observed.bridges.is_empty() && observed.veths.is_empty() && observed.sandboxes.is_empty());
+        prop_assert!(observed.table.elements.0.is_empty());
+    }
+
+    #[test]
+    fn known_tables_are_changed_as_listed_ones(first in any_desired(), second in any_desired()) {
+        let mut observed = Observed::default();
+        reach(&rules(), &first, &mut observed);
+        let mut synced = observed.clone();
+        for sandbox in synced.sandboxes.values_mut() {
+            sandbox.table.synced = true;
+            sandbox.table.elements = Default::default();
+        }
+        hold(&second, &mut observed);
+        hold(&second, &mut synced);
+        let with_previous = Rules { previous: Some(first), ..rules() };
+        prop_assert_eq!(plan(&with_previous, &second, &synced), plan(&rules(), &second, &observed));
+    }
+
+    #[test]
+    fn what_was_never_desired_is_left_alone(old in any_desired(), new in any_desired()) {
+        let mut observed = Observed::default();
+        reach(&rules(), &old, &mut observed);
+        let before = observed.clone();
+        let mut known = Known::default();
+        known.learn(&new);
+        let careful = Rules { keep_unknown: Some(known), ..rules() };
+        reach(&careful, &new, &mut observed);
+        for task in old.sandboxes.keys().filter(|t| !new.sandboxes.contains_key(*t)) {
+            prop_assert_eq!(observed.sandboxes.get(task), before.sandboxes.get(task));
+        }
+        for (id, service) in old.services.iter().filter(|(id, _)| !new.services.contains_key(*id)) {
+            let port = service.ports[0];
+            let key = crate::nft::sets::Bytes::default().proto(port.proto.number()).port(port.published).done();
+            let key = (crate::nft::Set::Ports4, key);
+            prop_assert_eq!(observed.table.elements.0.get(&key), before.table.elements.0.get(&key), "{}", id);
+        }
+    }
+
+    #[test]
+    fn tasks_one_by_one_or_all_at_once(desired in any_desired()) {
+        let mut all = Observed::default();
+        reach(&rules(), &desired, &mut all);
+        let mut one_by_one = Observed::default();
+        hold(&desired, &mut one_by_one);
+        for task in desired.sandboxes.keys() {
+            let ops = plan_task(&rules(), &desired, &one_by_one, *task);
+            carry_out(&ops, &mut one_by_one);
+        }
+        let rest = plan(&rules(), &desired, &one_by_one);
+        if !desired.sandboxes.is_empty() {
+            prop_assert!(rest.is_empty(), "{rest:?}");
+        }
+    }
+}
+
+/// Class chains stay when nothing jumps to them any more, and so does a name server when a task loses its last link.
+fn forget_chains(mut observed: Observed) -> Observed {
+    observed.table.classes.clear();
+    observed.sandboxes.values_mut().for_each(|s| s.table.classes.clear());
+    observed.sandboxes.values_mut().filter(|s| s.links.is_empty()).for_each(|s| s.dns = false);
+    observed
+}
+
+#[test]
+fn a_bridge_and_a_task_step_by_step() {
+    let desired = Desired {
+        networks: [(NetworkId::from_random(2), network(2, false))].into(),
+        sandboxes: [(TaskId::from_random(4), Arc::new(spec(4, &[2], 9, true)))].into(),
+        services: Default::default(),
+    };
+    let steps: Vec<String> = plan(&rules(), &desired, &Observed::default()).iter().map(Op::to_string).collect();
+    let bridge = Instance::default().bridge(NetworkId::from_random(2));
+    let starts = [
+        "let the node forward IPv4".to_owned(),
+        format!("make bridge {bridge}, mtu 1500"),
+        format!("add 10.2.0.1/24 to bridge {bridge}"),
+        "make the namespace of task".to_owned(),
+        "connect task".to_owned(),
+        "add 10.2.0.6/24 to eth0".to_owned(),
+        "route task".to_owned(),
+        "table of task".to_owned(),
+        "open the name server".to_owned(),
+        "node table: rebuilt".to_owned(),
+    ];
+    assert_eq!(steps.len(), starts.len(), "{steps:#?}");
+    for (step, start) in steps.iter().zip(&starts) {
+        assert!(step.starts_with(start.as_str()), "{step} / {start}");
+    }
+}
+
+#[test]
+fn two_publishers_of_one_port_are_told_apart() {
+    let (one, mut two) = (service(0, 2, &[(1, true)]), service(2, 2, &[(1, true)]));
+    two.ports = one.ports.clone();
+    let desired =
+        Desired { services: [one, two].into_iter().map(|s| (s.id, Arc::new(s))).collect(), ..Desired::default() };
+    let (ports, clashes) = wanted_ports(&desired);
+    assert_eq!(ports.len(), 1);
+    let text = clashes[0].to_string();
+    assert!(text.contains("8000/tcp") && text.contains("service s0") && text.contains("service s2"), "{text}");
+}

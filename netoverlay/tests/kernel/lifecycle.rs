@@ -1,6 +1,7 @@
 //! Restart, drift, removal.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use berth_netoverlay::OverlayError;
 use berth_netoverlay::model::{Desired, Proto};
@@ -13,8 +14,8 @@ fn desired(tasks: &[u8]) -> Desired {
     let web = service(1, tasks, &[port(Proto::Tcp, 8080, 80)]);
     Desired {
         networks: [(net_id(1), network(1, "n"))].into(),
-        sandboxes: tasks.iter().map(|t| (task(*t), spec(*t, &[1]))).collect(),
-        services: [(web.id, web)].into(),
+        sandboxes: tasks.iter().map(|t| (task(*t), Arc::new(spec(*t, &[1])))).collect(),
+        services: [(web.id, Arc::new(web))].into(),
     }
 }
 
@@ -111,7 +112,7 @@ fn what_is_not_desired_goes_away() {
         let overlay = host.overlay().await;
         overlay.apply(desired(&[3])).await.unwrap();
         assert!(!host.task(2).exists() && host.task(3).exists());
-        assert_eq!(links().matches("bthv").count(), 1);
+        wait_for("task links", || links().matches("bthv").count(), |n| *n == 1);
         overlay.apply(Desired::default()).await.unwrap();
         assert!(!links().contains("bth"), "{}", links());
         overlay.teardown().await.unwrap();
@@ -139,7 +140,7 @@ fn two_hundred_rounds_leave_nothing_behind() {
             overlay.set_networks(vec![]).await.unwrap();
             files.push(open());
         }
-        assert_eq!(links(), before);
+        wait_for("links", links, |now| *now == before);
         assert!(overlay.reconcile().await.unwrap().steps.is_empty());
         let elements = sh("nft -j list ruleset | grep -c '\"elem\"' || true");
         assert_eq!(elements.trim(), "0", "no element stays");

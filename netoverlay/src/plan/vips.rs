@@ -1,0 +1,116 @@
+//! The virtual addresses in the tasks' tables.
+//!
+//! Tasks on the same networks have the same elements, and most changes touch few services: the difference is worked out once
+//! per set of networks, and from the changed services alone where a table is known to be as it was left.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use berth_proto::id::{NetworkId, ServiceId};
+
+use super::known::address;
+use super::{Flow, Op, Place, Rules, balance};
+use crate::model::{Desired, Proto, SandboxSpec, SandboxState};
+use crate::nft::table::value_fields;
+use crate::nft::{Elements, Key, Set, TableChange, TableState, Value};
+
+type Networks = BTreeSet<NetworkId>;
+
+/// Plans tables for one pass.
+pub(super) struct Vips<'a> {
+    rules: &'a Rules,
+    desired: &'a Desired,
+    changed: BTreeSet<ServiceId>,
+    wanted: RefCell<BTreeMap<Networks, Rc<Elements>>>,
+    changes: RefCell<BTreeMap<Networks, Rc<(TableChange, Vec<Flow>)>>>,
+}
+
+impl<'a> Vips<'a> {
+    /// Compares the services with those of the previous pass.
+    pub fn new(rules: &'a Rules, desired: &'a Desired) -> Self {
+        let changed = rules.previous.as_ref().map(|previous| desired.changed_services(previous)).unwrap_or_default();
+        Self { rules, desired, changed, wanted: RefCell::default(), changes: RefCell::default() }
+    }
+
+    /// Plans the table of one task.
+    pub fn table(&self, spec: &SandboxSpec, state: &SandboxState, ops: &mut Vec<Op>) {
+        let networks = networks(spec);
+        let place = Place::Sandbox(spec.task);
+        let before = self.rules.previous.as_ref().and_then(|p| p.sandboxes.get(&spec.task).map(|spec| (p, spec)));
+        let (mut change, forget) = match before {
+            Some((previous, before)) if state.table.synced => {
+                if self::networks(before) == networks {
+                    self.since(previous, &networks).as_ref().clone()
+                } else {
+                    let elements = balance::vips(previous, &self::networks(before), None);
+                    self.full(&networks, &TableState { elements, ..state.table.clone() })
+                }
+            }
+            _ => self.full(&networks, &state.table),
+        };
+        change.classes = change.add.classes().difference(&state.table.classes).copied().collect();
+        if change.rebuild {
+            change.classes = change.add.classes();
+        }
+        if !change.is_empty() {
+            ops.push(Op::Table { place, change });
+            ops.extend(forget.into_iter().map(|flow| Op::Forget { place, flow }));
+        }
+    }
+
+    /// The change that the changed services make in every synced table of tasks on these networks.
+    fn since(&self, previous: &Desired, networks: &Networks) -> Rc<(TableChange, Vec<Flow>)> {
+        let mut changes = self.changes.borrow_mut();
+        if let Some(known) = changes.get(networks) {
+            return known.clone();
+        }
+        let elements = balance::vips(previous, networks, Some(&self.changed));
+        let wanted = balance::vips(self.desired, networks, Some(&self.changed));
+        let state = TableState { intact: true, elements, ..TableState::default() };
+        let made = Rc::new(self.compare(&state, &wanted));
+        changes.insert(networks.clone(), made.clone());
+        made
+    }
+
+    fn full(&self, networks: &Networks, state: &TableState) -> (TableChange, Vec<Flow>) {
+        let mut all = self.wanted.borrow_mut();
+        let wanted =
+            all.entry(networks.clone()).or_insert_with(|| Rc::new(balance::vips(self.desired, networks, None)));
+        self.compare(state, wanted)
+    }
+
+    fn compare(&self, state: &TableState, wanted: &Elements) -> (TableChange, Vec<Flow>) {
+        let mut change = TableChange::between(state, wanted);
+        if let Some(known) = &self.rules.keep_unknown {
+            known.restrict(&mut change);
+        }
+        let forget = lost_backends(&change, &wanted.0);
+        (change, forget)
+    }
+}
+
+fn networks(spec: &SandboxSpec) -> Networks {
+    spec.attachments().iter().map(|a| a.network).collect()
+}
+
+/// Backends that a virtual address no longer leads to; UDP clients would keep talking to them.
+fn lost_backends(change: &TableChange, wanted: &BTreeMap<Key, Value>) -> Vec<Flow> {
+    let pair = |set: Set, key: &[u8], value: &Value| {
+        let Value::Data(data) = value else { return None };
+        let vip = address(set.key()[0], key)?;
+        Some((vip, address(*value_fields(set).first()?, data)?))
+    };
+    let slots = |set: Set| matches!(set, Set::VipSlots4 | Set::VipSlots6);
+    let gone: BTreeSet<(IpAddr, IpAddr)> =
+        change.remove.0.iter().filter(|((s, _), _)| slots(*s)).filter_map(|((s, k), v)| pair(*s, k, v)).collect();
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let still: BTreeSet<(IpAddr, IpAddr)> =
+        wanted.iter().filter(|((s, _), _)| slots(*s)).filter_map(|((s, k), v)| pair(*s, k, v)).collect();
+    let flow =
+        |(vip, backend): &(IpAddr, IpAddr)| Flow { proto: Some(Proto::Udp), towards: Some(*vip), backend: *backend };
+    gone.difference(&still).map(flow).collect()
+}
