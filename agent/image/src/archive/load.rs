@@ -15,7 +15,7 @@ use crate::progress::{Progress, ProgressEvent};
 use crate::reference::Reference;
 use crate::spec::config::ImageConfig;
 use crate::spec::manifest::Manifest;
-use crate::store::layers::{ensure_layers, layer_pins};
+use crate::store::layers::{Fetch, ensure_layers, layer_pins};
 use crate::store::pins::PinGuard;
 use crate::store::state::{ImageRecord, LayerRecord};
 use crate::store::{Inner, LoadedImage, MAX_DOCUMENT, blocking};
@@ -49,7 +49,7 @@ pub(crate) async fn finish(inner: &Arc<Inner>, image: Stored, progress: &Progres
     let Stored { id, mut record, names, pinned } = image;
     let layers = record.layers.iter().map(|layer| (layer.blob, layer.size)).collect();
     progress.send(ProgressEvent::Resolved { manifest: record.manifest, layers });
-    let dirs = ensure_layers(inner, &record.layers, progress, |_| async { Ok(()) }).await?;
+    let dirs = ensure_layers(inner, &record.layers, progress, Fetch::Missing, |_| async { Ok(()) }).await?;
     for (layer, dir) in record.layers.iter_mut().zip(dirs) {
         layer.unpacked = dir.bytes;
     }

@@ -5,4 +5,10 @@
 //! not there; it needs a process-wide TLS provider and panics without CA certificates even for a
 //! registry on loopback. `reqwest`, which it stands on, is kept.
 
+pub(crate) mod challenge;
+pub mod credentials;
+pub(crate) mod endpoint;
 pub mod error;
+pub(crate) mod http;
+pub(crate) mod retry;
+pub(crate) mod session;

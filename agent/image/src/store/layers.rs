@@ -82,7 +82,7 @@ pub(crate) async fn rootfs_layers(inner: &Arc<Inner>, name: &str) -> Result<Vec<
             Err(ImageError::BlobMissing { digest: layer.blob, image })
         }
     };
-    let dirs = ensure_layers(inner, &record.layers, &Progress::none(), have_blob).await?;
+    let dirs = ensure_layers(inner, &record.layers, &Progress::none(), Fetch::Missing, have_blob).await?;
     Ok(dirs.into_iter().map(|dir| dir.path).collect())
 }
 
@@ -93,15 +93,25 @@ pub(crate) fn layer_pins(layers: &[LayerRecord]) -> Vec<Digest> {
     pins
 }
 
+/// When a layer's blob is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fetch {
+    /// Even when the layer is unpacked: the store keeps the blobs of its images.
+    Always,
+    /// Only to be unpacked.
+    Missing,
+}
+
 /// Results of the layers of one image so far, lowest first.
 type Board = Vec<Option<PathBuf>>;
 
-/// Unpacks what is missing of an image's layers (lowest first). `fetch` brings a layer's blob; it is
-/// asked only for layers that are not unpacked yet.
+/// Unpacks what is missing of an image's layers (lowest first). `fetch` brings a layer's blob into the
+/// store.
 pub(crate) async fn ensure_layers<F, Fut>(
     inner: &Arc<Inner>,
     layers: &[LayerRecord],
     progress: &Progress,
+    when: Fetch,
     fetch: F,
 ) -> Result<Vec<LayerDir>, ImageError>
 where
@@ -115,7 +125,10 @@ where
     let work = layers.iter().zip(&chains).enumerate().map(|(index, (layer, chain_id))| {
         let below = (index > 0).then(|| Below { watcher: watcher.clone(), count: index });
         async move {
-            let dir = ensure_layer(inner, layer, *chain_id, below, progress, fetch).await?;
+            if when == Fetch::Always || find(inner, layer.diff_id, *chain_id).await?.is_none() {
+                fetch(layer.clone()).await?;
+            }
+            let dir = ensure_layer(inner, layer, *chain_id, below, progress).await?;
             board.send_modify(|board| board[index] = Some(dir.path.clone()));
             Ok(dir)
         }
@@ -123,23 +136,18 @@ where
     futures::future::try_join_all(work).await
 }
 
-async fn ensure_layer<F, Fut>(
+/// Unpacks a layer whose blob is here, unless it is unpacked.
+async fn ensure_layer(
     inner: &Arc<Inner>,
     layer: &LayerRecord,
     chain_id: Digest,
     below: Option<Below>,
     progress: &Progress,
-    fetch: &F,
-) -> Result<LayerDir, ImageError>
-where
-    F: Fn(LayerRecord) -> Fut,
-    Fut: Future<Output = Result<(), ImageError>>,
-{
+) -> Result<LayerDir, ImageError> {
     if let Some(dir) = find(inner, layer.diff_id, chain_id).await? {
         progress.layer(layer.blob, LayerState::Exists);
         return Ok(dir);
     }
-    fetch(layer.clone()).await?;
     loop {
         let landed = inner
             .unpacks

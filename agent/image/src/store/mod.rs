@@ -30,7 +30,10 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::flight::SingleFlight;
 use crate::progress::Progress;
+use crate::pull::{self, PartLocks, PulledImage};
 use crate::reference::Reference;
+use crate::registry::credentials::RegistryAuth;
+use crate::registry::http::HttpClients;
 use crate::spec::config::ImageConfig;
 
 /// Longest manifest, index or configuration; registries accept 4 MiB.
@@ -63,6 +66,11 @@ pub(crate) struct Inner {
     pub pins: Arc<Pins>,
     pub unpack_permits: Arc<Semaphore>,
     pub unpacks: SingleFlight<Digest, Result<LayerDir, ImageError>>,
+    pub pulls: SingleFlight<Reference, Result<PulledImage, ImageError>>,
+    pub downloads: SingleFlight<Digest, Result<(), ImageError>>,
+    pub download_permits: Semaphore,
+    pub part_locks: PartLocks,
+    pub http: HttpClients,
 }
 
 impl ImageStore {
@@ -91,6 +99,22 @@ impl ImageStore {
         R: AsyncRead + Unpin + Send + 'static,
     {
         archive::load::load(&self.inner, reader, &progress).await
+    }
+
+    /// Pulls an image for this machine's platform and unpacks it. Layers come in parallel; broken
+    /// connections are resumed; everything is checked by digest. Dropping the future stops the work, a
+    /// later pull resumes it. Pulls of the same reference or layer at the same time share the work.
+    ///
+    /// # Errors
+    /// `Registry` (not found, unauthorized, TLS, …), `NoMatchingPlatform`, `DigestMismatch`, the errors of
+    /// unpacking, `DiskFull`.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        auth: RegistryAuth,
+        progress: Progress,
+    ) -> Result<PulledImage, ImageError> {
+        pull::pull(&self.inner, reference, auth, &progress).await
     }
 
     /// Writes images into a tar that `docker load` and OCI tools read. `names` are references or ids; a
@@ -163,8 +187,8 @@ impl ImageStore {
         self.inner.leases().all()
     }
 
-    /// True when the layer with this diff id, unpacked by itself or in any image, or this blob, is here.
-    pub fn blob_has(&self, digest: &Digest) -> bool {
+    /// True when this blob (layer, manifest or configuration, by its digest) is here.
+    pub fn has_blob(&self, digest: &Digest) -> bool {
         self.inner.layout.has_blob(digest)
     }
 
@@ -201,6 +225,11 @@ impl Inner {
             pins: Arc::default(),
             unpack_permits,
             unpacks: SingleFlight::new(),
+            pulls: SingleFlight::new(),
+            downloads: SingleFlight::new(),
+            download_permits: Semaphore::new(options.max_downloads.max(1)),
+            part_locks: PartLocks::default(),
+            http: HttpClients::new(options.extra_ca_files.clone(), options.retry.stall_timeout),
             options,
         })
     }

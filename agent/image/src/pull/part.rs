@@ -1,0 +1,140 @@
+//! A partial download on disk: opened, continued, verified, and moved among the blobs. Blocks.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::OwnedMutexGuard;
+
+use crate::digest::{Digest, Hasher};
+use crate::error::{ImageError, IoContext};
+use crate::store::layout::{Layout, remove_any};
+
+/// One lock per partial file: the thread that writes it may outlive whoever waited for it.
+#[derive(Default)]
+pub(crate) struct PartLocks {
+    locks: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl PartLocks {
+    pub(crate) async fn lock(&self, digest: &Digest) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            let known = locks.get(digest).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let fresh = Arc::default();
+                locks.insert(*digest, Arc::downgrade(&fresh));
+                fresh
+            })
+        };
+        lock.lock_owned().await
+    }
+}
+
+/// The file, with the digest of what is in it so far.
+pub(super) struct Part {
+    digest: Digest,
+    size: u64,
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+    length: u64,
+    /// Some bytes are from an earlier time: they may have been lost or torn by a crash.
+    resumed: bool,
+    _lock: OwnedMutexGuard<()>,
+}
+
+/// What verification said.
+pub(super) enum Verdict {
+    /// The blob is in its place.
+    Stored,
+    /// Old bytes were bad: begin again from nothing.
+    BeginAgain(Box<Part>),
+}
+
+impl Part {
+    /// Opens or makes the file and reads what it has.
+    pub(super) fn open(
+        layout: &Layout,
+        digest: Digest,
+        size: u64,
+        lock: OwnedMutexGuard<()>,
+    ) -> Result<Part, ImageError> {
+        let path = layout.partial(&digest);
+        let doing = || format!("open partial download {}", path.display());
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .doing(doing)?;
+        let mut hasher = Hasher::default();
+        let mut length = hasher.update_from(&mut file).doing(doing)?;
+        if length > size {
+            file.set_len(0).doing(doing)?;
+            file.rewind().doing(doing)?;
+            (hasher, length) = (Hasher::default(), 0);
+        }
+        Ok(Part { digest, size, path, file, hasher, length, resumed: length > 0, _lock: lock })
+    }
+
+    /// Bytes so far.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.length == self.size
+    }
+
+    /// Throws everything away.
+    pub(super) fn restart(&mut self) -> Result<(), ImageError> {
+        let doing = || format!("write partial download {}", self.path.display());
+        self.file.set_len(0).doing(doing)?;
+        self.file.seek(SeekFrom::Start(0)).doing(doing)?;
+        (self.hasher, self.length, self.resumed) = (Hasher::default(), 0, false);
+        Ok(())
+    }
+
+    /// Adds bytes. A blob that grows beyond its promised size is refused and removed, as is one that
+    /// finds the disk full: its space is needed.
+    pub(super) fn write(&mut self, data: &[u8]) -> Result<(), ImageError> {
+        let length = self.length + data.len() as u64;
+        if length > self.size {
+            remove_any(&self.path)?;
+            return Err(ImageError::SizeMismatch {
+                what: format!("blob {}", self.digest),
+                expected: self.size,
+                actual: length,
+            });
+        }
+        if let Err(error) = self.file.write_all(data) {
+            remove_any(&self.path)?;
+            return Err(ImageError::io(format!("write blob {}", self.digest), error));
+        }
+        self.hasher.update(data);
+        self.length = length;
+        Ok(())
+    }
+
+    /// Checks a complete file and puts it among the blobs.
+    pub(super) fn finish(mut self, layout: &Layout) -> Result<Verdict, ImageError> {
+        let actual = self.hasher.clone().finish();
+        if actual == self.digest {
+            layout.adopt_blob(&self.path, &self.digest)?;
+            return Ok(Verdict::Stored);
+        }
+        if self.resumed {
+            self.restart()?;
+            return Ok(Verdict::BeginAgain(Box::new(self)));
+        }
+        remove_any(&self.path)?;
+        Err(ImageError::DigestMismatch { what: format!("blob {}", self.digest), expected: self.digest, actual })
+    }
+}

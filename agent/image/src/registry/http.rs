@@ -1,0 +1,148 @@
+//! HTTP clients: TLS roots, proxies, timeouts. Three kinds, each made when first needed, so that a
+//! registry on loopback needs no certificates and a store that never pulls loads none.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::Client;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::endpoint::Endpoint;
+use super::error::RegistryError;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_REDIRECTS: usize = 8;
+
+/// The clients, shared by all pulls of a store.
+pub(crate) struct HttpClients {
+    extra_ca_files: Vec<PathBuf>,
+    stall_timeout: Duration,
+    made: Mutex<[Option<Client>; 3]>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Verified,
+    Unverified,
+    /// Unverified and never through a proxy.
+    Loopback,
+}
+
+impl HttpClients {
+    pub(crate) fn new(extra_ca_files: Vec<PathBuf>, stall_timeout: Duration) -> HttpClients {
+        HttpClients { extra_ca_files, stall_timeout, made: Mutex::new([None, None, None]) }
+    }
+
+    /// The client for a registry.
+    pub(crate) fn client(&self, endpoint: &Endpoint) -> Result<Client, RegistryError> {
+        let kind = match (endpoint.loopback, endpoint.insecure) {
+            (true, _) => Kind::Loopback,
+            (false, true) => Kind::Unverified,
+            (false, false) => Kind::Verified,
+        };
+        self.get(kind)
+    }
+
+    fn get(&self, kind: Kind) -> Result<Client, RegistryError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &mut made[kind as usize];
+        if let Some(client) = slot {
+            return Ok(client.clone());
+        }
+        let client = self.make(kind)?;
+        *slot = Some(client.clone());
+        Ok(client)
+    }
+
+    fn make(&self, kind: Kind) -> Result<Client, RegistryError> {
+        let setup = |reason: String| RegistryError::Setup { reason };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| setup(error.to_string()))?;
+        let mut tls = match kind {
+            Kind::Verified => builder.with_root_certificates(self.roots()?).with_no_client_auth(),
+            Kind::Unverified | Kind::Loopback => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+                .with_no_client_auth(),
+        };
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(self.stall_timeout)
+            .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+            .http1_only();
+        if matches!(kind, Kind::Loopback) {
+            client = client.no_proxy();
+        }
+        client.build().map_err(|error| setup(error.to_string()))
+    }
+
+    fn roots(&self) -> Result<RootCertStore, RegistryError> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        for path in &self.extra_ca_files {
+            let bad = |reason: String| RegistryError::Setup {
+                reason: format!("certificate authorities in {}: {reason}", path.display()),
+            };
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))? {
+                let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+                roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+            }
+        }
+        if roots.is_empty() {
+            return Err(RegistryError::Setup {
+                reason: "this machine has no CA certificates: install the package ca-certificates".to_string(),
+            });
+        }
+        Ok(roots)
+    }
+}
+
+/// Takes any certificate, for registries that the owner of the machine called insecure. Content is
+/// still checked by digest; a tag's meaning is not.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
