@@ -29,7 +29,8 @@ pub fn project(project: &Project) -> String {
     for (key, node) in &project.extensions {
         file.insert(printer.text(key).into(), printer.value(node));
     }
-    serde_yaml::to_string(&Yaml::Mapping(file)).unwrap_or_default().replace(QUOTE, "'")
+    let text = serde_yaml::to_string(&Yaml::Mapping(file)).expect("a tree of YAML values can be printed");
+    text.replace(QUOTE, "'")
 }
 
 struct Printer {

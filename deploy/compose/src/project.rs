@@ -1,19 +1,29 @@
 //! A loaded Compose project: the canonical model, everything resolved, every value with the place it was written at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::node::{Map, Node, Value};
 use crate::print;
 use crate::source::Sources;
 
-/// What a config or secret holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a config or secret holds. `Debug` shows no bytes.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// These bytes.
     Bytes(Vec<u8>),
     /// Nothing could be read, and why.
     Missing(String),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "<{} bytes>", bytes.len()),
+            Self::Missing(reason) => write!(f, "<missing: {reason}>"),
+        }
+    }
 }
 
 /// Name and node of things of one kind.

@@ -13,6 +13,11 @@ fn load(text: &str) -> Result<berth_compose::Project, berth_compose::Errors> {
     load_from(&common::options(), &common::files(&[("compose.yaml", text)])).map(|(project, _)| project)
 }
 
+/// How many inputs each property is tried with.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150)
+}
+
 /// Texts that come near to Compose files: real lines, cut and mixed.
 fn near_yaml() -> impl Strategy<Value = String> {
     let line = prop_oneof![
@@ -80,8 +85,37 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''").replace('$', "$$"))
 }
 
+/// Real files, cut and spliced at any place.
+fn spliced() -> impl Strategy<Value = String> {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "yml" || end == "yaml"));
+    files.sort();
+    let text = prop::sample::select(files).prop_map(|path| std::fs::read_to_string(path).unwrap());
+    let cuts = prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..4u8), 1..6);
+    (text, cuts).prop_map(|(text, cuts)| {
+        let mut chars: Vec<char> = text.chars().collect();
+        for (a, b, what) in cuts {
+            let (a, b) = (a.index(chars.len()), b.index(chars.len()));
+            match what {
+                0 => drop(chars.splice(a.min(b)..a.max(b).min(a.min(b) + 40), [])),
+                1 => chars.swap(a, b),
+                2 => chars.insert(a, ['&', '*', '{', '[', '"', ':', '\n', '$', '\t', '-', '|', '!'][b % 12]),
+                _ => {
+                    let copy: Vec<char> = chars[b..(b + 30).min(chars.len())].to_vec();
+                    drop(chars.splice(a..a, copy));
+                }
+            }
+            if chars.is_empty() {
+                break;
+            }
+        }
+        chars.into_iter().collect()
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_text_panics(text in "\\PC{0,200}") {
@@ -108,6 +142,19 @@ proptest! {
                 }
                 Err(errors) => prop_assert!(!errors.items().is_empty() && !errors.to_string().is_empty()),
             }
+        }
+    }
+
+    #[test]
+    fn no_spliced_file_panics(text in spliced()) {
+        match load(&text) {
+            Ok(project) => {
+                let printed = project.to_yaml();
+                let again = load(&printed).unwrap_or_else(|errors| panic!("{text}\n{printed}\n{errors}")).to_yaml();
+                prop_assert_eq!(printed, again);
+                let _ = convert(&project).map_err(|errors| errors.to_string());
+            }
+            Err(errors) => prop_assert!(!errors.to_string().is_empty()),
         }
     }
 

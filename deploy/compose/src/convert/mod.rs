@@ -79,15 +79,9 @@ pub fn convert(project: &Project) -> Result<Stack, Errors> {
     };
     support::obey(project, &mut converter.diags);
     let stack = converter.stack();
-    let (warnings, sources) = converter.diags.finish()?;
-    match stack {
-        Some(stack) => Ok(Stack { warnings, ..stack }),
-        None => {
-            let mut diags = Diags::with_sources(sources);
-            diags.error_outside(crate::problem::Problem::NoProjectName);
-            diags.finish().map(|_| unreachable!("an error was noted just before"))
-        }
-    }
+    let (warnings, _) = converter.diags.finish()?;
+    let stack = stack.expect("a project without a good name has noted an error");
+    Ok(Stack { warnings, ..stack })
 }
 
 /// Keys of the objects that active services use.

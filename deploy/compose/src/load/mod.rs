@@ -90,23 +90,10 @@ pub fn load_from(options: &LoadOptions, files: &dyn Files) -> Result<(Project, V
     };
     let project = loader.project(options);
     let (warnings, sources) = loader.diags.finish()?;
-    match project {
-        Some(mut project) => {
-            project.sources = sources;
-            project.interpolated = options.interpolate;
-            Ok((project, warnings))
-        }
-        None => {
-            let mut diags = Diags::with_sources(sources);
-            diags.error_outside(Problem::Empty);
-            diags.finish().and_then(|_| unreachable_without_errors())
-        }
-    }
-}
-
-/// `finish` after `error_outside` never returns `Ok`.
-fn unreachable_without_errors() -> Result<(Project, Vec<Warning>), Errors> {
-    unreachable!("an error was noted just before")
+    let mut project = project.expect("a load without a project has noted an error");
+    project.sources = sources;
+    project.interpolated = options.interpolate;
+    Ok((project, warnings))
 }
 
 /// What a model is loaded in: its directory and its variables.
