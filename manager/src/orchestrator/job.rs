@@ -89,26 +89,20 @@ fn begin(work: &mut Work, turn: &Turn<'_>) -> u64 {
     iteration
 }
 
-/// The slots of the iteration; tasks of others are asked to go.
+/// The slots, after the tasks of other iterations were asked to go.
 fn current_slots(work: &mut Work, iteration: u64) -> BTreeMap<Slot, SlotTasks> {
     let old: Vec<TaskRef> =
         work.tasks().filter(|(_, task)| task.job_iteration != Some(iteration)).map(|(at, _)| at).collect();
     for at in &old {
         work.desire(*at, DesiredState::Remove);
     }
-    let mut slots = slots(work);
-    for tasks in slots.values_mut() {
-        tasks.all.retain(|at| work.task(*at).job_iteration == Some(iteration));
-    }
-    slots.retain(|_, tasks| !tasks.all.is_empty());
-    slots
+    // The old ones stay in their slots: the next task of a slot waits until they have ended.
+    slots(work)
 }
 
 fn is_done(work: &Work, tasks: &SlotTasks) -> bool {
-    tasks.all.iter().any(|at| {
-        let task = work.task(*at);
-        task.status.state == TaskState::Complete && task.desired != DesiredState::Remove
-    })
+    let done = |task: &Task| task.status.state == TaskState::Complete && task.desired != DesiredState::Remove;
+    tasks.all.iter().any(|at| done(work.task(*at)))
 }
 
 fn is_settled(work: &Work, task: &Task, turn: &Turn<'_>) -> bool {
