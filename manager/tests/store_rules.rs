@@ -1,0 +1,230 @@
+//! Rules of the store, one by one.
+#![allow(clippy::unwrap_used)]
+
+mod store_support;
+
+use berth_manager::store::{Change, Conflict, ObjectKind, ObjectRef, State};
+use berth_proto::object::{Service, SpecRevision, UpdateProgress, UpdateStatus};
+use berth_proto::spec::NetworkAttachmentSpec;
+use berth_proto::state::TaskState;
+use store_support::{config, id, network, service, service_spec, status, task, tx};
+
+fn with_service(networks: &[&str]) -> State {
+    let mut state = State::default();
+    let mut tx = tx(1);
+    let mut spec = service_spec("web");
+    for (number, name) in (1..).zip(networks) {
+        tx.create(network(number, name));
+        spec.task.networks.push(NetworkAttachmentSpec {
+            network: name.parse().unwrap(),
+            aliases: Vec::new(),
+            ipv4: None,
+            ipv6: None,
+            priority: 0,
+            gateway_priority: 0,
+            mac_address: None,
+        });
+    }
+    tx.create(service(1, spec));
+    state.apply(1, &tx).unwrap();
+    state
+}
+
+fn web(state: &State) -> Service {
+    Service::clone(state.service_by_name("web").unwrap())
+}
+
+/// Writes the service with another spec; `raised` tells specs apart.
+fn respec(state: &mut State, index: u64, raised: u64, change: impl FnOnce(&mut Service)) -> Service {
+    let mut web = web(state);
+    let mut spec = service_spec("web");
+    spec.task.force_update = raised;
+    web.spec = spec.into();
+    change(&mut web);
+    let mut tx = tx(1);
+    tx.update(web);
+    state.apply(index, &tx).unwrap();
+    self::web(state)
+}
+
+#[test]
+fn of_two_writers_the_second_looks_again() {
+    let mut state = State::default();
+    let mut make = tx(1);
+    make.create(config(1, "a", "1"));
+    state.apply(1, &make).unwrap();
+    let read = (**state.config(id(1)).unwrap()).clone();
+    let (mut first, mut second) = (tx(2), tx(3));
+    first.update(read.clone());
+    second.update(read);
+    state.apply(2, &first).unwrap();
+    let conflict = state.apply(3, &second).unwrap_err();
+    assert_eq!(conflict, Conflict::Version { object: ObjectRef::Config(id(1)), expected: 1, found: 2 });
+    assert!(conflict.is_stale() && conflict.to_string().contains("expected version 1, found 2"), "{conflict}");
+    assert_eq!(state.config(id(1)).unwrap().meta.created_at.0, 1);
+    assert_eq!(state.config(id(1)).unwrap().meta.updated_at.0, 2);
+}
+
+#[test]
+fn names_are_unique_and_stay() {
+    let mut state = State::default();
+    let mut make = tx(1);
+    make.create(config(1, "a", "1"));
+    state.apply(1, &make).unwrap();
+    let mut same = tx(1);
+    same.create(config(2, "a", "2"));
+    let taken = Conflict::NameTaken { name: "a".into(), holder: ObjectRef::Config(id(1)) };
+    assert_eq!(state.apply(2, &same), Err(taken));
+    let mut renamed = config(1, "b", "1");
+    renamed.meta.version = 1;
+    let mut rename = tx(1);
+    rename.update(renamed);
+    assert!(matches!(state.apply(2, &rename), Err(Conflict::Fixed { .. })));
+    // A name may go to another object within one transaction.
+    let mut replace = tx(1);
+    replace.remove(&**state.config(id(1)).unwrap());
+    replace.create(config(2, "a", "2"));
+    state.apply(2, &replace).unwrap();
+    assert_eq!(state.config_by_name("a").unwrap().id, id(2));
+}
+
+#[test]
+fn what_is_used_is_not_removed_and_what_is_missing_is_not_used() {
+    let mut state = with_service(&["front"]);
+    let mut remove = tx(1);
+    remove.remove(&**state.network_by_name("front").unwrap());
+    let conflict = state.apply(2, &remove).unwrap_err();
+    assert!(
+        matches!(&conflict, Conflict::InUse { by_kind: ObjectKind::Service, user, .. } if user == "web"),
+        "{conflict}"
+    );
+    // With its last user, it goes.
+    remove.remove(&web(&state));
+    state.apply(2, &remove).unwrap();
+
+    let mut spec = service_spec("api");
+    spec.task.networks.push(NetworkAttachmentSpec {
+        network: "nowhere".parse().unwrap(),
+        aliases: Vec::new(),
+        ipv4: None,
+        ipv6: None,
+        priority: 0,
+        gateway_priority: 0,
+        mac_address: None,
+    });
+    let mut make = tx(1);
+    make.create(service(2, spec));
+    let conflict = state.apply(3, &make).unwrap_err();
+    assert!(conflict.to_string().contains("network \"nowhere\", which does not exist"), "{conflict}");
+    assert!(!conflict.is_stale());
+}
+
+#[test]
+fn a_removal_names_the_version_it_was_made_from() {
+    let mut state = with_service(&[]);
+    let mut remove = tx(1);
+    remove.changes.push(Change::Remove(web(&state).id.into()));
+    assert!(matches!(state.apply(2, &remove), Err(Conflict::Unguarded { .. })));
+}
+
+#[test]
+fn a_service_keeps_the_specs_that_its_tasks_run() {
+    let mut state = with_service(&[]);
+    let mut make = tx(1);
+    make.create(task(1, &web(&state), 1));
+    state.apply(2, &make).unwrap();
+    // A task cannot run a spec that its service does not have.
+    let mut other = web(&state);
+    other.spec_version = 99;
+    let mut wrong = tx(1);
+    wrong.create(task(2, &other, 2));
+    assert!(matches!(state.apply(3, &wrong), Err(Conflict::Missing { .. })));
+
+    let second = respec(&mut state, 4, 2, |web| {
+        web.previous = Some(SpecRevision { version: web.spec_version, spec: state_spec(web) });
+        web.update = Some(UpdateStatus {
+            progress: UpdateProgress::Updating,
+            started_at: Default::default(),
+            completed_at: None,
+            message: String::new(),
+            target: 0,
+        });
+    });
+    assert_eq!((second.spec_version, second.update.unwrap().target), (4, 4));
+    // The first spec is neither current nor previous any more; a task still runs it.
+    let third = respec(&mut state, 5, 3, |web| {
+        web.previous = Some(SpecRevision { version: 4, spec: service_spec("web").into() });
+        web.history.clear();
+    });
+    assert_eq!(third.history.iter().map(|it| it.version).collect::<Vec<_>>(), [1]);
+    // An equal spec is no new version.
+    let same = respec(&mut state, 6, 3, |_| {});
+    assert_eq!((same.spec_version, same.meta.version), (5, 6));
+    // Without its last task it goes.
+    let mut remove = tx(1);
+    remove.remove(&**state.task(id(1)).unwrap());
+    remove.update(web(&state));
+    state.apply(7, &remove).unwrap();
+    assert!(web(&state).history.is_empty());
+}
+
+fn state_spec(web: &Service) -> std::sync::Arc<berth_proto::spec::ServiceSpec> {
+    std::sync::Arc::clone(&web.spec)
+}
+
+#[test]
+fn a_rollback_goes_back_to_the_old_version() {
+    let mut state = with_service(&[]);
+    let first = web(&state);
+    let second = respec(&mut state, 2, 2, |web| {
+        web.previous = Some(SpecRevision { version: first.spec_version, spec: first.spec.clone() });
+    });
+    let mut back = Service { spec: first.spec.clone(), spec_version: first.spec_version, ..second };
+    back.previous = None;
+    let mut tx = tx(1);
+    tx.update(back);
+    state.apply(3, &tx).unwrap();
+    assert_eq!(web(&state).spec_version, 1);
+}
+
+#[test]
+fn a_late_report_changes_nothing() {
+    let mut state = with_service(&[]);
+    let mut placed = task(1, &web(&state), 1);
+    placed.node = Some(id(7));
+    placed.status = status(TaskState::Assigned);
+    let mut make = tx(1);
+    make.create(placed);
+    state.apply(2, &make).unwrap();
+    let report = |state: &mut State, index, node, seen| {
+        let mut tx = tx(1);
+        tx.observe(berth_manager::store::Observation {
+            task: id(1),
+            node: id(node),
+            status: status(seen),
+            host_ports: None,
+        });
+        state.apply(index, &tx).unwrap().len()
+    };
+    assert_eq!(report(&mut state, 3, 7, TaskState::Running), 1);
+    assert_eq!(report(&mut state, 4, 7, TaskState::Starting), 0, "an older state");
+    assert_eq!(report(&mut state, 4, 7, TaskState::Running), 0, "nothing new");
+    assert_eq!(report(&mut state, 4, 8, TaskState::Failed), 0, "another node's task");
+    assert_eq!(report(&mut state, 4, 7, TaskState::Failed), 1);
+    assert_eq!(report(&mut state, 5, 7, TaskState::Rejected), 0, "how it ended stays");
+    assert_eq!(state.task(id(1)).unwrap().meta.version, 4);
+}
+
+#[test]
+fn one_transaction_brings_an_object_and_its_users() {
+    let mut state = State::default();
+    let mut tx = tx(1);
+    let spec = service_spec("web");
+    let mut it = service(1, spec);
+    it.spec_version = 1;
+    // The task refers to the version that the service will get.
+    tx.create(task(1, &it, 1));
+    tx.create(it);
+    state.apply(1, &tx).unwrap();
+    assert!(state.spec_of(state.task(id(1)).unwrap()).is_some());
+}
