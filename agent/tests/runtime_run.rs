@@ -286,7 +286,7 @@ async fn devices_cannot_be_made_or_used_but_those_given() {
     };
     let config = ContainerConfig {
         devices: vec![device],
-        ..shell("(echo x > /dev/mine) 2>&1; head -n 1 /dev/mine >/dev/null && echo read")
+        ..shell("(echo x > /dev/mine) 2>&1; dd if=/dev/mine bs=8192 count=1 >/dev/null 2>&1 && echo read")
     };
     let (_, out, _) = world.run("b", &config).await;
     assert!(out.contains("Operation not permitted") && out.contains("read\n"), "{out}");

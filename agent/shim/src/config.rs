@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+/// v1 controllers whose files programs look at to learn their limits.
+pub const VIEWS: [&str; 4] = ["memory", "cpu", "cpuacct", "pids"];
+
 /// Everything a shim needs, written by the agent to [`TaskDir::config`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShimConfig {
@@ -108,6 +111,11 @@ impl TaskDir {
     /// Mount point of the root filesystem, in the shim's mount namespace only.
     pub fn rootfs(&self) -> PathBuf {
         self.0.join("bundle/rootfs")
+    }
+
+    /// A v1 control group of the container, as the spec's mounts find it while the container is created.
+    pub fn cgroup_view(&self, controller: &str) -> PathBuf {
+        self.0.join(format!("bundle/cgroup/{controller}-view"))
     }
 
     /// libcontainer's own state.

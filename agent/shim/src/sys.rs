@@ -181,6 +181,12 @@ pub fn unshare_mounts() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into()).map(drop)
 }
 
+/// A control group namespace rooted where this process is.
+pub fn unshare_cgroups() -> io::Result<()> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }.into()).map(drop)
+}
+
 /// `mount(2)`.
 pub fn mount(source: &str, target: &Path, kind: &str, flags: u64, data: &str) -> io::Result<()> {
     let source = cstring(source)?;

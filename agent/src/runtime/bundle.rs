@@ -10,13 +10,15 @@ use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use berth_shim::cgroup::Hierarchies;
 use berth_shim::config::{CopyUp, LogSettings, ShimConfig, TaskDir};
 
 use super::config::{ContainerConfig, Mount, SeccompProfile};
+use super::seccomp::Filters;
 use super::spec::{self, OwnFiles};
-use super::{Layers, RuntimeError, connection, host, seccomp};
+use super::{Layers, RuntimeError, connection, host};
 
 /// Where everything common to all containers lies.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub(super) struct Common {
     pub seccomp_dir: PathBuf,
     pub cgroup_parent: String,
     pub hierarchies: Hierarchies,
+    /// Filters that are compiled already.
+    pub filters: Arc<Filters>,
 }
 
 /// A bundle that is ready for its shim.
@@ -60,7 +64,7 @@ pub(super) fn prepare(
     }
     let devices = host::devices(config).map_err(|error| invalid("devices", error.to_string()))?;
     let cgroup = format!("{}/{id}", common.cgroup_parent);
-    let facts = host::look(&common.hierarchies, &cgroup);
+    let facts = host::look(&common.hierarchies, &cgroup, task);
     let files = OwnFiles {
         hosts: task.etc("hosts"),
         hostname: task.etc("hostname"),
@@ -74,7 +78,9 @@ pub(super) fn prepare(
     let plan = spec::plan(&config, &cgroup, &facts, &devices, &files)
         .map_err(|refusal| invalid(refusal.field, refusal.reason))?;
     let profile = if config.privileged { &SeccompProfile::Unconfined } else { &config.seccomp };
-    let seccomp = seccomp::filter(profile, plan.capabilities, &common.seccomp_dir, &common.shim)
+    let seccomp = common
+        .filters
+        .get(profile, plan.capabilities, &common.seccomp_dir, &common.shim)
         .map_err(|error| invalid("seccomp", error.to_string()))?;
 
     if task.config().exists() {

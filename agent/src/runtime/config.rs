@@ -116,7 +116,7 @@ impl ContainerConfig {
 }
 
 /// Which system calls are allowed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SeccompProfile {
     /// Berth's own allow-list, adjusted to the capabilities.
     Default,

@@ -10,13 +10,11 @@ use std::path::Path;
 
 use berth_shim::caps;
 use berth_shim::cgroup::Hierarchies;
+use berth_shim::config::{TaskDir, VIEWS};
 use rustix::process::{Resource, getrlimit};
 
 use super::config::{ContainerConfig, Device};
 use super::spec::{DeviceNode, Host};
-
-/// v1 controllers whose files programs look at to learn their limits.
-const VIEWS: [&str; 4] = ["memory", "cpu", "cpuacct", "pids"];
 
 const LIMITS: [(&str, Resource); 16] = [
     ("RLIMIT_AS", Resource::As),
@@ -38,7 +36,7 @@ const LIMITS: [(&str, Resource); 16] = [
 ];
 
 /// Facts for a container whose control group is `cgroup`.
-pub(super) fn look(hierarchies: &Hierarchies, cgroup: &str) -> Host {
+pub(super) fn look(hierarchies: &Hierarchies, cgroup: &str, task: &TaskDir) -> Host {
     let bounding = caps::own_bounding();
     let hard_limits: BTreeMap<_, _> =
         LIMITS.iter().map(|(name, resource)| (*name, getrlimit(*resource).maximum.unwrap_or(u64::MAX))).collect();
@@ -47,7 +45,7 @@ pub(super) fn look(hierarchies: &Hierarchies, cgroup: &str) -> Host {
         Some(_) => Path::new("/proc/swaps").exists(),
         None => hierarchies.dir("memory", "/").is_some_and(|dir| dir.join("memory.memsw.limit_in_bytes").exists()),
     };
-    let view = |name: &&str| hierarchies.dir(name, cgroup).map(|dir| ((*name).to_owned(), dir));
+    let view = |name: &&str| hierarchies.dir(name, cgroup).map(|_| ((*name).to_owned(), task.cgroup_view(name)));
     Host {
         bounding,
         may_raise_limits: bounding & caps::bit("SYS_RESOURCE").unwrap_or(0) != 0,

@@ -11,6 +11,7 @@
 //! | `connection.rs`, `streams.rs` | sockets, pipes and terminals on tokio |
 //! | `shim_runtime.rs`, `exec_session.rs` | the real runtime |
 //! | `stats.rs` | use of resources |
+//! | `warm_up.rs` | the one slow step of a start, begun early |
 //!
 //! Invariants: a container outlives this process; whatever is needed to find it again is in its
 //! task directory. The trait's fake lives in test code only.
@@ -27,6 +28,7 @@ mod shim_runtime;
 mod spec;
 mod stats;
 mod streams;
+mod warm_up;
 
 use std::path::PathBuf;
 use std::time::SystemTime;

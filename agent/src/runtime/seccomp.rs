@@ -3,11 +3,12 @@
 //! Owns the resolution of Docker's profile format (what applies to which processor and capability) into
 //! plain OCI rules, and the cache of compiled filters. Compiling is the shim's binary's work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use berth_shim::caps;
 use serde_json::{Value, json};
@@ -33,10 +34,41 @@ pub(super) enum SeccompError {
     Compile(String),
 }
 
-/// The compiled filter for a profile and capabilities; `None` when there is to be none.
-///
-/// `dir` is the cache, `shim` the binary that compiles.
-pub(super) fn filter(
+/// Compiled filters by profile and capabilities: at most a handful differ on a machine.
+#[derive(Debug, Default)]
+pub(super) struct Filters(Mutex<HashMap<(SeccompProfile, u64), PathBuf>>);
+
+/// Above this many, profiles are being made up: forget them all rather than grow.
+const MAX_FILTERS: usize = 64;
+
+impl Filters {
+    /// The compiled filter; `None` when there is to be none. `dir` keeps them over restarts, `shim` compiles.
+    pub(super) fn get(
+        &self,
+        profile: &SeccompProfile,
+        capabilities: u64,
+        dir: &Path,
+        shim: &Path,
+    ) -> Result<Option<PathBuf>, SeccompError> {
+        if *profile == SeccompProfile::Unconfined {
+            return Ok(None);
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (profile.clone(), capabilities);
+        if let Some(path) = known.get(&key).filter(|path| path.exists()) {
+            return Ok(Some(path.clone()));
+        }
+        let path = filter(profile, capabilities, dir, shim)?;
+        if known.len() >= MAX_FILTERS {
+            known.clear();
+        }
+        known.extend(path.clone().map(|path| (key, path)));
+        Ok(path)
+    }
+}
+
+/// Finds the filter on disk or compiles it.
+fn filter(
     profile: &SeccompProfile,
     capabilities: u64,
     dir: &Path,

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -23,7 +23,7 @@ use super::config::ContainerConfig;
 use super::connection::Connection;
 use super::{
     AttachSession, ContainerState, Created, ExecConfig, ExecSession, Exit, Layers, Phase, Runtime, RuntimeError, Stats,
-    TtySize, exec_session, shim_binary, stats, streams,
+    TtySize, exec_session, shim_binary, stats, streams, warm_up,
 };
 
 /// Longest creation: the shim itself gives up after a minute.
@@ -95,6 +95,7 @@ impl ShimRuntime {
             seccomp_dir: options.runtime_dir.join("seccomp"),
             cgroup_parent: options.cgroup_parent,
             hierarchies,
+            filters: Arc::default(),
         };
         Ok(Self { tasks_dir: options.tasks_dir, common, creating: Mutex::default() })
     }
@@ -220,6 +221,9 @@ impl ShimRuntime {
     }
 
     async fn create_inner(&self, id: &str, config: &ContainerConfig, layers: &Layers) -> Result<Created, RuntimeError> {
+        // Nobody waits for this; it runs while the files are written and the shim starts.
+        let hierarchies = self.common.hierarchies.clone();
+        drop(tokio::task::spawn_blocking(move || warm_up::begin(&hierarchies)));
         let (name, config, layers) = (id.to_owned(), config.clone(), layers.clone());
         let work = move |common: &Common, task: &TaskDir| bundle::prepare(common, task, &name, &config, &layers);
         let mut prepared = self.blocking(id, "create", work).await?;

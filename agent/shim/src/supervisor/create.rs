@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use berth_shim::config::{ShimConfig, TaskDir};
+use berth_shim::cgroup::Hierarchies;
+use berth_shim::config::{ShimConfig, TaskDir, VIEWS};
 use berth_shim::protocol::{Failure, Receiver, send_all};
 use berth_shim::user::{self, Identity};
 use libcontainer::container::builder::ContainerBuilder;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::executor::BerthExecutor;
+use super::limits::Groups;
 use super::{copy_up, rootfs};
 use crate::command::{DEFAULT_PATH, dedup_env, env_value};
 use crate::{privileges, sys};
@@ -61,7 +63,7 @@ fn failed(what: &str) -> impl Fn(io::Error) -> Failure {
 }
 
 /// Prepares the root filesystem, completes the spec and creates the container.
-pub fn create(task: &TaskDir, mut config: ShimConfig) -> Result<Created, Failure> {
+pub fn create(task: &TaskDir, mut config: ShimConfig, hierarchies: &Hierarchies) -> Result<Created, Failure> {
     let root = rootfs::mount(task, &config.lower).map_err(|error| Failure::new(error.to_string()))?;
     let identity =
         user::lookup(&root, &config.user, &config.group_add).map_err(|error| Failure::new(error.to_string()))?;
@@ -73,6 +75,10 @@ pub fn create(task: &TaskDir, mut config: ShimConfig) -> Result<Created, Failure
     }
     drop(root);
     complete_spec(&mut spec, &identity, task, config.tty);
+    let groups = match hierarchies.unified {
+        Some(_) => None,
+        None => Some(take_over_groups(&mut spec, hierarchies, &config.cgroup)?),
+    };
     let bundle = task.bundle();
     std::env::set_current_dir(&bundle).map_err(failed("entering the bundle"))?;
     let text = serde_json::to_vec(&spec).map_err(|error| failed("writing the spec")(error.into()))?;
@@ -95,12 +101,19 @@ pub fn create(task: &TaskDir, mut config: ShimConfig) -> Result<Created, Failure
                 capabilities: config.capabilities,
                 seccomp: None,
                 init_arguments,
+                cgroup_namespace: groups.is_some(),
             };
-            run_creator(task, &config, executor, stdio, &child);
+            run_creator(task, &config, hierarchies, executor, stdio, &child);
         }
     };
     drop((child, stdio, status_child));
     let pid = await_creator(&parent, creator, &status)?;
+    if let Some(groups) = groups {
+        groups.admit(pid).map_err(|error| {
+            let _ = sys::kill(pid, libc::SIGKILL);
+            Failure::new(error.to_string())
+        })?;
+    }
     let (output, input) = match console {
         Some(console) => {
             let master = receive_console(&console)?;
@@ -140,6 +153,34 @@ fn complete_spec(spec: &mut Value, identity: &Identity, task: &TaskDir, tty: boo
     spec["process"]["env"] = json!(environment);
 }
 
+/// On v1 control groups are ours (see `limits.rs`): takes them out of the spec and makes them.
+fn take_over_groups(spec: &mut Value, hierarchies: &Hierarchies, path: &str) -> Result<Groups, Failure> {
+    let resources = serde_json::from_value(spec["linux"]["resources"].take())
+        .map_err(|error| failed("the spec's resources")(error.into()))?;
+    if let Some(linux) = spec["linux"].as_object_mut() {
+        linux.remove("resources");
+    }
+    if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    }
+    Groups::make(hierarchies, path, resources).map_err(|error| Failure::new(error.to_string()))
+}
+
+/// Hides the host's groups from libcontainer, which then does nothing about them; those that the container
+/// is to see stay under the bundle, by names that libcontainer does not take for hierarchies.
+fn hide_groups(task: &TaskDir, hierarchies: &Hierarchies, path: &str) -> io::Result<()> {
+    sys::unshare_mounts()?;
+    for controller in VIEWS {
+        let Some(group) = hierarchies.dir(controller, path) else { continue };
+        let view = task.cgroup_view(controller);
+        fs::create_dir_all(&view)?;
+        sys::mount(&group.display().to_string(), &view, "", libc::MS_BIND, "")?;
+    }
+    let root = Path::new("/sys/fs/cgroup");
+    sys::unmount(root)?;
+    sys::mount("tmpfs", root, "tmpfs", 0, "size=4k")
+}
+
 type Ends = (Option<Stdio>, Vec<OwnedFd>, Option<OwnedFd>);
 
 /// Pipes for a container without a terminal; owned by its user, so that `/dev/stdout` opens.
@@ -169,6 +210,7 @@ fn open_stdio(config: &ShimConfig, identity: &Identity) -> Result<Ends, Failure>
 fn run_creator(
     task: &TaskDir,
     config: &ShimConfig,
+    hierarchies: &Hierarchies,
     mut executor: BerthExecutor,
     stdio: Option<Stdio>,
     report: &UnixStream,
@@ -180,8 +222,12 @@ fn run_creator(
     let adjustment = config.oom_score_adj.unwrap_or(0);
     // Lowering needs CAP_SYS_RESOURCE; the agent has warned.
     let _ = fs::write("/proc/self/oom_score_adj", adjustment.to_string());
-    let outcome = privileges::read_filter(config.seccomp.as_deref())
-        .map_err(|error| Failure::new(error.to_string()))
+    let hidden = if executor.cgroup_namespace { hide_groups(task, hierarchies, &config.cgroup) } else { Ok(()) };
+    let outcome = hidden
+        .map_err(failed("hiding control groups from libcontainer"))
+        .and_then(|()| {
+            privileges::read_filter(config.seccomp.as_deref()).map_err(|error| Failure::new(error.to_string()))
+        })
         .and_then(|filter| {
             executor.seccomp = filter;
             build(task, config, executor, stdio)

@@ -23,6 +23,8 @@ pub struct BerthExecutor {
     pub capabilities: u64,
     /// Compiled filter.
     pub seccomp: Option<Vec<u8>>,
+    /// Make the control group namespace now that the process is in its groups.
+    pub cgroup_namespace: bool,
     /// Leading arguments that are our init's, not the command's.
     pub init_arguments: usize,
 }
@@ -43,6 +45,9 @@ impl BerthExecutor {
         if rustix::termios::isatty(std::io::stdin()) {
             let owner = rustix::fs::Uid::from_raw(process.user().uid());
             let _ = rustix::fs::fchown(std::io::stdin(), Some(owner), None);
+        }
+        if self.cgroup_namespace {
+            sys::unshare_cgroups().map_err(|error| Failure::new(format!("control group namespace: {error}")))?;
         }
         privileges::drop_to(&Privileges {
             ids: None,

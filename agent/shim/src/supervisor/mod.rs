@@ -5,6 +5,7 @@
 //! | `rootfs.rs` | the overlay in our own mount namespace |
 //! | `copy_up.rs` | new volumes filled from the image |
 //! | `create.rs` | the container, by libcontainer in a child |
+//! | `limits.rs` | its control groups on v1 |
 //! | `executor.rs` | the last steps before `execve` |
 //! | `exec.rs` | further processes |
 //! | `output.rs` | log, attached clients, input |
@@ -18,6 +19,7 @@ mod copy_up;
 mod create;
 mod exec;
 mod executor;
+mod limits;
 mod output;
 mod rootfs;
 
@@ -91,7 +93,7 @@ pub fn run(dir: &Path) -> Result<(), SuperviseError> {
     let kept = Kept { id: config.id.clone(), cgroup: config.cgroup.clone(), log: config.log.clone() };
     let hierarchies = Hierarchies::detect().map_err(system("reading the mount table"))?;
 
-    let created = create::create(&task, config);
+    let created = create::create(&task, config, &hierarchies);
     sys::trim_heap();
     let (state, streams, status) = match created {
         Ok(created) => {
