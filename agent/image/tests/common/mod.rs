@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use berth_image::{Digest, ImageStore, StoreOptions};
 
+pub mod mounted;
 pub mod proxy;
 pub mod registry;
 pub mod tarball;
@@ -190,7 +191,7 @@ pub fn describe(root: &Path) -> String {
         .output()
         .unwrap();
     assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut lines: Vec<String> = text
         .lines()
         // The size of a directory belongs to the file system.

@@ -1,6 +1,7 @@
 //! A TCP proxy in front of a registry that cuts connections or flips bytes in what comes back, and
 //! counts requests. It understands just enough HTTP/1.1 to see request lines.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -34,7 +35,7 @@ pub struct Proxy {
 }
 
 struct State {
-    upstream: u16,
+    upstream: SocketAddr,
     fault: Mutex<Fault>,
     held: AtomicUsize,
     released: AtomicBool,
@@ -43,7 +44,7 @@ struct State {
 }
 
 impl Proxy {
-    pub async fn start(upstream: u16, fault: Fault) -> Proxy {
+    pub async fn start(upstream: SocketAddr, fault: Fault) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State {
@@ -110,7 +111,7 @@ impl State {
         }
         let text = String::from_utf8_lossy(&head).into_owned();
         self.lines.lock().unwrap().push(text.to_lowercase());
-        let mut server = TcpStream::connect(("127.0.0.1", self.upstream)).await?;
+        let mut server = TcpStream::connect(self.upstream).await?;
         let request = text.replacen("\r\n", "\r\nconnection: close\r\n", 1);
         server.write_all(request.as_bytes()).await?;
         self.answer(&text, server, client).await

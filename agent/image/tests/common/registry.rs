@@ -1,16 +1,19 @@
 //! Debian's docker-registry on a loopback port, filled by its HTTP API.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use berth_image::Digest;
 
 use super::{TestImage, descriptor};
 
+static NEXT: AtomicU16 = AtomicU16::new(1);
+
 pub struct Registry {
-    pub port: u16,
+    address: SocketAddr,
     child: Child,
     _dir: tempfile::TempDir,
     login: Option<(String, String)>,
@@ -30,9 +33,13 @@ impl Registry {
     /// `tls`: lines for the `http:` section of the configuration.
     pub async fn start_with(login: Option<(&str, &str)>, tls: &str) -> Registry {
         let dir = tempfile::Builder::new().prefix("berth-image-registry-").tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // A loopback address of its own: no other test can take the port before the registry does.
+        let [_, number] = NEXT.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, high.max(1), low, number);
+        let address = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
         let mut config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n{tls}",
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{tls}",
             dir.path().join("data").display()
         );
         if let Some((user, password)) = login {
@@ -44,7 +51,7 @@ impl Registry {
         std::fs::write(&path, config).unwrap();
         let child = spawn(&path, dir.path());
         let registry = Registry {
-            port,
+            address,
             child,
             _dir: dir,
             login: login.map(|(u, p)| (u.to_string(), p.to_string())),
@@ -54,8 +61,12 @@ impl Registry {
         registry
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.to_string()
     }
 
     async fn wait(&self, plain: bool) {
