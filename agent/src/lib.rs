@@ -2,15 +2,39 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`agent`] | everything put together; what the daemon starts |
 //! | [`task`] | one task: pure state machine, actor |
+//! | [`worker`] | all tasks: assignments against actors, statuses |
+//! | [`executor`] | the machine behind an actor: image, volumes, network, container |
 //! | [`config`] | pure mapping from spec and image to a container |
 //! | [`health`] | health checks |
+//! | [`volume`] | volumes of this node |
+//! | [`session`] | the stream to a manager |
+//! | [`net`] | the node's network as the agent drives it |
+//! | [`local`] | what people ask of this node: logs, exec, stats, copies, images, volumes |
+//! | [`log`] | reading logs |
+//! | [`node`] | what this node says of itself |
+//! | [`db`] | the agent's records |
 //! | [`runtime`] | running containers |
 //!
 //! Invariants: containers outlive this process; the agent needs no manager to keep its tasks running; what is wanted comes
 //! only from the session, what is observed only from the machine, and they are different types.
 
+pub mod agent;
 pub mod config;
+pub mod db;
+mod errors;
+pub mod executor;
 pub mod health;
+pub mod local;
+pub mod log;
+pub mod net;
+pub mod node;
 pub mod runtime;
+pub mod session;
 pub mod task;
+pub mod volume;
+pub mod worker;
+
+pub use agent::{Agent, AgentConfig, AgentError};
+pub use local::LocalService;

@@ -21,9 +21,10 @@ use std::collections::BTreeMap;
 use berth_proto::id::NodeId;
 use berth_proto::spec::{Healthcheck, Platform};
 
+pub(crate) use build::propagation;
 pub use build::{Inputs, NetworkFiles, build};
 pub use mounts::{PlannedMount, Source, VolumeRequest, plan as plan_mounts};
-pub use process::{Process, parse_signal, resolve as resolve_process};
+pub use process::{Process, parse_signal, resolve as resolve_process, resolve_hostname};
 pub use template::{TemplateError, Values};
 
 /// What a mapping needs to know of the node.

@@ -39,11 +39,7 @@ pub fn resolve(
     if args.is_empty() {
         errors.push(ConfigError::new("command", "neither the service nor the image says what to run"));
     }
-    let hostname = match &spec.hostname {
-        Some(hostname) => expand(values, "hostname", hostname, errors),
-        // As Docker: the first 12 characters of the id.
-        None => task.id.to_string()[..12].to_owned(),
-    };
+    let hostname = resolve_hostname(task, spec, values, errors);
     let cwd = match &spec.workdir {
         Some(workdir) => expand(values, "working_dir", workdir, errors),
         None => image.workdir.clone(),
@@ -58,6 +54,19 @@ pub fn resolve(
     };
     let env = environment(spec, image, &hostname, values, errors);
     Process { args, env, cwd, user, hostname, stop_signal: stop_signal(spec, image, errors) }
+}
+
+/// The container's host name; as in Docker the first 12 characters of the id, unless the service says.
+pub fn resolve_hostname(
+    task: &Task,
+    spec: &ContainerSpec,
+    values: &Values<'_>,
+    errors: &mut Vec<ConfigError>,
+) -> String {
+    match &spec.hostname {
+        Some(hostname) => expand(values, "hostname", hostname, errors),
+        None => task.id.to_string()[..12].to_owned(),
+    }
 }
 
 /// Entrypoint, then command. An entrypoint in the service also sets the image's command aside (Compose `entrypoint`).

@@ -72,7 +72,7 @@ struct Actor {
     pending: FuturesUnordered<BoxFuture<'static, Done>>,
     timer: Option<BoxFuture<'static, ()>>,
     cancel: CancellationToken,
-    progress: (Arc<Progress>, watch::Receiver<String>),
+    progress: (Progress, watch::Receiver<String>),
     probes: Option<(Probing, mpsc::Receiver<(HealthState, String)>)>,
     deaf: bool,
 }
@@ -230,7 +230,7 @@ impl Actor {
                 self.timer = None;
                 self.probes = None;
                 self.then(async move {
-                    executor.release(&work).await;
+                    executor.release(id).await;
                     Done::Event(Event::Released)
                 });
             }

@@ -72,7 +72,7 @@ impl Executor for Machinery {
             start_interval: Duration::from_secs(1),
         };
         let health = self.0.has_health.load(Ordering::SeqCst).then(|| (&settings).into());
-        Ok(Prepared { image_digest: "sha256:1".into(), stop_signal: 3, health })
+        Ok(Prepared { image_digest: "sha256:1".into(), stop_signal: 3, health, volumes: Vec::new() })
     }
     async fn start(&self, _: &Work) -> Result<i32, Refusal> {
         self.0.say("start");
@@ -96,7 +96,7 @@ impl Executor for Machinery {
             self.0.end(128 + signal);
         }
     }
-    async fn release(&self, _: &Work) {
+    async fn release(&self, _: TaskId) {
         self.0.say("release");
     }
     async fn purge(&self, _: TaskId) {

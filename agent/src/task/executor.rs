@@ -34,6 +34,9 @@ pub struct Prepared {
     pub stop_signal: i32,
     /// Its health check.
     pub health: Option<HealthSettings>,
+    /// Names of the volumes that it holds.
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }
 
 /// [`Settings`] as they are recorded; times in nanoseconds.
@@ -82,7 +85,7 @@ impl Prepared {
 }
 
 /// Where preparation says what it is doing; the latest text wins.
-pub type Progress = watch::Sender<String>;
+pub type Progress = Arc<watch::Sender<String>>;
 
 /// Does to the machine what one task needs. Every call may be repeated, also after a crash in its midst.
 #[async_trait]
@@ -98,7 +101,7 @@ pub trait Executor: Send + Sync + 'static {
     /// Sends a signal to the process; fine when it has ended.
     async fn signal(&self, task: TaskId, signal: i32);
     /// Gives back what the task holds, ending what still runs; log and record stay.
-    async fn release(&self, work: &Work);
+    async fn release(&self, task: TaskId);
     /// Removes the log.
     async fn purge(&self, task: TaskId);
     /// Runs probes in the container.

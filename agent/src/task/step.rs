@@ -211,6 +211,7 @@ impl Machine {
         let mut machine = Self { wanted, status, phase: Phase::New, traits, unhealthy: None };
         let mut out = Vec::new();
         if machine.status.state.is_terminal() {
+            out.push(Action::Report(machine.status.clone()));
             machine.end(&mut out);
             return (machine, out);
         }
@@ -237,6 +238,10 @@ impl Machine {
             Found::Nothing | Found::Exited(_) => {}
         }
         machine.look(now, &mut out);
+        // This life has told nobody yet.
+        if !out.iter().any(|action| matches!(action, Action::Report(_))) {
+            out.insert(0, Action::Report(machine.status.clone()));
+        }
         (machine, out)
     }
 

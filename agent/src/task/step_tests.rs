@@ -169,15 +169,15 @@ fn adopt(state: TaskState, found: Found) -> (Machine, String) {
 #[test]
 fn adoption_goes_on_where_the_former_life_stopped() {
     let table = [
-        (TaskState::Running, Found::Running(7), "Watch Publish(true)"),
+        (TaskState::Running, Found::Running(7), "running Watch Publish(true)"),
         (TaskState::Starting, Found::Running(7), "Watch Publish(true) running"),
         (TaskState::Ready, Found::Running(7), "starting Watch Publish(true) running"),
         (TaskState::Preparing, Found::Created, "ready starting Start"),
-        (TaskState::Preparing, Found::Nothing, "Prepare"),
+        (TaskState::Preparing, Found::Nothing, "preparing Prepare"),
         (TaskState::Accepted, Found::Nothing, "preparing Prepare"),
         (TaskState::Running, Found::Exited(ended(3)), "StopHealth Publish(false) failed Release"),
         (TaskState::Running, Found::Nothing, "StopHealth Publish(false) failed Release"),
-        (TaskState::Complete, Found::Nothing, "Release"),
+        (TaskState::Complete, Found::Nothing, "complete Release"),
     ];
     for (state, found, expected) in table {
         assert_eq!(adopt(state, found.clone()).1, expected, "{state} {found:?}");

@@ -1,0 +1,374 @@
+//! The agent of one node: everything put together, started, and stopped without touching the containers.
+//!
+//! Owns the wiring and the start: records are read, containers of a former life found, then adopted. Never decides anything
+//! about a task.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use berth_image::{ImageError, ImageStore, StoreOptions};
+use berth_netoverlay::{Overlay, OverlayError};
+use berth_proto::id::{NodeId, TaskId};
+use berth_proto::object::NodeDescription;
+use berth_proto::pb;
+use berth_proto::spec::Labels;
+use berth_proto::time::Timestamp;
+use dashmap::DashMap;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::config::NodeFacts;
+use crate::db::{Db, DbError, Records, Writer};
+use crate::executor::{self, FilesDir, FilesError, NodeExecutor};
+use crate::local::LocalService;
+use crate::net::{self, Driver};
+use crate::node::describe;
+use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
+use crate::session::{Client, Identity, Sink};
+use crate::volume::{VolumeError, VolumeStore};
+use crate::worker::{Board, Inventory, Item, Recorder, Restored, Touched, Worker, WorkerSetup};
+
+/// What an agent is started with.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// This node.
+    pub node: NodeId,
+    /// The agent's directory: records, tasks, volumes, images.
+    pub data_dir: PathBuf,
+    /// Host name to report; the machine's when `None`.
+    pub hostname: Option<String>,
+    /// Address that others reach this node at; empty lets the manager take the stream's.
+    pub address: String,
+    /// Labels of the engine (`engine.labels.*` in constraints).
+    pub engine_labels: Labels,
+    /// Absolute parent of the containers' control groups; daemons that share a host must differ in it.
+    pub cgroup_parent: String,
+    /// The network side; daemons that share a host must differ in `instance`, `table` and `netns_dir`.
+    pub network: berth_netoverlay::Config,
+    /// The image store's settings.
+    pub images: StoreOptions,
+}
+
+impl AgentConfig {
+    /// Defaults around a node and its directory (`/var/lib/berth/agent`).
+    pub fn new(node: NodeId, data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            node,
+            data_dir: data_dir.into(),
+            hostname: None,
+            address: String::new(),
+            engine_labels: Labels::new(),
+            cgroup_parent: "/berth".to_owned(),
+            network: berth_netoverlay::Config::default(),
+            images: StoreOptions::default(),
+        }
+    }
+}
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its directory.
+    #[error("cannot use the agent's directory {}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// Its records.
+    #[error(transparent)]
+    Records(#[from] DbError),
+    /// The image store.
+    #[error("cannot open the image store")]
+    Images(#[from] ImageError),
+    /// The volumes.
+    #[error("cannot open the volumes")]
+    Volumes(#[from] VolumeError),
+    /// The directory of files for containers.
+    #[error("cannot open the directory of files for containers")]
+    Files(#[from] FilesError),
+    /// The runtime.
+    #[error("cannot start the container runtime")]
+    Runtime(#[from] RuntimeError),
+    /// The network.
+    #[error("cannot open the node's network")]
+    Network(#[from] OverlayError),
+    /// A worker thread died.
+    #[error("a thread of the agent died at start")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// The agent of one node.
+pub struct Agent {
+    identity: Identity,
+    parts: Arc<Parts>,
+    images: ImageStore,
+    executor: Arc<NodeExecutor>,
+    connected: watch::Sender<bool>,
+    shutdown: CancellationToken,
+    records: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// What the session and the start share.
+struct Parts {
+    inventory: Arc<Inventory>,
+    board: Arc<Board>,
+    network: Arc<Driver>,
+    worker: Arc<Worker>,
+    files: Arc<FilesDir>,
+    volumes: Arc<VolumeStore>,
+}
+
+impl Agent {
+    /// Opens everything and finds what a former life left. Nothing is started or ended yet.
+    ///
+    /// # Errors
+    /// [`AgentError`]; [`DbError::Locked`] inside when another daemon has the directory.
+    pub async fn open(config: AgentConfig) -> Result<Self, AgentError> {
+        let directory = config.data_dir.clone();
+        let (db, records) = blocking(move || open_records(&directory)).await?;
+        let options = ShimRuntimeOptions {
+            cgroup_parent: config.cgroup_parent.clone(),
+            ..ShimRuntimeOptions::under(&config.data_dir)
+        };
+        let (volumes_dir, files_dir) = (config.data_dir.join("volumes"), config.data_dir.join("files"));
+        let open_directories = blocking(move || {
+            let runtime = ShimRuntime::new(options)?;
+            Ok((runtime, VolumeStore::open(&volumes_dir, now)?, FilesDir::open(&files_dir)?))
+        });
+        let images_dir = config.data_dir.join("images");
+        let open_images = async { Ok(ImageStore::open(images_dir, config.images.clone()).await?) };
+        let open_network = async { Ok(Overlay::open(config.network.clone()).await?) };
+        let ((runtime, volumes, files), images, overlay) =
+            tokio::try_join!(open_directories, open_images, open_network)?;
+        let description = describe(config.hostname.clone(), config.engine_labels.clone());
+        let found = runtime.list().await?;
+        let restored = restore(&records, found);
+        let machine = Machine { runtime: Arc::new(runtime), images, overlay, volumes, files };
+        Ok(Self::assemble(&config, description, machine, db, records, restored))
+    }
+
+    fn assemble(
+        config: &AgentConfig,
+        description: NodeDescription,
+        machine: Machine,
+        db: Arc<Db>,
+        records: Records,
+        restored: Restored,
+    ) -> Self {
+        let (inventory, board) = (Arc::new(Inventory::default()), Arc::new(Board::default()));
+        inventory.write(|assigned| {
+            records.assigned.into_iter().filter_map(|item| Item::parse(item).ok()).for_each(|item| {
+                assigned.put(item);
+            });
+        });
+        let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
+        let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node));
+        let (volumes, files) = (Arc::new(machine.volumes), Arc::new(machine.files));
+        for (task, prepared) in &restored.prepared {
+            volumes.hold_again(*task, &prepared.volumes);
+        }
+        let executor = Arc::new(NodeExecutor {
+            node: NodeFacts {
+                id: config.node,
+                hostname: description.hostname.clone(),
+                platform: description.platform.clone(),
+            },
+            runtime: machine.runtime,
+            images: Arc::new(machine.images.clone()),
+            network: Arc::clone(&network),
+            volumes: Arc::clone(&volumes),
+            inventory: Arc::clone(&inventory),
+            files: Arc::clone(&files),
+            created: DashMap::new(),
+        });
+        let (writer, thread) = Writer::start(db);
+        let shutdown = CancellationToken::new();
+        let worker = Worker::new(WorkerSetup {
+            inventory: Arc::clone(&inventory),
+            board: Arc::clone(&board),
+            executor: Arc::clone(&executor) as Arc<dyn crate::task::Executor>,
+            reports: Arc::new(Recorder::new(Arc::clone(&board), writer.clone())),
+            records: Some(writer),
+            now,
+            restored,
+            shutdown: shutdown.clone(),
+        });
+        let identity =
+            Identity { node: config.node, description, address: config.address.clone(), session: String::new() };
+        let parts = Parts { inventory, board, network, worker: Arc::new(worker), files, volumes };
+        Self {
+            identity,
+            parts: Arc::new(parts),
+            images: machine.images,
+            executor,
+            connected: watch::Sender::new(false),
+            shutdown,
+            records: std::sync::Mutex::new(Some(thread)),
+        }
+    }
+
+    /// What this node says of itself.
+    pub fn description(&self) -> &NodeDescription {
+        &self.identity.description
+    }
+
+    /// Whether a session with a manager is up.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.subscribe()
+    }
+
+    /// The service that people's commands reach: logs, exec, attach, stats, copies, images, volumes.
+    pub fn local_service(&self) -> LocalService {
+        LocalService::new(
+            self.identity.node,
+            Arc::clone(&self.parts.worker),
+            Arc::clone(&self.parts.inventory),
+            Arc::clone(&self.executor.runtime),
+            self.images.clone(),
+            Arc::clone(&self.parts.volumes),
+            self.shutdown.clone(),
+        )
+    }
+
+    /// Runs until `shutdown` fires. Containers run on after it; the next life adopts them.
+    ///
+    /// `channel` leads to a manager and reconnects by itself (a lazy tonic channel over a unix socket or an in-process duplex).
+    pub async fn run(&self, channel: Channel, shutdown: CancellationToken) {
+        let stop = self.shutdown.clone();
+        let _stop = stop.clone().drop_guard();
+        self.adopt().await;
+        let network = Arc::clone(&self.parts.network);
+        let following = tokio::spawn({
+            let stop = stop.clone();
+            async move { network.run(stop).await }
+        });
+        let sink: Arc<dyn Sink> = Arc::clone(&self.parts) as Arc<dyn Sink>;
+        let client = Client::new(self.identity.clone(), Arc::clone(&self.parts.board), sink, self.connected.clone());
+        client.run(channel, shutdown).await;
+        stop.cancel();
+        self.parts.worker.ended().await;
+        if let Err(error) = following.await {
+            tracing::error!(%error, "the network driver died");
+        }
+    }
+
+    /// Brings up what the records say, before any manager is heard.
+    async fn adopt(&self) {
+        self.parts.network.sync_networks().await;
+        self.reattach().await;
+        self.parts.worker.look();
+        self.parts.network.kick();
+    }
+
+    /// The overlay learns of the networks that running containers have: an attach with the same spec changes nothing.
+    async fn reattach(&self) {
+        for (task, ready) in self.parts.worker.restored_alive() {
+            let work = self.parts.inventory.read(|assigned| {
+                let task = assigned.tasks.get(&task)?;
+                Some(crate::task::Work { task: Arc::clone(task), spec: Arc::clone(assigned.spec_of(task)?) })
+            });
+            let Some(work) = work else { continue };
+            if let Err(error) = executor::reattach(&self.executor, &work, ready).await {
+                tracing::warn!(%task, error, "cannot take over the network of a running task");
+            }
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        // The records' writer ends once the worker's handles are gone; nobody waits for it here, `kill -9` is no different.
+        drop(self.records.get_mut().map(Option::take));
+    }
+}
+
+#[async_trait]
+impl Sink for Parts {
+    async fn complete(&self, assignments: Vec<pb::Assignment>) {
+        let touched = self.worker.apply_complete(assignments).await;
+        self.applied(touched).await;
+        self.network.settle();
+        self.clean().await;
+    }
+
+    async fn changes(&self, updates: Vec<pb::Assignment>, removals: Vec<pb::AssignmentKey>) {
+        let touched = self.worker.apply_changes(updates, removals).await;
+        self.applied(touched).await;
+    }
+}
+
+impl Parts {
+    /// Networks first: a task cannot join one that the overlay has not heard of.
+    async fn applied(&self, touched: Touched) {
+        if touched.networks {
+            self.network.sync_networks().await;
+        }
+        self.worker.look();
+        if touched.endpoints {
+            self.network.kick();
+        }
+    }
+
+    /// Removes what belongs to no task any more: files, anonymous volumes. Containers are ended by the worker.
+    async fn clean(&self) {
+        let known: BTreeSet<TaskId> = self.worker.known();
+        let (files, volumes) = (Arc::clone(&self.files), Arc::clone(&self.volumes));
+        let cleaned = tokio::task::spawn_blocking(move || {
+            if let Err(error) = files.remove_unknown(|task| known.contains(&task)) {
+                tracing::warn!(error = %crate::errors::chain(&error), "cannot remove files of tasks that are gone");
+            }
+            match volumes.remove_orphans(&known) {
+                Ok(removed) if removed.is_empty() => {}
+                Ok(removed) => tracing::info!(?removed, "removed anonymous volumes of tasks that are gone"),
+                Err(error) => tracing::warn!(error = %crate::errors::chain(&error), "cannot remove orphaned volumes"),
+            }
+        });
+        if let Err(error) = cleaned.await {
+            tracing::error!(%error, "cleaning up died");
+        }
+    }
+}
+
+/// What was opened on the machine.
+struct Machine {
+    runtime: Arc<dyn Runtime>,
+    images: ImageStore,
+    overlay: Overlay,
+    volumes: VolumeStore,
+    files: FilesDir,
+}
+
+fn open_records(directory: &Path) -> Result<(Arc<Db>, Records), AgentError> {
+    std::fs::create_dir_all(directory)
+        .and_then(|()| std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o711)))
+        .map_err(|source| AgentError::Directory { path: directory.to_owned(), source })?;
+    let db = Db::open(&directory.join("state.redb"))?;
+    let records = db.read()?;
+    Ok((Arc::new(db), records))
+}
+
+fn restore(records: &Records, found: Vec<crate::runtime::ContainerState>) -> Restored {
+    let id = |state: &crate::runtime::ContainerState| state.id.parse::<TaskId>().ok();
+    Restored {
+        statuses: records.statuses.iter().cloned().collect(),
+        prepared: records.prepared.iter().cloned().collect(),
+        found: found.iter().filter_map(|state| Some((id(state)?, executor::found(state)))).collect(),
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AgentError> + Send + 'static,
+) -> Result<T, AgentError> {
+    tokio::task::spawn_blocking(work).await?
+}

@@ -1,0 +1,7 @@
+//! Reading the logs of this node's tasks: several at once, merged by time, followed while they grow.
+//!
+//! The files themselves, their form and their rotation are `berth_shim::log`'s. Never writes.
+
+mod merge;
+
+pub use merge::{Merge, Pick, TaskLine};

@@ -1,0 +1,58 @@
+//! The node's network as the agent drives it.
+//!
+//! | file | what |
+//! |---|---|
+//! | `desired.rs` | pure: assignments and what runs here, in the words of `berth-netoverlay` |
+//! | `driver.rs` | keeps the overlay at that |
+//!
+//! Never plans kernel changes: `berth-netoverlay` does.
+
+mod desired;
+mod driver;
+
+use async_trait::async_trait;
+use berth_netoverlay::model::{Network as OverlayNetwork, SandboxSpec, Service};
+use berth_netoverlay::{Overlay, OverlayError, Report, Sandbox};
+use berth_proto::id::TaskId;
+
+pub use desired::{network, sandbox, service};
+pub use driver::Driver;
+
+/// What the agent needs of the network; the real one is [`Overlay`], the fake is in tests.
+#[async_trait]
+pub trait Network: Send + Sync + 'static {
+    /// Makes a task's network.
+    async fn attach(&self, spec: SandboxSpec) -> Result<Sandbox, OverlayError>;
+    /// Removes it.
+    async fn detach(&self, task: TaskId) -> Result<(), OverlayError>;
+    /// Takes a task into the load balancing, or out of it.
+    async fn set_ready(&self, task: TaskId, ready: bool) -> Result<Report, OverlayError>;
+    /// Replaces the networks.
+    async fn set_networks(&self, networks: Vec<OverlayNetwork>) -> Result<Report, OverlayError>;
+    /// Replaces the services.
+    async fn set_services(&self, services: Vec<Service>) -> Result<Report, OverlayError>;
+    /// Mends what differs from what is desired and removes what is not.
+    async fn reconcile(&self) -> Result<Report, OverlayError>;
+}
+
+#[async_trait]
+impl Network for Overlay {
+    async fn attach(&self, spec: SandboxSpec) -> Result<Sandbox, OverlayError> {
+        Overlay::attach(self, spec).await
+    }
+    async fn detach(&self, task: TaskId) -> Result<(), OverlayError> {
+        Overlay::detach(self, task).await
+    }
+    async fn set_ready(&self, task: TaskId, ready: bool) -> Result<Report, OverlayError> {
+        Overlay::set_ready(self, task, ready).await
+    }
+    async fn set_networks(&self, networks: Vec<OverlayNetwork>) -> Result<Report, OverlayError> {
+        Overlay::set_networks(self, networks).await
+    }
+    async fn set_services(&self, services: Vec<Service>) -> Result<Report, OverlayError> {
+        Overlay::set_services(self, services).await
+    }
+    async fn reconcile(&self) -> Result<Report, OverlayError> {
+        Overlay::reconcile(self).await
+    }
+}

@@ -1,0 +1,18 @@
+//! The agent's stream to a manager: assignments down, statuses up.
+//!
+//! | file | what |
+//! |---|---|
+//! | `backoff.rs` | pure: how long to wait before the next attempt |
+//! | `outbox.rs` | pure: which statuses are told, which are acknowledged |
+//! | `stream.rs` | one stream, from `register` to its end |
+//! | `client.rs` | stream after stream, until shutdown |
+//!
+//! Invariant: losing the stream changes nothing about the tasks.
+
+mod backoff;
+mod client;
+mod outbox;
+mod stream;
+
+pub use client::{Client, Sink};
+pub use stream::Identity;

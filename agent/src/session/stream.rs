@@ -1,0 +1,193 @@
+//! One stream to a manager, from `register` to its end.
+//!
+//! Owns the order on the stream. Never keeps anything of a session beyond it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_proto::id::NodeId;
+use berth_proto::object::NodeDescription;
+use berth_proto::pb::dispatcher_client::DispatcherClient;
+use berth_proto::pb::{self, agent_message, manager_message};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use super::client::Sink;
+use super::outbox::Outbox;
+use crate::worker::Board;
+
+/// A manager that says nothing for this long after `register` is given up.
+const WELCOME: Duration = Duration::from_secs(10);
+/// Messages that wait to be sent; a manager that takes none holds the session up, not the tasks.
+const QUEUE: usize = 16;
+/// Statuses that change within this time go up together.
+const GATHER: Duration = Duration::from_millis(2);
+/// A complete set can be large: specs, networks and tasks of a whole node.
+const MAX_MESSAGE: usize = 256 << 20;
+
+/// What a session tells of the node.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// What it is.
+    pub description: NodeDescription,
+    /// Address that others reach it at; empty lets the manager take the stream's.
+    pub address: String,
+    /// The last session's id; empty for none.
+    pub session: String,
+}
+
+/// How a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The manager ended it, or it broke.
+    #[error("the session ended: {0}")]
+    Ended(#[from] Status),
+    /// The manager closed it without a word.
+    #[error("the manager closed the session")]
+    Closed,
+    /// The manager said something out of turn.
+    #[error("the manager's changes begin at {found}, {expected} was expected")]
+    OutOfOrder {
+        /// What came.
+        found: u64,
+        /// What should have come.
+        expected: u64,
+    },
+    /// No welcome came.
+    #[error("the manager did not answer within {WELCOME:?}")]
+    Silent,
+}
+
+/// Runs one session until it breaks; ends well only by `shutdown`. `up` is called once it is established.
+pub async fn run(
+    channel: Channel,
+    identity: &mut Identity,
+    board: &Board,
+    sink: &Arc<dyn Sink>,
+    shutdown: &CancellationToken,
+    mut up: impl FnMut(),
+) -> Result<(), SessionError> {
+    let (send, receive) = mpsc::channel(QUEUE);
+    let register = pb::Register {
+        node_id: identity.node.to_string(),
+        description: Some((&identity.description).into()),
+        address: identity.address.clone(),
+        session_id: identity.session.clone(),
+    };
+    let _ = send.try_send(message(agent_message::Message::Register(register)));
+    let mut client = DispatcherClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let opening = async {
+        let mut stream = client.session(ReceiverStream::new(receive)).await?.into_inner();
+        match stream.next().await.transpose()?.and_then(|first| first.message) {
+            Some(manager_message::Message::Welcome(welcome)) => Ok((stream, welcome)),
+            Some(_) => Err(SessionError::Ended(Status::internal("a session begins with `welcome`"))),
+            None => Err(SessionError::Closed),
+        }
+    };
+    let (stream, welcome) = tokio::select! {
+        biased;
+        // Nothing is kept of a session that did not open.
+        () = shutdown.cancelled() => return Ok(()),
+        opened = tokio::time::timeout(WELCOME, opening) => opened.map_err(|_| SessionError::Silent)??,
+    };
+    identity.session = welcome.session_id;
+    board.forget_acknowledged();
+    up();
+    let period = Duration::from_nanos(welcome.heartbeat_period).max(Duration::from_millis(10));
+    let mut session = Session { send, outbox: Outbox::default(), sequence: None };
+    session.run(stream, period, board, sink, shutdown).await
+}
+
+struct Session {
+    send: mpsc::Sender<pb::AgentMessage>,
+    outbox: Outbox,
+    /// Of the last assignments that were applied; `None` before the complete set.
+    sequence: Option<u64>,
+}
+
+impl Session {
+    async fn run(
+        &mut self,
+        mut stream: Streaming<pb::ManagerMessage>,
+        period: Duration,
+        board: &Board,
+        sink: &Arc<dyn Sink>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), SessionError> {
+        let mut heartbeat = tokio::time::interval(period);
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                // Cancel-safe: a token stays cancelled.
+                () = shutdown.cancelled() => return Ok(()),
+                // Cancel-safe: a message is taken whole or not at all.
+                next = stream.next() => match next.transpose()? {
+                    Some(message) => self.take(message, board, sink).await?,
+                    None => return Err(SessionError::Closed),
+                },
+                // Cancel-safe: a tick that is not taken stays due.
+                _ = heartbeat.tick() => self.send(agent_message::Message::Heartbeat(pb::Heartbeat {})).await?,
+                // Cancel-safe: a permit that is not taken stays.
+                () = board.wait() => {
+                    tokio::time::sleep(GATHER).await;
+                    self.tell(board).await?;
+                }
+            }
+        }
+    }
+
+    async fn take(
+        &mut self,
+        message: pb::ManagerMessage,
+        board: &Board,
+        sink: &Arc<dyn Sink>,
+    ) -> Result<(), SessionError> {
+        match message.message {
+            Some(manager_message::Message::Complete(set)) => {
+                sink.complete(set.assignments).await;
+                self.applied(set.sequence).await
+            }
+            Some(manager_message::Message::Changes(changes)) => {
+                let expected = self.sequence.map_or(0, |last| last + 1);
+                // What is missing cannot be guessed: a new session begins with everything.
+                if self.sequence.is_none() || changes.sequence != expected {
+                    return Err(SessionError::OutOfOrder { found: changes.sequence, expected });
+                }
+                sink.changes(changes.updates, changes.removals).await;
+                self.applied(changes.sequence).await
+            }
+            Some(manager_message::Message::StatusAck(ack)) => {
+                self.outbox.acknowledged(ack.sequence, board);
+                self.tell(board).await
+            }
+            Some(manager_message::Message::Welcome(_)) | None => Ok(()),
+        }
+    }
+
+    async fn applied(&mut self, sequence: u64) -> Result<(), SessionError> {
+        self.sequence = Some(sequence);
+        self.send(agent_message::Message::Ack(pb::AssignmentAck { sequence })).await
+    }
+
+    async fn tell(&mut self, board: &Board) -> Result<(), SessionError> {
+        while let Some(batch) = self.outbox.next(board) {
+            self.send(agent_message::Message::Status(batch)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, content: agent_message::Message) -> Result<(), SessionError> {
+        self.send.send(message(content)).await.map_err(|_| SessionError::Closed)
+    }
+}
+
+fn message(content: agent_message::Message) -> pb::AgentMessage {
+    pb::AgentMessage { message: Some(content) }
+}
