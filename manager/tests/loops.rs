@@ -109,6 +109,8 @@ fn max_attempts_ends_the_restarts_for_good() {
     let bad = sim.create(spec);
     sim.run(secs(120));
     assert_eq!(sim.tasks(bad).len(), 3, "the first and two attempts: {}", sim.table());
+    let last = sim.tasks(bad).into_iter().find(|task| task.desired.wants_work()).unwrap();
+    assert_eq!(last.status.message, "not restarted any more: 2 restarts made, as many as allowed");
     sim.restart_manager();
     sim.run(secs(120));
     assert_eq!(sim.tasks(bad).len(), 3);
@@ -441,6 +443,27 @@ fn a_service_waits_for_what_it_depends_on_and_says_so() {
     assert!(sim.tasks(web).iter().all(|task| task.status.state == TaskState::New));
     sim.run(secs(3));
     assert_eq!(sim.running(web).len(), 2);
+}
+
+#[test]
+fn a_service_restarts_with_the_one_that_it_depends_on_where_it_asks_for_it() {
+    let mut sim = Sim::with_nodes(31, 1);
+    let mut spec = service("db", "run", 1);
+    spec.update.monitor = ms(500);
+    let db = sim.create(spec);
+    let mut spec = after(service("web", "run", 2), "db", DependencyCondition::ServiceStarted);
+    let other = sim.create(after(service("other", "run", 1), "db", DependencyCondition::ServiceStarted));
+    spec.depends_on.values_mut().for_each(|on| on.restart = true);
+    let web = sim.create(spec);
+    sim.run(secs(1));
+    let before: Vec<_> = sim.running(web).iter().map(|task| task.id).collect();
+    let kept = sim.running(other)[0].id;
+    v2(&mut sim, db, "run:2");
+    sim.run(secs(20));
+    let after: Vec<_> = sim.running(web).iter().map(|task| task.id).collect();
+    assert_eq!(after.len(), 2);
+    assert!(after.iter().all(|id| !before.contains(id)), "{}", sim.table());
+    assert_eq!(sim.running(other)[0].id, kept);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use sim::Sim;
 use sim::spec::*;
 
 /// Seeds of one run; `BERTH_SIM_SEEDS` runs more, `BERTH_SIM_SEED` just that one.
-const SEEDS: u64 = 8;
+const SEEDS: u64 = 4;
 const STEPS: usize = 50;
 
 struct World {

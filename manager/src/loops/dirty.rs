@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use berth_proto::id::ServiceId;
-use berth_proto::object::Task;
+use berth_proto::object::{Service, Task};
 use berth_proto::spec::ServiceMode;
 use berth_proto::state::TaskState;
 
@@ -40,6 +40,7 @@ impl Dirty {
             Object::Service(service) => {
                 self.services.insert(service.id);
                 self.progress = true;
+                self.note_update(event, service, state);
             }
             Object::Task(task) => self.note_task(event, task),
             Object::Node(node) => {
@@ -56,6 +57,19 @@ impl Dirty {
             }
             Object::Cluster(_) => self.services.extend(state.services().map(|service| service.id)),
             Object::Volume(_) | Object::Config(_) | Object::Secret(_) => {}
+        }
+    }
+
+    /// An update that was completed may make others restart.
+    fn note_update(&mut self, event: &Event, service: &Service, state: &State) {
+        let completed = |service: &Service| service.update.as_ref().and_then(|update| update.completed_at);
+        let before = match event.before() {
+            Some(Object::Service(before)) => completed(before),
+            _ => None,
+        };
+        if completed(service).is_some() && completed(service) != before {
+            let depends = |other: &&std::sync::Arc<Service>| other.spec.depends_on.contains_key(&service.spec.name);
+            self.services.extend(state.services().filter(depends).map(|other| other.id));
         }
     }
 

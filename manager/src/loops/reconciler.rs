@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_proto::id::{ServiceId, TaskId};
 use berth_proto::object::{SpecVersion, Task};
@@ -18,6 +19,9 @@ use crate::orchestrator::{self, IdSource, Turn, Work, depends, removal};
 use crate::placement::{self, Demands};
 use crate::reaper;
 use crate::store::{Change, Event, Object, ObjectRef, State, Transaction};
+
+/// Between two refreshments of the explanation that waiting tasks of one service carry.
+const EXPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Settings of the loops.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,6 +44,8 @@ pub struct Reconciler {
     /// Services held until others are up.
     held: BTreeSet<ServiceId>,
     timers: BTreeMap<ServiceId, Timestamp>,
+    /// When the waiting tasks of a service were last told why they wait.
+    explained: BTreeMap<ServiceId, Timestamp>,
     actor: Arc<str>,
 }
 
@@ -57,6 +63,7 @@ impl Reconciler {
             waiting: BTreeSet::new(),
             held: BTreeSet::new(),
             timers: BTreeMap::new(),
+            explained: BTreeMap::new(),
             actor: "loops".into(),
         };
         for node in state.nodes() {
@@ -142,6 +149,7 @@ impl Reconciler {
                     self.timers.remove(&id);
                     self.waiting.remove(&id);
                     self.held.remove(&id);
+                    self.explained.remove(&id);
                 }
             }
         }
@@ -298,8 +306,16 @@ impl Reconciler {
         for refusal in &refusals {
             self.waiting.insert(refusal.service);
             let Some(work) = works.get_mut(&refusal.service) else { continue };
+            // The figures change with every task that comes or goes anywhere; thousands of waiting tasks cannot follow.
+            let last = self.explained.get(&refusal.service);
+            let refresh = last.is_none_or(|last| now.since(*last) >= EXPLAIN_EVERY);
+            if refresh {
+                self.explained.insert(refusal.service, now);
+            }
             for task in &refusal.tasks {
-                if let Some(at) = at(refusal.service, *task) {
+                if let Some(at) = at(refusal.service, *task)
+                    && (refresh || work.task(at).status.error.is_empty())
+                {
                     placement::refuse(work, at, refusal);
                 }
             }

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use berth_proto::object::{Service, Slot, Task};
-use berth_proto::spec::{DependencyCondition, RestartCondition, ServiceMode};
+use berth_proto::spec::{DependencyCondition, RestartCondition, ServiceMode, ServiceSpec};
 use berth_proto::state::{HealthState, TaskState};
+use berth_proto::time::Timestamp;
 
 use super::work::Work;
 use crate::restart;
@@ -27,6 +28,13 @@ pub fn held_by(work: &Work, state: &State) -> Option<String> {
         reasons.extend(wait.map(|wait| format!("{} {wait}", short_name(work, name))));
     }
     if reasons.is_empty() { None } else { Some(format!("waiting for {}", reasons.join(" and "))) }
+}
+
+/// Tasks made before that are to be replaced: a service that this one depends on with `restart: true` was updated then.
+pub fn restart_after(spec: &ServiceSpec, state: &State) -> Option<Timestamp> {
+    let asked = spec.depends_on.iter().filter(|(_, on)| on.restart);
+    let others = asked.filter_map(|(name, _)| state.service_by_name(name));
+    others.filter_map(|other| other.update.as_ref()?.completed_at).max()
 }
 
 /// The name that the Compose file uses, where both are of one stack.
@@ -110,7 +118,6 @@ fn has_given_up(service: &Service, tasks: &[&Task]) -> bool {
     };
     let is_job = service.spec.mode.is_job();
     tasks.iter().filter(bad).any(|task| {
-        policy.condition == RestartCondition::None
-            || restart::judge(task, policy, is_job, task.status.at) == restart::Verdict::Settled
+        policy.condition == RestartCondition::None || restart::judge(task, policy, is_job, task.status.at).is_final()
     })
 }

@@ -106,8 +106,7 @@ fn is_done(work: &Work, tasks: &SlotTasks) -> bool {
 }
 
 fn is_settled(work: &Work, task: &Task, turn: &Turn<'_>) -> bool {
-    task.status.state.is_terminal()
-        && restart::judge(task, &work.service.spec.task.restart, true, turn.now) == restart::Verdict::Settled
+    task.status.state.is_terminal() && restart::judge(task, &work.service.spec.task.restart, true, turn.now).is_final()
 }
 
 fn free_slots(work: &Work, slots: &BTreeMap<Slot, SlotTasks>, total: u64, count: u64) -> Vec<u64> {

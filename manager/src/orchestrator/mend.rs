@@ -33,6 +33,12 @@ pub fn after_end(work: &mut Work, slot: &mut SlotTasks, current: TaskRef, turn: 
     let is_job = work.service.spec.mode.is_job();
     match restart::judge(&task, &work.service.spec.task.restart, is_job, turn.now) {
         Verdict::Settled => {}
+        Verdict::Exhausted => {
+            let message = format!("not restarted any more: {} restarts made, as many as allowed", task.restarts.total);
+            if task.status.message != message {
+                work.task_mut(current).status.message = message;
+            }
+        }
         Verdict::Replace(record) => {
             work.desire(current, DesiredState::Shutdown);
             let waits = record.start_at.is_some_and(|at: Timestamp| at > turn.now);

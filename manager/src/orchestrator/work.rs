@@ -103,7 +103,8 @@ impl Work {
         let mut current = Transaction::new(now, actor.clone());
         let service = ObjectRef::Service(self.stored.id);
         let guard = Precondition { object: service, version: self.stored.meta.version };
-        let service_changed = !self.remove_service && *self.service != *self.stored;
+        let same_service = Arc::ptr_eq(&self.service, &self.stored) || *self.service == *self.stored;
+        let service_changed = !self.remove_service && !same_service;
         let creates = self.entries.iter().any(|entry| entry.stored.is_none() && !entry.removed);
         if service_changed || creates {
             current.preconditions.push(guard);

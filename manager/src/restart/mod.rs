@@ -20,8 +20,10 @@ pub const MAX_RECENT: usize = 100;
 /// What follows the end of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing: the slot stays as it ended.
+    /// Nothing: it ended in a way that the policy does not replace. The slot stays as it is.
     Settled,
+    /// Nothing: as many replacements as the policy allows were made. The slot stays failed.
+    Exhausted,
     /// A replacement that carries this record; it starts at `start_at`.
     Replace(RestartRecord),
 }
@@ -40,8 +42,11 @@ pub fn judge(task: &Task, policy: &RestartPolicy, is_job: bool, now: Timestamp) 
         RestartCondition::Any => !(ended_well && is_job),
     };
     let ended = ended_at(task).min(now);
-    if !replaces || is_exhausted(&task.restarts, policy, ended) {
+    if !replaces {
         return Verdict::Settled;
+    }
+    if is_exhausted(&task.restarts, policy, ended) {
+        return Verdict::Exhausted;
     }
     let old = &task.restarts;
     let in_row = if ran_for(task, ended) >= LONG_RUN { 1 } else { old.failures_in_row.saturating_add(1) };
@@ -62,6 +67,13 @@ pub fn backoff(delay: Duration, in_row: u32) -> Duration {
     }
     let doubled = delay.max(MIN_BACKOFF).saturating_mul(1u32 << (in_row - 1).min(16));
     doubled.min(MAX_BACKOFF.max(delay))
+}
+
+impl Verdict {
+    /// True when no other attempt follows.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Replace(_))
+    }
 }
 
 fn is_exhausted(record: &RestartRecord, policy: &RestartPolicy, ended: Timestamp) -> bool {

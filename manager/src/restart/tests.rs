@@ -43,7 +43,7 @@ const LATER: Timestamp = Timestamp(i64::MAX);
 fn record(verdict: Verdict) -> RestartRecord {
     match verdict {
         Verdict::Replace(record) => record,
-        Verdict::Settled => panic!("settled"),
+        Verdict::Settled | Verdict::Exhausted => panic!("no replacement"),
     }
 }
 
@@ -92,11 +92,11 @@ fn attempts_count_within_the_window_only() {
     let at = |ago: u64| Timestamp(START.0 + 100_000_000_000 - ago as i64 * 1_000_000_000);
     let history = RestartRecord { total: 2, recent: vec![at(50), at(10)], ..RestartRecord::default() };
     let task = ended(TaskState::Failed, secs(100), history);
-    assert_eq!(judge(&task, &limited(Duration::ZERO), false, LATER), Verdict::Settled);
-    assert_eq!(judge(&task, &limited(secs(60)), false, LATER), Verdict::Settled);
+    assert_eq!(judge(&task, &limited(Duration::ZERO), false, LATER), Verdict::Exhausted);
+    assert_eq!(judge(&task, &limited(secs(60)), false, LATER), Verdict::Exhausted);
     assert_eq!(record(judge(&task, &limited(secs(30)), false, LATER)).recent, [at(10), at(0)]);
     let endless = RestartPolicy { max_attempts: Some(0), ..limited(Duration::ZERO) };
-    assert_ne!(judge(&task, &endless, false, LATER), Verdict::Settled);
+    assert!(!judge(&task, &endless, false, LATER).is_final());
 }
 
 #[test]

@@ -25,16 +25,17 @@ use survey::Survey;
 /// Takes the update of a service one step further; begins one when a slot runs an old spec.
 pub fn decide(work: &mut Work, slots: &mut BTreeMap<Slot, SlotTasks>, turn: &mut Turn<'_>) {
     // Never updated, and all tasks are of the one spec that there is.
-    if work.service.update.is_none() && work.tasks().all(|(_, task)| task.spec_version == work.service.spec_version) {
+    let one_spec = || work.tasks().all(|(_, task)| task.spec_version == work.service.spec_version);
+    if work.service.update.is_none() && work.service.spec.depends_on.is_empty() && one_spec() {
         return;
     }
-    let old = survey::old_slots(work, slots);
+    let old = survey::old_slots(work, slots, turn.state);
     if !begin(work, !old.is_empty(), turn) {
         return;
     }
     let Some(status) = work.service.update.clone() else { return };
     let config = config(&work.service, status.progress);
-    let survey = Survey::take(work, slots, &old, &config, status.started_at, turn.now);
+    let survey = Survey::take(work, slots, &old, &config, status.started_at, turn);
     if let Some(failure) = survey.too_many_failures(&config) {
         let goes_on = fail(work, &config, status.progress, &failure, turn);
         if !goes_on {

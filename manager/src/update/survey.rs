@@ -9,13 +9,14 @@ use berth_proto::state::TaskState;
 use berth_proto::time::Timestamp;
 
 use super::diff::same_container;
-use crate::orchestrator::Work;
 use crate::orchestrator::slot::SlotTasks;
+use crate::orchestrator::{Turn, Work, depends};
 use crate::restart::ended_at;
+use crate::store::State;
 
 /// Slots whose current task runs an old spec: those that do not run first, then by slot.
-pub fn old_slots(work: &Work, slots: &BTreeMap<Slot, SlotTasks>) -> Vec<Slot> {
-    let mut is_new = Versions::new(work);
+pub fn old_slots(work: &Work, slots: &BTreeMap<Slot, SlotTasks>, state: &State) -> Vec<Slot> {
+    let mut is_new = Versions::new(work, state);
     let old = slots.iter().filter_map(|(slot, tasks)| {
         let task = work.task(tasks.current(work)?);
         (!is_new.check(task)).then_some((task.status.state == TaskState::Running, *slot))
@@ -25,21 +26,27 @@ pub fn old_slots(work: &Work, slots: &BTreeMap<Slot, SlotTasks>) -> Vec<Slot> {
     old.into_iter().map(|(_, slot)| slot).collect()
 }
 
-/// Which spec versions are the same to a container as the current one; each is compared once.
+/// Which tasks are what the current spec asks for. Each spec version is compared once.
 pub struct Versions<'a> {
     work: &'a Work,
     known: BTreeMap<SpecVersion, bool>,
+    /// Tasks made before that are old although their spec is not.
+    restart_after: Option<Timestamp>,
 }
 
 impl<'a> Versions<'a> {
     /// Nothing compared yet.
-    pub fn new(work: &'a Work) -> Self {
-        Self { work, known: BTreeMap::from([(work.service.spec_version, true)]) }
+    pub fn new(work: &'a Work, state: &State) -> Self {
+        let known = BTreeMap::from([(work.service.spec_version, true)]);
+        Self { work, known, restart_after: depends::restart_after(&work.service.spec, state) }
     }
 
     /// True when the task runs what the current spec asks for.
     pub fn check(&mut self, task: &Task) -> bool {
         let service = &self.work.service;
+        if self.restart_after.is_some_and(|after| task.meta.created_at <= after) {
+            return false;
+        }
         *self.known.entry(task.spec_version).or_insert_with(|| {
             service.spec_at(task.spec_version).is_some_and(|spec| same_container(spec, &service.spec))
         })
@@ -73,10 +80,10 @@ impl Survey {
         old: &[Slot],
         config: &UpdateConfig,
         started_at: Timestamp,
-        now: Timestamp,
+        turn: &Turn<'_>,
     ) -> Self {
         let mut survey = Self { total: old.len() as u64, ..Self::default() };
-        let mut is_new = Versions::new(work);
+        let mut is_new = Versions::new(work, turn.state);
         for tasks in slots.values() {
             let Some(current) = tasks.current(work) else { continue };
             if !is_new.check(work.task(current)) {
@@ -87,7 +94,7 @@ impl Survey {
                 of_update.filter(|task| task.meta.created_at >= started_at && is_new.check(task)).collect();
             // A slot that already ran the new spec and merely goes on crashing is no business of this update.
             if attempts.iter().any(|task| began_in_update(task, started_at)) {
-                survey.add(&attempts, config, now);
+                survey.add(&attempts, config, turn.now);
             }
         }
         survey

@@ -17,7 +17,7 @@ use crate::orchestrator::{Turn, Work};
 /// - `stop-first`: the new task is prepared at once and starts when the old one has ended.
 pub fn swap(work: &mut Work, slot: Slot, tasks: &mut SlotTasks, order: UpdateOrder, turn: &mut Turn<'_>) {
     let wanted: Vec<TaskRef> = tasks.wanted(work).collect();
-    let mut is_new = Versions::new(work);
+    let mut is_new = Versions::new(work, turn.state);
     let good = wanted.iter().rev().copied().find(|at| {
         let task = work.task(*at);
         is_new.check(task) && !task.status.state.is_terminal()
