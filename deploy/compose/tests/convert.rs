@@ -419,3 +419,16 @@ fn all_refusals_come_at_once() {
     );
     assert_eq!(errors.len(), 4, "{errors:#?}");
 }
+
+#[test]
+fn two_volumes_cannot_be_one() {
+    let errors = bad(
+        "services:\n  a: {image: x, volumes: [\"p:/p\", \"q:/q\"]}\nvolumes:\n  p: {name: same}\n  q: {name: same}\n",
+    );
+    assert_eq!(errors, ["/app/compose.yaml:5:3: volumes.q: `p` and `q` are both the volume `same`"]);
+}
+
+#[test]
+fn a_published_port_of_zero_is_chosen_by_the_cluster() {
+    assert_eq!(one("    ports: [\"0:80\"]\n").endpoint.ports[0].published, None);
+}

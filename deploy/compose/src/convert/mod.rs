@@ -17,7 +17,8 @@ use berth_proto::spec::{ConfigSpec, NetworkSpec, SecretSpec, ServiceSpec, Volume
 
 use crate::diag::{Diags, Errors, Warning};
 use crate::path::Path;
-use crate::project::Project;
+use crate::problem::Problem;
+use crate::project::{Objects, Project};
 use crate::source::Span;
 use crate::support;
 
@@ -126,11 +127,34 @@ impl<'p> Converter<'p> {
             services,
             warnings: Vec::new(),
         };
+        let project = self.project;
+        self.distinct(
+            "networks",
+            "network",
+            &project.networks,
+            stack.networks.iter().map(|spec| &*spec.name).collect(),
+        );
+        self.distinct("volumes", "volume", &project.volumes, stack.volumes.iter().map(|spec| &*spec.name).collect());
+        self.distinct("configs", "config", &project.configs, stack.configs.iter().map(|spec| &*spec.name).collect());
+        self.distinct("secrets", "secret", &project.secrets, stack.secrets.iter().map(|spec| &*spec.name).collect());
         stack.networks.sort_by(|a, b| a.name.cmp(&b.name));
         stack.volumes.sort_by(|a, b| a.name.cmp(&b.name));
         stack.configs.sort_by(|a, b| a.name.cmp(&b.name));
         stack.secrets.sort_by(|a, b| a.name.cmp(&b.name));
         Some(stack)
+    }
+
+    /// Refuses two objects of a kind with one full name.
+    fn distinct(&mut self, kind: &str, what: &str, objects: &Objects, names: Vec<&str>) {
+        let root = Path::Root.key(kind);
+        let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+        for (key, node) in objects {
+            let Some(name) = node.str_at("name").filter(|name| names.contains(name)) else { continue };
+            if let Some(other) = first.insert(name, key) {
+                let reason = format!("`{other}` and `{key}` are both the {what} `{name}`");
+                self.diags.error(&root.key(key), node.span, Problem::Refused(reason));
+            }
+        }
     }
 
     /// A checked name, or a noted error.

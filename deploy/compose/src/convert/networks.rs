@@ -132,7 +132,7 @@ impl Converter<'_> {
                 return None;
             }
         };
-        let published = match node.str_at("published").filter(|port| !port.is_empty()) {
+        let published = match node.str_at("published").filter(|port| !matches!(*port, "" | "0")) {
             None => None,
             Some(port) => match port.parse::<u16>() {
                 Ok(port) => Some(port),
