@@ -286,7 +286,8 @@ async fn devices_cannot_be_made_or_used_but_those_given() {
     };
     let config = ContainerConfig {
         devices: vec![device],
-        ..shell("(echo x > /dev/mine) 2>&1; dd if=/dev/mine bs=8192 count=1 >/dev/null 2>&1 && echo read")
+        cap_add: vec!["SYSLOG".into()],
+        ..shell("(echo x > /dev/mine) 2>&1; dd if=/dev/mine bs=8192 count=1 2>&1 >/dev/null && echo read")
     };
     let (_, out, _) = world.run("b", &config).await;
     assert!(out.contains("Operation not permitted") && out.contains("read\n"), "{out}");

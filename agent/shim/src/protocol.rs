@@ -216,7 +216,7 @@ impl Receiver {
     }
 
     /// The next whole message, if there is one yet.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ProtocolError> {
+    pub fn message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ProtocolError> {
         let Some(header) = self.bytes.first_chunk::<4>() else { return Ok(None) };
         let len = u32::from_le_bytes(*header) as usize;
         if len > MAX_FRAME {
@@ -241,7 +241,7 @@ impl Receiver {
     /// Reads a blocking socket until there is a message; `None` at its end.
     pub fn receive<T: DeserializeOwned>(&mut self, socket: impl AsFd) -> Result<Option<T>, ProtocolError> {
         loop {
-            if let Some(message) = self.next()? {
+            if let Some(message) = self.message()? {
                 return Ok(Some(message));
             }
             if !self.fill(&socket)? {

@@ -104,7 +104,7 @@ pub(super) fn prepare(
         seccomp,
         oom_score_adj: plan.oom_score_adj,
         log: (!config.log.disabled)
-            .then(|| LogSettings { max_size: config.log.max_size, max_file: config.log.max_file }),
+            .then_some(LogSettings { max_size: config.log.max_size, max_file: config.log.max_file }),
         copy_up: copy_ups(&config),
         spec: plan.spec,
     };

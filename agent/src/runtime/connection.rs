@@ -63,7 +63,7 @@ impl Connection {
     /// The next reply; `None` when the shim has closed. Cancel-safe: what was read is kept.
     pub(super) async fn receive(&mut self) -> Result<Option<Reply>, ProtocolError> {
         loop {
-            if let Some(reply) = self.receiver.next()? {
+            if let Some(reply) = self.receiver.message()? {
                 return Ok(Some(reply));
             }
             let Self { stream, receiver } = self;

@@ -59,6 +59,7 @@ impl LogReader {
     }
 
     /// The next record; `None` when there is none now. Call again later to follow.
+    #[allow(clippy::should_implement_trait, reason = "it may have more after saying there is none")]
     pub fn next(&mut self) -> io::Result<Option<Record>> {
         loop {
             let record = match self.ready.pop_front() {

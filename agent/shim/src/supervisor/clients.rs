@@ -102,7 +102,7 @@ impl Client {
         }
         let mut requests = Vec::new();
         loop {
-            match self.receiver.next::<Request>() {
+            match self.receiver.message::<Request>() {
                 Ok(Some(request)) => {
                     let fds = if takes_descriptors(&request) { self.receiver.take_fds() } else { Vec::new() };
                     requests.push((request, fds));

@@ -399,7 +399,7 @@ impl Supervisor {
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         };
         let mut failure = None;
-        while let Ok(Some(report)) = receiver.next::<Report>() {
+        while let Ok(Some(report)) = receiver.message::<Report>() {
             match report {
                 Report::Pid(pid) => exec.pid = Some(pid),
                 Report::Terminal => exec.terminal = receiver.take_fds().pop(),
