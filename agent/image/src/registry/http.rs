@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use reqwest::Client;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::endpoint::Endpoint;
@@ -66,7 +68,10 @@ impl HttpClients {
             .with_safe_default_protocol_versions()
             .map_err(|error| setup(error.to_string()))?;
         let mut tls = match kind {
-            Kind::Verified => builder.with_root_certificates(self.roots()?).with_no_client_auth(),
+            Kind::Verified => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(self.verifier(provider)?))
+                .with_no_client_auth(),
             Kind::Unverified | Kind::Loopback => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
@@ -86,24 +91,82 @@ impl HttpClients {
         client.build().map_err(|error| setup(error.to_string()))
     }
 
-    fn roots(&self) -> Result<RootCertStore, RegistryError> {
+    fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Trusted, RegistryError> {
+        let extra = self.extra_certificates()?;
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        for path in &self.extra_ca_files {
-            let bad = |reason: String| RegistryError::Setup {
-                reason: format!("certificate authorities in {}: {reason}", path.display()),
-            };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))? {
-                let certificate = certificate.map_err(|error| bad(error.to_string()))?;
-                roots.add(certificate).map_err(|error| bad(error.to_string()))?;
-            }
-        }
+        roots.add_parsable_certificates(extra.iter().cloned());
         if roots.is_empty() {
             return Err(RegistryError::Setup {
                 reason: "this machine has no CA certificates: install the package ca-certificates".to_string(),
             });
         }
-        Ok(roots)
+        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| RegistryError::Setup { reason: error.to_string() })?;
+        Ok(Trusted { chains, extra })
+    }
+
+    fn extra_certificates(&self) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
+        let mut out = Vec::new();
+        for path in &self.extra_ca_files {
+            let bad = |error: pem::Error| RegistryError::Setup {
+                reason: format!("cannot read certificate authorities from {}: {error}", path.display()),
+            };
+            for certificate in CertificateDer::pem_file_iter(path).map_err(bad)? {
+                out.push(certificate.map_err(bad)?);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// The usual verification; beyond it takes a server's own self-signed certificate that was named as
+/// trusted. `openssl req -x509` makes those CA certificates by default, which Docker accepts from a
+/// server and webpki does not.
+#[derive(Debug)]
+struct Trusted {
+    chains: Arc<WebPkiServerVerifier>,
+    extra: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Trusted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let result = self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if result.is_err() && self.extra.contains(end_entity) {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        result
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
     }
 }
 

@@ -365,14 +365,11 @@ fn innermost(error: &reqwest::Error) -> String {
     current.to_string()
 }
 
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut current: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = current {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        current = error.source();
+/// The TLS library's errors come wrapped, some in several layers of `io::Error`.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    if error.is::<rustls::Error>() {
+        return true;
     }
-    false
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inner.is_some_and(|inner| is_tls(inner)) || error.source().is_some_and(is_tls)
 }

@@ -20,6 +20,14 @@ pub struct Registry {
     client: reqwest::Client,
 }
 
+/// A loopback address of its own: no other test can take the port before the registry does.
+pub fn own_address() -> SocketAddr {
+    let [_, number] = NEXT.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, high.max(1), low, number);
+    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+}
+
 impl Registry {
     pub async fn start() -> Registry {
         Registry::start_with(None, "").await
@@ -30,14 +38,13 @@ impl Registry {
         Registry::start_with(Some(("me", "secret")), "").await
     }
 
+    async fn start_with(login: Option<(&str, &str)>, tls: &str) -> Registry {
+        Registry::start_at(own_address(), login, tls).await
+    }
+
     /// `tls`: lines for the `http:` section of the configuration.
-    pub async fn start_with(login: Option<(&str, &str)>, tls: &str) -> Registry {
+    pub async fn start_at(address: SocketAddr, login: Option<(&str, &str)>, tls: &str) -> Registry {
         let dir = tempfile::Builder::new().prefix("berth-image-registry-").tempdir().unwrap();
-        // A loopback address of its own: no other test can take the port before the registry does.
-        let [_, number] = NEXT.fetch_add(1, Ordering::SeqCst).to_be_bytes();
-        let [.., high, low] = std::process::id().to_be_bytes();
-        let ip = Ipv4Addr::new(127, high.max(1), low, number);
-        let address = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
         let mut config = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{tls}",
             dir.path().join("data").display()
