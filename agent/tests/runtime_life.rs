@@ -245,6 +245,40 @@ async fn a_killed_shim_takes_its_container_along_and_the_code_is_unknown() {
 }
 
 #[tokio::test]
+async fn many_at_once_come_and_go_without_getting_in_each_others_way() {
+    let world = World::new();
+    let rounds = (0..3).map(|lane| {
+        let world = &world;
+        async move {
+            for round in 0..4 {
+                let (exit, out, _) = world.run(&format!("t{lane}-{round}"), &shell("umask; exit 3")).await;
+                assert_eq!((exit.code, out.as_str()), (Some(3), "0022\n"));
+            }
+        }
+    });
+    futures::future::join_all(rounds).await;
+    assert_eq!(world.cgroups(), [""; 0].map(std::path::PathBuf::from));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_takes_no_other_along() {
+    let world = World::new();
+    let config = ContainerConfig { stdin_open: true, ..shell("while read x; do echo got $x; done") };
+    world.start("a", &config).await;
+    let first = world.runtime.attach("a", false).await.unwrap();
+    let mut second = world.runtime.attach("a", true).await.unwrap();
+    drop(first);
+    let mut stdin = second.stdin.take().unwrap();
+    let mut buffer = [0; 64];
+    for word in ["one\n", "two\n", "three\n"] {
+        stdin.write_all(word.as_bytes()).await.unwrap();
+        let read = tokio::time::timeout(PATIENCE, second.stdout.read(&mut buffer)).await.unwrap().unwrap();
+        assert_eq!(String::from_utf8_lossy(&buffer[..read]), format!("got {word}"));
+    }
+    world.runtime.purge("a").await.unwrap();
+}
+
+#[tokio::test]
 async fn delete_ends_a_running_container_and_may_be_repeated() {
     let world = World::new();
     let created = world.start("a", &shell("trap '' TERM; sleep 1000")).await;

@@ -110,8 +110,8 @@ impl Hierarchies {
         Ok(seen)
     }
 
-    /// Removes the group everywhere and its parent where nobody else is in it. A process that has
-    /// just died keeps its group busy for a moment: waits up to `patience`.
+    /// Removes the group everywhere. A process that has just died keeps its group busy for a moment: waits up to
+    /// `patience`. The parent stays: somebody may be making another group in it.
     pub fn remove(&self, path: &str, patience: Duration) -> io::Result<()> {
         let deadline = Instant::now() + patience;
         let mut result = Ok(());
@@ -119,13 +119,15 @@ impl Hierarchies {
             if let Err(error) = remove_tree(&dir, deadline) {
                 result = Err(io::Error::new(error.kind(), format!("{}: {error}", dir.display())));
             }
-            if let Some(parent) = dir.parent()
-                && Path::new(path).parent().is_some_and(|parent| parent != Path::new("/"))
-            {
-                let _ = fs::remove_dir(parent);
-            }
         }
         result
+    }
+
+    /// Removes the empty group `path` itself where it exists; one that is in use stays.
+    pub fn remove_if_empty(&self, path: &str) {
+        for dir in self.dirs(path) {
+            let _ = fs::remove_dir(dir);
+        }
     }
 }
 

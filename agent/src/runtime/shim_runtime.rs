@@ -372,7 +372,12 @@ impl Runtime for ShimRuntime {
             true => bundle::clean(common, task, &name),
             false => Ok(()),
         })
-        .await
+        .await?;
+        let creating = self.creating();
+        if creating.is_empty() {
+            self.common.hierarchies.remove_if_empty(&self.common.cgroup_parent);
+        }
+        Ok(())
     }
 
     async fn purge(&self, id: &str) -> Result<(), RuntimeError> {

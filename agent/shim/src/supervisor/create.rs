@@ -140,6 +140,8 @@ fn complete_spec(spec: &mut Value, identity: &Identity, task: &TaskDir, tty: boo
         "uid": identity.uid,
         "gid": identity.gid,
         "additionalGids": identity.groups,
+        // Not the daemon's.
+        "umask": 0o022,
     });
     spec["process"]["terminal"] = json!(tty);
     let given: Vec<String> = serde_json::from_value(spec["process"]["env"].take()).unwrap_or_default();

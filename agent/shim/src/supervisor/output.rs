@@ -102,6 +102,12 @@ impl Streams {
 
     /// Acts on everything that is ready; ports not mentioned stay as they are.
     pub fn handle(&mut self, ready: &[Port]) {
+        // Clients that have gone first: reading removes some too, and then the numbers are others.
+        let mut number = 0;
+        self.sinks.retain(|_| {
+            number += 1;
+            !ready.contains(&Port::Sink(number - 1))
+        });
         for port in ready {
             match port {
                 Port::Source(number) => {
@@ -112,11 +118,6 @@ impl Streams {
                 Port::Sink(_) => {}
             }
         }
-        let mut number = 0;
-        self.sinks.retain(|_| {
-            number += 1;
-            !ready.contains(&Port::Sink(number - 1))
-        });
     }
 
     /// Adds a client: stdout, stderr, and its input's read end. Refused when there are too many.
