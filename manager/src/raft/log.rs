@@ -481,7 +481,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             Ok(()) => callback.log_io_completed(Ok(())),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot append to the log");
-                callback.log_io_completed(Err(std::io::Error::other(error.to_string())));
+                callback.log_io_completed(Err(std::io::Error::other(with_causes(&error))));
             }
         }
         Ok(())
@@ -496,6 +496,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let range = (Bound::Unbounded, Bound::Included(log_id.index));
         self.blocking(move |shared| shared.remove(range, Some(log_id))).await.map_err(|error| write_failed(&error))
     }
+}
+
+/// The error and what caused it, in one line: openraft keeps only the text.
+fn with_causes(error: &LogError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn context(index: u64) -> [u8; 13] {

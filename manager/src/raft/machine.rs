@@ -123,14 +123,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<typ::Snapshot>, typ::StorageError> {
-        let snapshots = self.snapshots.clone();
-        let load = move || -> Result<Option<typ::Snapshot>, SnapshotError> {
-            let Some(file) = snapshots.current()? else { return Ok(None) };
-            let (meta, _) = snapshots.read(&file)?;
-            Ok(Some(typ::Snapshot { meta, snapshot: Box::new(file) }))
-        };
-        let failed = |error| typ::StorageIOError::read_snapshot(None, AnyError::new(&error));
-        Ok(blocking(load).await.map_err(failed)?)
+        let current = self.snapshots.current();
+        Ok(current.map(|(meta, file)| typ::Snapshot { meta, snapshot: Box::new(file) }))
     }
 }
 

@@ -12,7 +12,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_proto::object::Object;
 use berth_proto::pb;
@@ -70,27 +70,31 @@ pub struct SnapshotStore {
     dir: PathBuf,
     sealer: Arc<Sealer>,
     log: LogStore,
+    /// The current snapshot, once it was read or written.
+    current: Arc<Mutex<Option<(typ::SnapshotMeta, SnapshotFile)>>>,
 }
 
 impl SnapshotStore {
     /// The snapshots in `dir`; removes what a crash left half written or replaced.
     pub fn open(dir: PathBuf, sealer: Arc<Sealer>, log: LogStore) -> Result<Self, SnapshotError> {
-        let store = Self { dir, sealer, log };
+        let store = Self { dir, sealer, log, current: Arc::default() };
         let current = store.log.snapshot_name()?;
         store.remove_all_but(current.as_deref());
         Ok(store)
     }
 
-    /// The current snapshot, if there is one.
+    /// What the current snapshot holds, if there is one.
     pub fn load(&self) -> Result<Option<(typ::SnapshotMeta, State)>, SnapshotError> {
-        let Some(file) = self.current()? else { return Ok(None) };
-        self.read(&file).map(Some)
+        let Some(name) = self.log.snapshot_name()? else { return Ok(None) };
+        let file = SnapshotFile { path: self.dir.join(name) };
+        let (meta, state) = self.read(&file)?;
+        *self.lock_current() = Some((meta.clone(), file));
+        Ok(Some((meta, state)))
     }
 
-    /// The file of the current snapshot, if there is one.
-    pub fn current(&self) -> Result<Option<SnapshotFile>, SnapshotError> {
-        let name = self.log.snapshot_name()?;
-        Ok(name.map(|name| SnapshotFile { path: self.dir.join(name) }))
+    /// The current snapshot, as far as one was loaded or written.
+    pub fn current(&self) -> Option<(typ::SnapshotMeta, SnapshotFile)> {
+        self.lock_current().clone()
     }
 
     /// What the file holds.
@@ -120,8 +124,14 @@ impl SnapshotStore {
         fs::rename(&file.path, &path).map_err(failed)?;
         sync_parent(&path).map_err(failed)?;
         self.log.set_snapshot_name(&name)?;
+        let file = SnapshotFile { path };
+        *self.lock_current() = Some((meta.clone(), file.clone()));
         self.remove_all_but(Some(&name));
-        Ok(SnapshotFile { path })
+        Ok(file)
+    }
+
+    fn lock_current(&self) -> MutexGuard<'_, Option<(typ::SnapshotMeta, SnapshotFile)>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Failing to remove an old file costs space and is tried again.

@@ -42,7 +42,7 @@ pub enum Conflict {
         holder: ObjectRef,
     },
     /// Something still uses what is to be removed.
-    #[error("{object} ({name:?}) is in use by {count} {by_kind}s, {user:?} among them")]
+    #[error("{object} ({name:?}) is in use by {by_kind} {user:?}{}", and_others(*count))]
     InUse {
         /// What is to be removed.
         object: ObjectRef,
@@ -108,5 +108,13 @@ impl Conflict {
     /// True when a fresh look at the state may lead to a transaction that is accepted.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Version { .. } | Self::Gone { .. } | Self::Exists { .. })
+    }
+}
+
+fn and_others(count: usize) -> String {
+    match count {
+        0 | 1 => String::new(),
+        2 => " and one more".to_owned(),
+        count => format!(" and {} more", count - 1),
     }
 }

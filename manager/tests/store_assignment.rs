@@ -1,0 +1,234 @@
+//! What a node is told: random changes of the cluster, and after each of them an agent that only applied what it was sent
+//! knows exactly what it should.
+#![allow(clippy::unwrap_used)]
+
+mod store_support;
+
+use std::collections::BTreeMap;
+
+use berth_manager::dispatcher::assignment::{Assigned, Item, Key, Urgency, assigned, diff, urgency};
+use berth_manager::store::{State, Transaction};
+use berth_proto::id::NodeId;
+use berth_proto::object::{Attachment, Endpoint, Meta, Node, NodeStatus, Service, Task};
+use berth_proto::spec::{FileMount, NodeSpec, PortConfig, PublishMode};
+use berth_proto::state::{DesiredState, HealthState, NodeState, TaskState};
+use proptest::prelude::*;
+use store_support::{config, id, network, service, service_spec, task, tx};
+
+const NODES: u128 = 3;
+const NETWORKS: u128 = 3;
+const CONFIGS: u128 = 3;
+const STATES: [TaskState; 8] = [
+    TaskState::New,
+    TaskState::Pending,
+    TaskState::Assigned,
+    TaskState::Ready,
+    TaskState::Starting,
+    TaskState::Running,
+    TaskState::Failed,
+    TaskState::Orphaned,
+];
+const DESIRED: [DesiredState; 4] =
+    [DesiredState::Ready, DesiredState::Running, DesiredState::Shutdown, DesiredState::Remove];
+const HEALTH: [Option<HealthState>; 3] = [None, Some(HealthState::Healthy), Some(HealthState::Unhealthy)];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Service {
+        id: u128,
+        config: Option<u128>,
+        ingress: bool,
+        raised: u64,
+    },
+    Task {
+        id: u128,
+        service: u128,
+        node: Option<u128>,
+        state: usize,
+        desired: usize,
+        network: Option<u128>,
+        health: usize,
+    },
+    Forget {
+        id: u128,
+    },
+    Node {
+        id: u128,
+        state: NodeState,
+    },
+    Config {
+        id: u128,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let some = |of: u128| prop::option::of(0..of);
+    let state = prop_oneof![Just(NodeState::Ready), Just(NodeState::Down), Just(NodeState::Unknown)];
+    prop_oneof![
+        1 => (0..3_u128, some(CONFIGS), any::<bool>(), 0..3_u64)
+            .prop_map(|(id, config, ingress, raised)| Step::Service { id, config, ingress, raised }),
+        6 => (0..10_u128, 0..3_u128, some(NODES), 0..STATES.len(), 0..DESIRED.len(), some(NETWORKS), 0..HEALTH.len())
+            .prop_map(|(id, service, node, state, desired, network, health)| Step::Task {
+                id, service, node, state, desired, network, health,
+            }),
+        1 => (0..10_u128).prop_map(|id| Step::Forget { id }),
+        1 => (0..NODES, state).prop_map(|(id, state)| Step::Node { id, state }),
+        1 => (0..CONFIGS).prop_map(|id| Step::Config { id }),
+    ]
+}
+
+fn cluster() -> State {
+    let mut state = State::default();
+    let mut tx = tx(1);
+    for number in 0..NODES {
+        tx.create(Node {
+            id: id(number),
+            meta: Meta::default(),
+            spec: NodeSpec::default(),
+            description: None,
+            status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
+            manager: None,
+        });
+    }
+    (0..NETWORKS).for_each(|number| tx.create(network(number, &format!("net{number}"))));
+    (0..CONFIGS).for_each(|number| tx.create(config(number, &format!("config{number}"), "x")));
+    (0..3).for_each(|number| tx.create(service(number, service_spec(&format!("service{number}")))));
+    state.apply(1, &tx).unwrap();
+    state
+}
+
+fn transaction(state: &State, step: &Step) -> Option<Transaction> {
+    let mut tx = tx(2);
+    match step.clone() {
+        Step::Service { id: number, config, ingress, raised } => {
+            let mut it = Service::clone(state.service(id(number))?);
+            let mut spec = service_spec(&it.spec.name);
+            spec.task.force_update = raised;
+            let mount = |name| FileMount {
+                source: format!("config{name}"),
+                target: "/c".into(),
+                uid: "0".into(),
+                gid: "0".into(),
+                mode: 0o444,
+            };
+            spec.task.container.configs.extend(config.map(mount));
+            let port = PortConfig {
+                name: None,
+                protocol: Default::default(),
+                target: 80,
+                published: Some(8080),
+                mode: PublishMode::Ingress,
+                host_ip: None,
+            };
+            let ports = if ingress { vec![port] } else { Vec::new() };
+            spec.endpoint.ports.clone_from(&ports);
+            it.endpoint = Some(Endpoint { ports, virtual_ips: Vec::new() });
+            it.spec = spec.into();
+            tx.update(it);
+        }
+        Step::Task { id: number, service, node, state: at, desired, network, health } => {
+            let service = state.service(id(service))?;
+            let known = state.task(id(number)).map(|known| Task::clone(known));
+            let mut it = known.unwrap_or_else(|| task(number, service, 1));
+            it.node = it.node.or(node.map(id));
+            it.status.state = STATES[at];
+            it.status.health = HEALTH[health];
+            it.desired = DESIRED[desired];
+            let attachment = |number| Attachment {
+                network: id(number),
+                addresses: vec!["10.0.0.2/24".parse().unwrap()],
+                aliases: Vec::new().into(),
+                default_route: true,
+            };
+            it.attachments = network.map(attachment).into_iter().collect();
+            tx.update(it);
+        }
+        Step::Forget { id: number } => tx.remove(&**state.task(id(number))?),
+        Step::Node { id: number, state: to } => {
+            let mut it = Node::clone(state.node(id(number))?);
+            it.status.state = to;
+            tx.update(it);
+        }
+        Step::Config { id: number } => {
+            let mut it = berth_proto::object::Config::clone(state.config(id(number))?);
+            let mut spec = berth_proto::spec::ConfigSpec::clone(&it.spec);
+            spec.labels.insert("touched".into(), state.index().to_string());
+            it.spec = spec.into();
+            tx.update(it);
+        }
+    }
+    Some(tx)
+}
+
+/// An agent that knows only what it was sent.
+struct Agent {
+    node: NodeId,
+    sent: Assigned,
+    knows: BTreeMap<Key, Item>,
+}
+
+impl Agent {
+    fn hear(&mut self, state: &State) {
+        let wanted = assigned(state, self.node);
+        let changes = diff(&self.sent, &wanted);
+        let order: Vec<Key> = changes.updates.iter().map(Item::key).collect();
+        assert!(order.is_sorted(), "what a task needs comes before it: {order:?}");
+        for item in changes.updates {
+            self.knows.insert(item.key(), item);
+        }
+        for key in changes.removals {
+            assert!(self.knows.remove(&key).is_some(), "{key:?} is withdrawn and was never sent");
+        }
+        self.sent = wanted;
+    }
+
+    fn check(&self, state: &State) {
+        let right = assigned(state, self.node);
+        assert!(diff(&self.knows, &right).is_empty(), "{:?} instead of {:?}", self.knows.keys(), right.keys());
+        let mine = state.tasks_on_node(self.node).filter(|task| task.status.state >= TaskState::Assigned);
+        for task in mine.filter(|task| !task.status.state.is_terminal()) {
+            assert!(self.knows.contains_key(&Key::Task(task.id)), "a task of its own");
+            assert!(self.knows.contains_key(&Key::Spec(task.service, task.spec_version)), "its spec");
+            for attachment in &task.attachments {
+                assert!(self.knows.contains_key(&Key::Network(attachment.network)), "its network");
+                assert!(self.knows.contains_key(&Key::Endpoints(task.service)), "who is on its network");
+            }
+        }
+        for (key, item) in &self.knows {
+            let needed = match item {
+                Item::Task(task) => task.node == Some(self.node),
+                Item::Config(config) => state.tasks_on_node(self.node).any(|task| {
+                    let spec = state.spec_of(task).unwrap();
+                    !task.status.state.is_terminal()
+                        && spec.task.container.configs.iter().any(|it| it.source == config.spec.name.as_str())
+                }),
+                _ => true,
+            };
+            assert!(needed, "{key:?} is none of its business");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_agent_that_hears_of_urgent_events_knows_what_it_should(steps in prop::collection::vec(step(), 1..60)) {
+        let mut state = cluster();
+        let agent = |number| Agent { node: id(number), sent: Assigned::new(), knows: BTreeMap::new() };
+        let mut agents: Vec<Agent> = (0..NODES).map(agent).collect();
+        agents.iter_mut().for_each(|agent| agent.hear(&state));
+        for (index, step) in (2..).zip(&steps) {
+            let Some(transaction) = transaction(&state, step) else { continue };
+            // Steps backward are refused; that is another test's business.
+            let Ok(events) = state.apply(index, &transaction) else { continue };
+            state.advance_to(index);
+            for agent in &mut agents {
+                if events.iter().any(|event| urgency(event, agent.node) > Urgency::Never) {
+                    agent.hear(&state);
+                }
+                agent.check(&state);
+            }
+        }
+    }
+}
