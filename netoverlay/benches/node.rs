@@ -31,9 +31,10 @@ fn main() {
         connects(&host, "task to task directly", address(1, 3));
         overlay.set_service(service(1, &[3], &[])).await.unwrap();
         connects(&host, "task to VIP, 1 service", address(1, 200));
+        names(&host, "1 service");
         services(&overlay).await;
         connects(&host, "task to VIP, 1,000 services", address(1, 200));
-        names(&host);
+        names(&host, "1,000 services");
         let mut list = Vec::new();
         for _ in 0..20 {
             let start = Instant::now();
@@ -80,9 +81,12 @@ async fn services(overlay: &berth_netoverlay::Overlay) {
             let mut service = web.clone();
             service.id = ServiceId::from_random(u128::from(n));
             service.name = format!("s{n}");
+            service.aliases = [(net_id(1), vec![format!("alias{n}")])].into();
             service.vips = [(net_id(1), vec![[10, 99, high, low].into()])].into();
             let backend = |b: u8| {
                 let mut backend = web.backends[0].clone();
+                backend.name = format!("s{n}.{b}.{shift}");
+                backend.hostname = format!("h{n}-{b}-{shift}");
                 backend.addresses = [(net_id(1), vec![[10, 98, shift, b].into()])].into();
                 backend
             };
@@ -124,7 +128,7 @@ fn connects(host: &Host, what: &str, to: std::net::IpAddr) {
     show(&format!("connect, {what}"), times);
 }
 
-fn names(host: &Host) {
+fn names(host: &Host, among: &str) {
     let mut message = Message::query();
     message.add_query(Query::query(Name::from_ascii("web").unwrap(), RecordType::A));
     let question = message.to_vec().unwrap();
@@ -140,7 +144,7 @@ fn names(host: &Host) {
         socket
     };
     let socket = open();
-    show("one name, one after the other", (0..5000).map(|_| ask(&socket)).collect());
+    show(&format!("one name among {among}, one after the other"), (0..5000).map(|_| ask(&socket)).collect());
     let start = Instant::now();
     let clients: Vec<_> = (0..8).map(|_| open()).collect();
     std::thread::scope(|scope| {
@@ -152,7 +156,11 @@ fn names(host: &Host) {
             });
         }
     });
-    println!("{:<60} {:>8.0} answers/s", "names, 8 clients", 40_000.0 / start.elapsed().as_secs_f64());
+    println!(
+        "{:<60} {:>8.0} answers/s",
+        format!("names among {among}, 8 clients"),
+        40_000.0 / start.elapsed().as_secs_f64()
+    );
     let mut stream = inside(&host.task(2), || TcpStream::connect("127.0.0.11:53").unwrap());
     stream.write_all(&(question.len() as u16).to_be_bytes()).unwrap();
     stream.write_all(&question).unwrap();

@@ -59,8 +59,8 @@ async fn ask_udp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
 async fn ask_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server).await?;
     let (id, renamed) = rename(question)?;
-    stream.write_u16(renamed.len() as u16).await?;
-    stream.write_all(&renamed).await?;
+    let framed = [&(renamed.len() as u16).to_be_bytes()[..], &renamed].concat();
+    stream.write_all(&framed).await?;
     let len = stream.read_u16().await?;
     let mut answer = vec![0; usize::from(len)];
     stream.read_exact(&mut answer).await?;

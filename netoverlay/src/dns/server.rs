@@ -197,7 +197,8 @@ async fn converse(shared: &Shared, task: TaskId, mut stream: TcpStream) -> io::R
             Reply::Forward(servers) => shared.pass_on(&servers, &question, true).await,
         };
         let Some(answer) = answer else { return Ok(()) };
-        stream.write_u16(answer.len() as u16).await?;
-        stream.write_all(&answer).await?;
+        // In one piece: two small ones would wait for each other (Nagle, delayed acknowledgement).
+        let framed = [&(answer.len() as u16).to_be_bytes()[..], &answer].concat();
+        stream.write_all(&framed).await?;
     }
 }

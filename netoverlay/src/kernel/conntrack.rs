@@ -17,21 +17,32 @@ const REPLY: u16 = 2;
 const FAMILY_V4: u8 = 2;
 const FAMILY_V6: u8 = 10;
 
-/// Forgets the tracked connections that a flow describes; gives back how many there were.
-pub(super) fn forget(netlink: &mut Netlink, flow: &Flow) -> Result<usize, KernelError> {
-    forget_all(netlink, flow)
-        .map_err(|source| KernelError::Refused { what: format!("forget connections to {}", flow.backend), source })
+/// Forgets the tracked connections that flows describe; gives back how many there were.
+pub(super) fn forget(netlink: &mut Netlink, flows: &[Flow]) -> Result<usize, KernelError> {
+    let what = || match flows {
+        [one] => format!("forget connections to {}", one.backend),
+        many => format!("forget connections to {} backends", many.len()),
+    };
+    let families = [(FAMILY_V4, false), (FAMILY_V6, true)];
+    let mut forgotten = 0;
+    for (family, v6) in families {
+        let flows: Vec<&Flow> = flows.iter().filter(|f| f.backend.is_ipv6() == v6).collect();
+        if !flows.is_empty() {
+            forgotten += forget_family(netlink, family, &flows)
+                .map_err(|source| KernelError::Refused { what: what(), source })?;
+        }
+    }
+    Ok(forgotten)
 }
 
-fn forget_all(netlink: &mut Netlink, flow: &Flow) -> io::Result<usize> {
+fn forget_family(netlink: &mut Netlink, family: u8, flows: &[&Flow]) -> io::Result<usize> {
     // The table of connections is one for all namespaces and walked as a whole: the count of this one is cheap.
     if count(netlink)? == Some(0) {
         return Ok(0);
     }
-    let family = if flow.backend.is_ipv6() { FAMILY_V6 } else { FAMILY_V4 };
     let mut forgotten = 0;
     for answer in netlink.dump(&message(GET, family, Attributes::default()))? {
-        let Some(original) = matching(&answer, flow) else { continue };
+        let Some(original) = flows.iter().find_map(|flow| matching(&answer, flow)) else { continue };
         let request = message(DELETE, family, Attributes::default().bytes(ORIGINAL | 0x8000, original));
         match netlink.request(request) {
             Ok(()) => forgotten += 1,

@@ -91,8 +91,8 @@ impl Host {
     }
 
     /// Forgets tracked connections.
-    pub fn forget(&mut self, flow: &Flow) -> Result<(), KernelError> {
-        conntrack::forget(&mut self.filter, flow).map(drop)
+    pub fn forget(&mut self, flows: &[Flow]) -> Result<usize, KernelError> {
+        conntrack::forget(&mut self.filter, flows)
     }
 
     /// Deletes the table and every link of this instance.

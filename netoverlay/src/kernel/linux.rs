@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_proto::id::TaskId;
 
+use super::forget::Forgetter;
 use super::host::Host;
 use super::ports::HeldPorts;
+use super::reaper::Reaper;
 use super::sandbox::Namespace;
 use super::{DnsSockets, Kernel, KernelError, PortError, namespace, route_io};
 use crate::config::Config;
@@ -29,6 +31,8 @@ pub struct Linux {
     spares: usize,
     ports: Mutex<HeldPorts>,
     dns: Mutex<Vec<DnsSockets>>,
+    reaper: Reaper,
+    forgetter: Forgetter,
 }
 
 /// A lock whose holder panicked guards sockets that are as good as before.
@@ -50,6 +54,8 @@ impl Linux {
             spares: config.spare_namespaces,
             ports: Mutex::default(),
             dns: Mutex::default(),
+            reaper: Reaper::start()?,
+            forgetter: Forgetter::start()?,
         })
     }
 
@@ -90,6 +96,7 @@ impl Linux {
         if v6 {
             namespace.enable_v6()?;
         }
+        self.reaper.wait(Some(task));
         namespace::bind(&namespace.fd, &path)?;
         lock(&self.namespaces).insert(task, Arc::new(Mutex::new(namespace)));
         Ok(())
@@ -97,7 +104,7 @@ impl Linux {
 
     fn delete(&self, task: TaskId) -> Result<(), KernelError> {
         lock(&self.namespaces).remove(&task);
-        namespace::unbind(&self.namespace_path(task))
+        self.reaper.remove(task, self.namespace_path(task))
     }
 
     fn carry_out(&self, op: &Op) -> Result<(), KernelError> {
@@ -113,7 +120,12 @@ impl Linux {
             Op::DeleteLink { link } => route_io::delete_link(&mut host().route, link),
             Op::Plug { outside, bridge } => route_io::set_link(&mut host().route, outside, None, Some(bridge)),
             Op::Table { place: Place::Node, change } => host().change(change),
-            Op::Forget { place: Place::Node, flow } => host().forget(flow),
+            // UDP clients of a published port move on before the call returns; the rest may take a moment.
+            Op::Forget { place: Place::Node, flow } if flow.proto.is_some() => host().forget(&[*flow]).map(drop),
+            Op::Forget { place: Place::Node, flow } => {
+                self.forgetter.on_node(*flow);
+                Ok(())
+            }
             Op::CreateSandbox { task, v6 } => self.create(*task, *v6),
             Op::DeleteSandbox { task } => self.delete(*task),
             Op::Connect { task, link } => {
@@ -143,7 +155,12 @@ impl Linux {
                 Ok(())
             }
             Op::Table { place: Place::Sandbox(task), change } => self.within(*task, |n| n.change(change)),
-            Op::Forget { place: Place::Sandbox(task), flow } => self.within(*task, |n| n.forget(flow)),
+            Op::Forget { place: Place::Sandbox(task), flow } => {
+                if let Some(namespace) = self.namespace(*task)? {
+                    self.forgetter.in_namespace(&namespace, *flow);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -160,6 +177,7 @@ impl Linux {
 
 impl Kernel for Linux {
     fn list(&self) -> Result<Observed, KernelError> {
+        self.reaper.wait(None);
         let mut observed = Observed::default();
         lock(&self.host).list(&self.instance, &mut observed)?;
         for task in self.tasks_on_disk()? {
@@ -214,6 +232,7 @@ impl Kernel for Linux {
         for task in self.tasks_on_disk()? {
             self.delete(task)?;
         }
+        self.reaper.wait(None);
         namespace::remove_directory(&self.directory);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Owns every system call of this crate. It carries out what it is told and lists what there is; it decides nothing.
 
 mod conntrack;
+mod forget;
 mod host;
 mod linux;
 mod namespace;
@@ -10,6 +11,7 @@ mod netlink;
 mod nft_io;
 mod ports;
 mod proc;
+mod reaper;
 mod route_io;
 mod sandbox;
 

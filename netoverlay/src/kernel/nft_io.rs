@@ -90,6 +90,17 @@ pub(super) fn list(netlink: &mut Netlink, scope: Scope, table: &str) -> Result<(
     Ok((state, names))
 }
 
+/// Lists the name server's elements of a sandbox's table.
+pub(super) fn list_names(netlink: &mut Netlink, table: &str) -> Result<Elements, KernelError> {
+    let mut names = Elements::default();
+    match list_set(netlink, table, Set::Dns, &mut names) {
+        Ok(()) => Ok(names),
+        Err(source) => {
+            Err(KernelError::Refused { what: format!("list the name server's part of table {table}"), source })
+        }
+    }
+}
+
 type RulesByChain = BTreeMap<String, Vec<Vec<u8>>>;
 
 fn expected(scope: Scope) -> RulesByChain {

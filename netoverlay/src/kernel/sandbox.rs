@@ -1,5 +1,6 @@
 //! One task's namespace: its sockets, its settings, its listing.
 
+use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
@@ -26,13 +27,18 @@ pub(super) struct Namespace {
     table: String,
     /// Ports of the name server's sockets that this process opened: UDP, TCP.
     names: Option<(u16, u16)>,
+    /// The name server's sockets, opened ahead.
+    ahead: Option<(UdpSocket, TcpListener)>,
+    /// Its table was written ahead and nobody was in it since.
+    fresh: bool,
 }
 
 impl Namespace {
-    /// Makes a new one with its loopback up and the settings that every container gets.
+    /// Makes a new one with its loopback up, the settings that every container gets, its table and the name server's sockets:
+    /// all that does not depend on the task.
     pub fn create(table: String) -> Result<Self, KernelError> {
-        let (fd, (route, filter)) = namespace::create(|| {
-            let (mut route, filter) = (Netlink::route()?, Netlink::filter()?);
+        let (fd, (route, filter, ahead)) = namespace::create(|| {
+            let (mut route, mut filter) = (Netlink::route()?, Netlink::filter()?);
             route_io::set_link(&mut route, &LinkName::listed("lo"), None, None)?;
             // As Docker gives it: containers are not the place to guard ports below 1024 or ping.
             proc::write_if_there("ipv4/ip_unprivileged_port_start", "0")?;
@@ -40,15 +46,17 @@ impl Namespace {
             // Links are born with IPv6 off; a task with IPv6 addresses turns it on first.
             proc::write_if_there("ipv6/conf/default/disable_ipv6", "1")?;
             proc::write_if_there("ipv6/conf/default/accept_ra", "0")?;
-            Ok((route, filter))
+            let empty = TableChange { rebuild: true, ..TableChange::default() };
+            nft_io::change(&mut filter, Scope::Sandbox, &table, &empty)?;
+            Ok((route, filter, listen().ok()))
         })?;
-        Ok(Self { fd, route, filter, table, names: None })
+        Ok(Self { fd, route, filter, table, names: None, ahead, fresh: true })
     }
 
     /// Takes over one that is there.
     pub fn adopt(fd: OwnedFd, table: String) -> Result<Self, KernelError> {
         let (route, filter) = namespace::enter(&fd, || Ok((Netlink::route()?, Netlink::filter()?)))?;
-        Ok(Self { fd, route, filter, table, names: None })
+        Ok(Self { fd, route, filter, table, names: None, ahead: None, fresh: false })
     }
 
     /// Lets links born from now on have IPv6.
@@ -78,15 +86,12 @@ impl Namespace {
     /// Opens the name server's sockets and leads port 53 to them.
     pub fn open_dns(&mut self, task: TaskId) -> Result<DnsSockets, KernelError> {
         let fail = |source| KernelError::Dns { task, source };
-        let (udp, tcp) = namespace::enter(&self.fd, || {
-            let udp = UdpSocket::bind((NAME_SERVER, 0)).map_err(fail)?;
-            let tcp = TcpListener::bind((NAME_SERVER, 0)).map_err(fail)?;
-            udp.set_nonblocking(true).map_err(fail)?;
-            tcp.set_nonblocking(true).map_err(fail)?;
-            Ok((udp, tcp))
-        })?;
+        let (udp, tcp) = match self.ahead.take() {
+            Some(sockets) => sockets,
+            None => namespace::enter(&self.fd, || listen().map_err(fail))?,
+        };
         let ports = (udp.local_addr().map_err(fail)?.port(), tcp.local_addr().map_err(fail)?.port());
-        let before = nft_io::list(&mut self.filter, Scope::Sandbox, &self.table)?.1;
+        let before = nft_io::list_names(&mut self.filter, &self.table)?;
         nft_io::replace(&mut self.filter, &self.table, &before, &name_elements(ports))?;
         self.names = Some(ports);
         Ok(DnsSockets { task, udp, tcp })
@@ -94,6 +99,10 @@ impl Namespace {
 
     /// Changes its table. Writing it anew keeps the way to the name server.
     pub fn change(&mut self, change: &TableChange) -> Result<(), KernelError> {
+        if std::mem::take(&mut self.fresh) && change.rebuild {
+            let rest = TableChange { rebuild: false, ..change.clone() };
+            return nft_io::change(&mut self.filter, Scope::Sandbox, &self.table, &rest);
+        }
         match self.names.filter(|_| change.rebuild) {
             Some(ports) => {
                 let mut change = change.clone();
@@ -105,8 +114,8 @@ impl Namespace {
     }
 
     /// Forgets tracked connections.
-    pub fn forget(&mut self, flow: &Flow) -> Result<(), KernelError> {
-        conntrack::forget(&mut self.filter, flow).map(drop)
+    pub fn forget(&mut self, flows: &[Flow]) -> Result<usize, KernelError> {
+        conntrack::forget(&mut self.filter, flows)
     }
 
     /// Adds a route, a rule; removes one.
@@ -128,6 +137,15 @@ impl Namespace {
     pub fn remove_rule(&mut self, rule: SourceRule) -> Result<(), KernelError> {
         route_io::remove_rule(&mut self.route, rule)
     }
+}
+
+/// The name server's sockets, in the calling thread's namespace.
+fn listen() -> io::Result<(UdpSocket, TcpListener)> {
+    let udp = UdpSocket::bind((NAME_SERVER, 0))?;
+    let tcp = TcpListener::bind((NAME_SERVER, 0))?;
+    udp.set_nonblocking(true)?;
+    tcp.set_nonblocking(true)?;
+    Ok((udp, tcp))
 }
 
 fn name_elements((udp, tcp): (u16, u16)) -> Elements {

@@ -17,7 +17,7 @@ fn rules() -> Rules {
 fn network(n: u8, internal: bool) -> Network {
     let subnet = |text: String| Subnet::with_first_gateway(text.parse().unwrap()).unwrap();
     let mut subnets = vec![subnet(format!("10.{n}.0.0/24"))];
-    if n % 2 == 1 {
+    if !n.is_multiple_of(2) {
         subnets.push(subnet(format!("fd00:{n}::/64")));
     }
     Network {
@@ -34,7 +34,7 @@ fn network(n: u8, internal: bool) -> Network {
 fn spec(t: u8, networks: &[u8], mode: u8, ready: bool) -> SandboxSpec {
     let attachment = |n: &u8| {
         let mut addresses = vec![[10, *n, 0, t + 2].into()];
-        if n % 2 == 1 {
+        if !n.is_multiple_of(2) {
             addresses.push(format!("fd00:{n}::{:x}", t + 2).parse().unwrap());
         }
         let network = NetworkId::from_random(u128::from(*n));
@@ -85,7 +85,7 @@ fn service(s: u8, network: u8, tasks: &[(u8, bool)]) -> Service {
         mode: EndpointMode::Vip,
         vips: [(id, vec![[10, network, 0, 200 + s].into()])].into(),
         backends: tasks.iter().map(backend).collect(),
-        ports: vec![port(8000 + u16::from(s), if s % 2 == 0 { Proto::Tcp } else { Proto::Udp })],
+        ports: vec![port(8000 + u16::from(s), if s.is_multiple_of(2) { Proto::Tcp } else { Proto::Udp })],
     }
 }
 

@@ -18,13 +18,16 @@ use crate::nft::{Elements, Key, Set, TableChange, TableState, Value};
 
 type Networks = BTreeSet<NetworkId>;
 
+/// A change, and what to forget after it.
+type Planned = (TableChange, Vec<Flow>);
+
 /// Plans tables for one pass.
 pub(super) struct Vips<'a> {
     rules: &'a Rules,
     desired: &'a Desired,
     changed: BTreeSet<ServiceId>,
     wanted: RefCell<BTreeMap<Networks, Rc<Elements>>>,
-    changes: RefCell<BTreeMap<Networks, Rc<(TableChange, Vec<Flow>)>>>,
+    changes: RefCell<BTreeMap<Networks, Rc<Planned>>>,
 }
 
 impl<'a> Vips<'a> {
@@ -61,7 +64,7 @@ impl<'a> Vips<'a> {
     }
 
     /// The change that the changed services make in every synced table of tasks on these networks.
-    fn since(&self, previous: &Desired, networks: &Networks) -> Rc<(TableChange, Vec<Flow>)> {
+    fn since(&self, previous: &Desired, networks: &Networks) -> Rc<Planned> {
         let mut changes = self.changes.borrow_mut();
         if let Some(known) = changes.get(networks) {
             return known.clone();
@@ -74,14 +77,14 @@ impl<'a> Vips<'a> {
         made
     }
 
-    fn full(&self, networks: &Networks, state: &TableState) -> (TableChange, Vec<Flow>) {
+    fn full(&self, networks: &Networks, state: &TableState) -> Planned {
         let mut all = self.wanted.borrow_mut();
         let wanted =
             all.entry(networks.clone()).or_insert_with(|| Rc::new(balance::vips(self.desired, networks, None)));
         self.compare(state, wanted)
     }
 
-    fn compare(&self, state: &TableState, wanted: &Elements) -> (TableChange, Vec<Flow>) {
+    fn compare(&self, state: &TableState, wanted: &Elements) -> Planned {
         let mut change = TableChange::between(state, wanted);
         if let Some(known) = &self.rules.keep_unknown {
             known.restrict(&mut change);

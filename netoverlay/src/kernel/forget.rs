@@ -1,0 +1,89 @@
+//! Forgets tracked connections in the background.
+//!
+//! The kernel has one table of connections for all namespaces and walks the whole of it (262,144 buckets here, some
+//! milliseconds) for each question. Nobody waits for that where a little later is as good; questions that come close together
+//! are asked once.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use super::netlink::Netlink;
+use super::sandbox::Namespace;
+use super::{KernelError, conntrack};
+use crate::plan::Flow;
+
+/// Flows waiting; beyond that they are left to time out (30 s for UDP without an answer).
+const QUEUE: usize = 4096;
+/// Collects flows for so long before it looks.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Where the connections are tracked.
+type Where = Option<Weak<Mutex<Namespace>>>;
+
+/// A thread that forgets, many flows at a time.
+#[derive(Debug)]
+pub(super) struct Forgetter {
+    queue: SyncSender<(Where, Flow)>,
+}
+
+impl Forgetter {
+    /// Starts the thread in the calling thread's namespace; it ends when this is dropped.
+    pub fn start() -> Result<Self, KernelError> {
+        let (queue, flows) = sync_channel(QUEUE);
+        let netlink = Netlink::filter()?;
+        std::thread::Builder::new()
+            .name("net-forget".into())
+            .stack_size(256 << 10)
+            .spawn(move || run(&flows, netlink))
+            .map_err(|source| KernelError::Thread { source })?;
+        Ok(Self { queue })
+    }
+
+    /// Forgets a flow of the node soon.
+    pub fn on_node(&self, flow: Flow) {
+        self.send(None, flow);
+    }
+
+    /// Forgets a flow of a task's namespace soon.
+    pub fn in_namespace(&self, namespace: &Arc<Mutex<Namespace>>, flow: Flow) {
+        self.send(Some(Arc::downgrade(namespace)), flow);
+    }
+
+    fn send(&self, place: Where, flow: Flow) {
+        if let Err(TrySendError::Full(_)) = self.queue.try_send((place, flow)) {
+            tracing::warn!(backend = %flow.backend, "too many connections to forget, these time out by themselves");
+        }
+    }
+}
+
+fn run(flows: &Receiver<(Where, Flow)>, mut netlink: Netlink) {
+    while let Ok(first) = flows.recv() {
+        std::thread::sleep(PAUSE);
+        let (mut node, mut namespaces) = (Vec::new(), Vec::<(Weak<Mutex<Namespace>>, Vec<Flow>)>::new());
+        for (place, flow) in std::iter::once(first).chain(flows.try_iter()) {
+            match place {
+                None => node.push(flow),
+                Some(place) => match namespaces.iter_mut().find(|(known, _)| known.ptr_eq(&place)) {
+                    Some((_, list)) => list.push(flow),
+                    None => namespaces.push((place, vec![flow])),
+                },
+            }
+        }
+        if !node.is_empty() {
+            report(conntrack::forget(&mut netlink, &node));
+        }
+        for (place, list) in namespaces {
+            // A namespace that is gone took its connections along.
+            let Some(namespace) = place.upgrade() else { continue };
+            report(namespace.lock().unwrap_or_else(PoisonError::into_inner).forget(&list));
+        }
+    }
+}
+
+fn report(result: Result<usize, KernelError>) {
+    match result {
+        Ok(count) => tracing::debug!(count, "connections forgotten"),
+        Err(error) => tracing::warn!(%error, "connections cannot be forgotten, they time out by themselves"),
+    }
+}
