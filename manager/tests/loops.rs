@@ -4,11 +4,13 @@
 mod sim;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use berth_proto::object::UpdateProgress;
+use berth_proto::id::NetworkId;
+use berth_proto::object::{Meta, Network, UpdateProgress};
 use berth_proto::spec::{
-    DependencyCondition, FailureAction, PublishMode, RestartCondition, RestartPolicy, ServiceMode, UpdateConfig,
-    UpdateOrder,
+    DependencyCondition, FailureAction, IpamPool, NetworkAttachmentSpec, NetworkDriver, NetworkSpec, PublishMode,
+    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
 };
 use berth_proto::state::{Availability, DesiredState, NodeState, TaskState};
 use sim::Sim;
@@ -340,6 +342,27 @@ fn tasks_of_a_lost_node_run_elsewhere_at_once_and_old_ones_end_when_it_comes_bac
 }
 
 #[test]
+fn tasks_stay_where_they_are_when_no_node_at_all_is_ready() {
+    let mut sim = Sim::with_nodes(32, 2);
+    let web = sim.create(service("web", "run", 4));
+    sim.run(secs(1));
+    let before: Vec<_> = sim.tasks(web).iter().map(|task| task.id).collect();
+    sim.node_state(1, NodeState::Down);
+    sim.node_state(2, NodeState::Down);
+    sim.settle();
+    let alive = sim.tasks(web).iter().filter(|task| task.desired.wants_work()).count();
+    assert_eq!(alive, 4);
+    sim.restart_manager();
+    sim.settle();
+    let both: Vec<_> = sim.tasks(web).iter().map(|task| task.id).collect();
+    assert!(before.iter().all(|id| both.contains(id)));
+    sim.node_state(2, NodeState::Ready);
+    sim.run(secs(1));
+    assert_eq!(sim.running(web).len(), 4, "the one that is back takes over");
+    assert!(sim.running(web).iter().all(|task| task.node.unwrap().as_u128() == 2));
+}
+
+#[test]
 fn global_services_have_one_task_on_each_qualifying_node() {
     let mut sim = Sim::with_nodes(19, 3);
     let mut spec = global("agent", "run");
@@ -528,6 +551,72 @@ fn a_published_port_has_one_service() {
     sim.update(any, |spec| drop(spec.labels.insert("a".into(), "b".into())));
     sim.run(secs(1));
     assert_eq!(sim.service(any).endpoint.as_ref().unwrap().ports[0].published, port, "it keeps the port");
+}
+
+fn network(name: &str, subnet: Option<&str>) -> Network {
+    let ipam = subnet.map(|subnet| IpamPool {
+        subnet: subnet.parse().unwrap(),
+        ip_range: None,
+        gateway: None,
+        aux_addresses: BTreeMap::new(),
+    });
+    let spec = NetworkSpec {
+        name: name.parse().unwrap(),
+        ipam: ipam.into_iter().collect(),
+        driver: NetworkDriver::Overlay,
+        ..berth_manager::allocator::network::default_network()
+    };
+    let id = NetworkId::from_random(name.bytes().fold(0, |n, byte| n * 256 + u128::from(byte)));
+    Network { id, meta: Meta::default(), spec: Arc::new(spec), allocation: None }
+}
+
+fn joined(mut spec: ServiceSpec, networks: &[&str]) -> ServiceSpec {
+    let join = |name: &&str| NetworkAttachmentSpec {
+        network: name.parse().unwrap(),
+        aliases: vec!["alias".into()],
+        ipv4: None,
+        ipv6: None,
+        priority: 0,
+        gateway_priority: 0,
+        mac_address: None,
+    };
+    spec.task.networks = networks.iter().map(join).collect();
+    spec
+}
+
+#[test]
+fn tasks_join_their_networks_and_say_when_one_has_no_address_left() {
+    let mut sim = Sim::with_nodes(33, 1);
+    sim.write(|tx| tx.create(network("small", Some("10.9.0.0/29")))).unwrap();
+    sim.write(|tx| tx.create(network("large", None))).unwrap();
+    let web = sim.create(joined(service("web", "run", 5), &["small", "large"]));
+    sim.run(secs(1));
+    assert_eq!(sim.running(web).len(), 4, "six addresses: the gateway, the service and four tasks");
+    let endpoint = sim.service(web).endpoint.clone().unwrap();
+    assert_eq!(endpoint.virtual_ips.len(), 2);
+    let tasks = sim.tasks(web);
+    let waiting = tasks.iter().find(|task| task.status.state == TaskState::New).unwrap();
+    let said = "network small: no address is left in 10.9.0.0/29: all 5 are in use";
+    assert_eq!(waiting.status.error, said);
+    let joined: Vec<bool> = tasks[0].attachments.iter().map(|at| at.default_route).collect();
+    assert_eq!(joined, [true, false], "the first that leads outside has the default route");
+    assert_eq!(&*tasks[0].attachments[0].aliases, ["alias".to_owned()]);
+    sim.scale(web, 3);
+    sim.run(secs(1));
+    sim.scale(web, 4);
+    sim.run(secs(1));
+    assert_eq!(sim.running(web).len(), 4);
+    sim.restart_manager();
+    sim.run(secs(40));
+}
+
+#[test]
+fn host_and_none_are_networks_without_addresses() {
+    let mut sim = Sim::with_nodes(34, 1);
+    let web = sim.create(joined(service("web", "run", 2), &["host"]));
+    sim.run(secs(1));
+    assert!(sim.running(web).iter().all(|task| task.attachments.is_empty()));
+    assert_eq!(sim.running(web).len(), 2);
 }
 
 #[test]

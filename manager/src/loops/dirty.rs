@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use berth_proto::id::ServiceId;
-use berth_proto::object::{Service, Task};
+use berth_proto::object::{Node, Service, Task};
 use berth_proto::spec::ServiceMode;
-use berth_proto::state::TaskState;
+use berth_proto::state::{NodeState, TaskState};
 
 use crate::store::{Event, Object, State};
 
@@ -44,6 +44,11 @@ impl Dirty {
             }
             Object::Task(task) => self.note_task(event, task),
             Object::Node(node) => {
+                let is_ready = |node: &&std::sync::Arc<Node>| node.status.state == NodeState::Ready;
+                if is_ready(&node) && state.nodes().filter(is_ready).take(2).count() == 1 {
+                    // The first to be ready: it may take over what all the others lost.
+                    self.services.extend(state.services().map(|service| service.id));
+                }
                 let on_node = state.tasks_on_node(node.id).filter(|task| !task.status.state.is_terminal());
                 self.services.extend(on_node.map(|task| task.service));
                 let global = |mode: ServiceMode| matches!(mode, ServiceMode::Global | ServiceMode::GlobalJob);

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_proto::id::{ServiceId, TaskId};
+use berth_proto::id::{NetworkId, ServiceId, TaskId};
 use berth_proto::object::{SpecVersion, Task};
 use berth_proto::state::TaskState;
 use berth_proto::time::Timestamp;
 use berth_scheduler::{ClusterView, Plan, TaskGroup, schedule};
 
 use super::dirty::Dirty;
-use crate::allocator::attach::Attachments;
+use crate::allocator::attach::{AttachError, Attachments};
 use crate::allocator::{AllocatorConfig, Book, endpoint, network};
 use crate::orchestrator::work::TaskRef;
 use crate::orchestrator::{self, IdSource, Turn, Work, depends, removal};
@@ -44,6 +44,8 @@ pub struct Reconciler {
     /// Services held until others are up.
     held: BTreeSet<ServiceId>,
     timers: BTreeMap<ServiceId, Timestamp>,
+    /// Networks that got no subnet, and why.
+    starved: BTreeMap<NetworkId, String>,
     /// When the waiting tasks of a service were last told why they wait.
     explained: BTreeMap<ServiceId, Timestamp>,
     actor: Arc<str>,
@@ -63,6 +65,7 @@ impl Reconciler {
             waiting: BTreeSet::new(),
             held: BTreeSet::new(),
             timers: BTreeMap::new(),
+            starved: BTreeMap::new(),
             explained: BTreeMap::new(),
             actor: "loops".into(),
         };
@@ -125,18 +128,17 @@ impl Reconciler {
 
     /// Looks at everything that is worth it and says what to write. Transactions of one service come in order.
     pub fn pass(&mut self, state: &State, now: Timestamp, ids: &mut dyn IdSource) -> Vec<Transaction> {
-        let dirty = std::mem::take(&mut self.dirty);
-        let mut transactions = Vec::new();
-        if dirty.networks {
+        if std::mem::take(&mut self.dirty.networks) {
             let mut transaction = Transaction::new(now, self.actor.clone());
-            let mut turn = Turn::new(state, now, ids);
-            for (id, error) in network::decide(&mut self.book, &mut transaction, &mut turn) {
-                tracing::warn!(network = %id, %error, "a network gets no subnet");
-            }
+            let failures = network::decide(&mut self.book, &mut transaction, &mut Turn::new(state, now, ids));
+            self.starved = failures.into_iter().map(|(id, error)| (id, error.to_string())).collect();
             if !transaction.is_empty() {
-                transactions.push(transaction);
+                // The services stay marked: they are looked at when their networks are there.
+                return vec![transaction];
             }
         }
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut transactions = Vec::new();
         let mut works = Works::new();
         for id in self.due(dirty, now) {
             match state.service(id) {
@@ -268,7 +270,7 @@ impl Reconciler {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let spec = work.service.spec_at(version).unwrap_or(&work.service.spec);
-                entry.insert(Attachments::of(spec, turn.state).map_err(|error| error.to_string())?)
+                entry.insert(Attachments::of(spec, turn.state).map_err(|error| self.explain(&error, turn.state))?)
             }
         };
         let given = attachments.give(work.task(at).id, &mut self.book, turn.now).map_err(|error| error.to_string())?;
@@ -279,6 +281,14 @@ impl Reconciler {
         task.status.message = "waiting for a node".into();
         task.status.error.clear();
         Ok(())
+    }
+
+    fn explain(&self, error: &AttachError, state: &State) -> String {
+        let reason = match error {
+            AttachError::Unready(name) => state.network_by_name(name).and_then(|network| self.starved.get(&network.id)),
+            AttachError::Missing(_) | AttachError::Pool { .. } => None,
+        };
+        reason.map_or_else(|| error.to_string(), |reason| format!("{error}: {reason}"))
     }
 
     /// Where the tasks go, over all services of the pass together.

@@ -62,6 +62,8 @@ struct Shell {
 impl Shell {
     async fn run(mut self, stop: CancellationToken) -> Result<(), LoopsError> {
         loop {
+            // What the last pass wrote is taken in before the next one, so that the mirrors are never behind it.
+            self.drain(&self.hub.snapshot());
             if self.retry.is_none() && self.reconciler.has_work(now()) {
                 self.pass(&stop).await?;
             }
@@ -72,11 +74,7 @@ impl Shell {
                 () = stop.cancelled() => return Ok(()),
                 // Cancel-safe: a commit that was not returned is returned next time.
                 commit = self.commits.next() => match commit {
-                    Ok(commit) => {
-                        let state = self.hub.snapshot();
-                        self.take_in(&commit.events, &state);
-                        self.drain(&state);
-                    }
+                    Ok(commit) => self.take_in(&commit.events, &self.hub.snapshot()),
                     Err(WatchError::Lagged { .. }) => self.reload(),
                     Err(WatchError::Closed) => return Err(LoopsError::Stopped),
                 },

@@ -48,6 +48,8 @@ pub struct Turn<'a> {
     pub now: Timestamp,
     /// When to look again although nothing happens.
     pub wake: Option<Timestamp>,
+    /// Some node could take over what another one lost.
+    any_ready: bool,
     ids: &'a mut dyn IdSource,
 }
 
@@ -60,7 +62,8 @@ pub enum Standing {
     Held,
     /// On a node that gives its tasks away.
     Drained,
-    /// On a node whose heartbeats stopped.
+    /// On a node whose heartbeats stopped, while others are ready. Where none is, nobody could take its tasks over and it
+    /// is more likely that the manager is cut off than that all nodes died: its tasks stay.
     Down,
     /// On a node that was removed.
     Gone,
@@ -69,7 +72,8 @@ pub enum Standing {
 impl<'a> Turn<'a> {
     /// A look at `state`.
     pub fn new(state: &'a State, now: Timestamp, ids: &'a mut dyn IdSource) -> Self {
-        Self { state, now, wake: None, ids }
+        let any_ready = state.nodes().any(|node| node.status.state == NodeState::Ready);
+        Self { state, now, wake: None, any_ready, ids }
     }
 
     /// A new task id.
@@ -97,7 +101,7 @@ impl<'a> Turn<'a> {
         let Some(id) = task.node else { return Standing::Unplaced };
         let Some(node) = self.state.node(id) else { return Standing::Gone };
         match (node.status.state, node.spec.availability) {
-            (NodeState::Down, _) => Standing::Down,
+            (NodeState::Down, _) if self.any_ready => Standing::Down,
             (_, Availability::Drain) => Standing::Drained,
             _ => Standing::Held,
         }

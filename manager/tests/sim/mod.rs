@@ -153,6 +153,13 @@ impl Sim {
         let previous = service.previous.take().unwrap();
         service.spec = previous.spec;
         service.spec_version = previous.version;
+        service.update = Some(UpdateStatus {
+            progress: UpdateProgress::RollbackStarted,
+            started_at: self.now,
+            completed_at: None,
+            message: "a person asked for the rollback".into(),
+            target: previous.version,
+        });
         self.write(|tx| tx.update(service)).unwrap();
     }
 
