@@ -37,4 +37,6 @@ pub mod volume;
 pub mod worker;
 
 pub use agent::{Agent, AgentConfig, AgentError};
+/// The network side, for those who configure it.
+pub use berth_netoverlay as netoverlay;
 pub use local::LocalService;

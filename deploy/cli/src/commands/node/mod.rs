@@ -1,0 +1,60 @@
+//! `berth node …`.
+
+mod inspect;
+mod ls;
+mod ps;
+mod rm;
+mod update;
+
+use clap::Subcommand;
+
+use crate::cli::Context;
+use crate::ui::{Failure, Outcome};
+
+/// Commands on nodes.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// List nodes
+    #[command(visible_alias = "list")]
+    Ls(ls::LsArgs),
+    /// Print nodes in full
+    Inspect(inspect::InspectArgs),
+    /// List the tasks of nodes [default: this one]
+    Ps(ps::PsArgs),
+    /// Change availability or labels of a node
+    Update(update::UpdateArgs),
+    /// Give the tasks of nodes away and take no new ones
+    Drain(update::NodesArgs),
+    /// Take tasks again
+    Activate(update::NodesArgs),
+    /// Keep tasks, take no new ones
+    Pause(update::NodesArgs),
+    /// Make nodes managers
+    #[command(hide = true)]
+    Promote(update::NodesArgs),
+    /// Make managers workers
+    #[command(hide = true)]
+    Demote(update::NodesArgs),
+    /// Remove nodes that are down
+    #[command(visible_alias = "remove")]
+    Rm(rm::RmArgs),
+}
+
+impl NodeCommand {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Outcome {
+        use berth_proto::state::Availability;
+        match self {
+            Self::Ls(args) => ls::run(args, context).await,
+            Self::Inspect(args) => inspect::run(args, context).await,
+            Self::Ps(args) => ps::run(args, context).await,
+            Self::Update(args) => update::run(args, context).await,
+            Self::Drain(args) => update::set(args, Availability::Drain, context).await,
+            Self::Activate(args) => update::set(args, Availability::Active, context).await,
+            Self::Pause(args) => update::set(args, Availability::Pause, context).await,
+            Self::Promote(_) => Err(Failure::unsupported("node promote")),
+            Self::Demote(_) => Err(Failure::unsupported("node demote")),
+            Self::Rm(args) => rm::run(args, context).await,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `berth secret …`. The content of a secret goes in and never comes out.
+
+use berth_proto::name::SecretName;
+use berth_proto::pb;
+use berth_proto::pb::ObjectKind;
+use berth_proto::spec::{SecretBytes, SecretSpec};
+use clap::{Args, Subcommand};
+
+use super::config::{read_content, rows_filtered};
+use super::remove::{self, RmArgs};
+use crate::cli::Context;
+use crate::client::refusal::refused;
+use crate::client::resolve;
+use crate::flags::common::{InspectFlags, ListFlags};
+use crate::flags::not_yet::{Never, NotYet};
+use crate::flags::value::parse_label;
+use crate::rollout::wait::now;
+use crate::ui::{Outcome, listing, terminal};
+use crate::view::resource::FileRow;
+
+/// Commands on secrets.
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Create a secret from a file, or from stdin with `-`
+    Create(CreateArgs),
+    /// List secrets
+    #[command(visible_alias = "list")]
+    Ls(LsArgs),
+    /// Print secrets in full, without their content
+    Inspect(InspectArgs),
+    /// Remove secrets
+    #[command(visible_alias = "remove")]
+    Rm(RmArgs),
+}
+
+/// Flags of `secret create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Name
+    name: SecretName,
+    /// File with the content; `-` is stdin
+    #[arg(default_value = "-")]
+    file: String,
+    /// Label
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse_label)]
+    label: Vec<(String, String)>,
+    #[arg(short, long, hide = true, value_parser = NotYet)]
+    driver: Option<Never>,
+    #[arg(long, hide = true, value_parser = NotYet)]
+    template_driver: Option<Never>,
+}
+
+/// Flags of `secret ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    #[command(flatten)]
+    list: ListFlags,
+}
+
+/// Flags of `secret inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// By name, id or beginning of an id
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    inspect: InspectFlags,
+}
+
+impl SecretCommand {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Outcome {
+        match self {
+            Self::Create(args) => create(args, context).await,
+            Self::Ls(args) => ls(args, context).await,
+            Self::Inspect(args) => inspect(args, context).await,
+            Self::Rm(args) => remove::remove(&context.connect().await?, ObjectKind::Secret, &args.names).await,
+        }
+    }
+}
+
+async fn create(args: CreateArgs, context: &Context) -> Outcome {
+    let data = SecretBytes(read_content(&args.file)?.into());
+    let spec = SecretSpec { name: args.name, stack: None, labels: args.label.into_iter().collect(), data };
+    let client = context.connect().await?;
+    let request = pb::SecretCreateRequest { spec: Some((&spec).into()) };
+    let what = format!("cannot create secret {}", spec.name);
+    let secret = client.control().secret_create(request).await.map_err(|status| refused(&what, &status))?;
+    terminal::print_line(secret.into_inner().id)?;
+    Ok(0)
+}
+
+async fn ls(args: LsArgs, context: &Context) -> Outcome {
+    let world = context.connect().await?.world(&[ObjectKind::Secret]).await?;
+    let now = now();
+    let rows = world.secrets.values().map(|secret| FileRow::secret(secret, now)).collect();
+    terminal::done(listing::list(&rows_filtered(rows, &args.list)?, args.list.look())?)
+}
+
+async fn inspect(args: InspectArgs, context: &Context) -> Outcome {
+    let world = context.connect().await?.world(&[ObjectKind::Secret]).await?;
+    let found = args.names.iter().map(|word| resolve::secret(&world, word)).collect::<Result<Vec<_>, _>>()?;
+    terminal::done(listing::data(&found, args.inspect.format)?)
+}

@@ -1,0 +1,47 @@
+//! `berth daemon`: manager and agent in one process, behind one unix socket.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`args`] | its flags |
+//! | [`logging`] | what it says, to stderr |
+//! | [`socket`] | the unix socket: stale ones, taken ones, owner and mode |
+//! | [`inprocess`] | the agent's way to the manager in the same process |
+//! | [`http`] | `/healthz`, `/readyz` |
+//! | [`notify`] | telling a service manager that it is ready |
+//! | [`share`] | names that daemons on one machine must not have in common |
+//! | [`node`] | everything joined: start, run, stop |
+//!
+//! Invariants: stopping the daemon, in whatever way, stops no container; there is one daemon for a data directory and one
+//! for a socket.
+
+pub mod args;
+pub mod http;
+pub mod inprocess;
+pub mod logging;
+pub mod node;
+pub mod notify;
+pub mod share;
+pub mod socket;
+
+pub use args::DaemonArgs;
+
+use crate::ui::{Failure, OrFail, Outcome};
+
+/// Runs the daemon until it is told to stop.
+pub fn main(args: DaemonArgs) -> Outcome {
+    logging::start(&args.log_level, args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("berth")
+        .build()
+        .or_fail(|| "cannot start threads".to_owned())?;
+    let outcome = runtime.block_on(node::run(args));
+    // Whatever still waits (a reader of logs, a container's terminal) is not waited for.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    outcome.map(|()| 0)
+}
+
+/// What the daemon could not do, with every cause.
+fn failed(what: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new(format!("{what}: {}", crate::ui::failure::chain(error)))
+}

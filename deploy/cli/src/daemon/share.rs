@@ -1,0 +1,41 @@
+//! Names that daemons on one machine must not have in common. The daemon of the usual data directory has the plain ones;
+//! any other gets names of its own, made from the directory, so that they are the same at its next start. Pure.
+
+use std::path::Path;
+
+use berth_agent::AgentConfig;
+use berth_agent::netoverlay::names::Instance;
+
+/// The data directory whose daemon has the plain names.
+const USUAL: &str = "/var/lib/berth";
+
+/// Sets the names.
+pub fn separate(config: &mut AgentConfig, data_dir: &Path) {
+    if data_dir == Path::new(USUAL) {
+        return;
+    }
+    let tag = tag(data_dir);
+    config.cgroup_parent = format!("/berth-{tag}");
+    config.network.table = format!("berth_{tag}");
+    config.network.netns_dir = format!("/run/berth-{tag}/netns").into();
+    // Links have room for three characters.
+    config.network.instance = Instance::new(&format!("b{}", &tag[..3])).expect("letters and digits, a letter first");
+}
+
+/// Eight hexadecimal digits (FNV-1a, 32 bits) of the path.
+fn tag(dir: &Path) -> String {
+    let bytes = dir.as_os_str().as_encoded_bytes();
+    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    format!("{hash:08x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_always_has_the_same_tag_and_another_one_another() {
+        assert_eq!(tag(Path::new("/a")), tag(Path::new("/a")));
+        assert_ne!(tag(Path::new("/a")), tag(Path::new("/b")));
+    }
+}

@@ -1,0 +1,131 @@
+//! Flags of lists, of inspections and of commands that wait.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::value::parse_duration;
+use crate::ui::{Failure, Format, Look};
+
+/// How a list is printed and what is in it.
+#[derive(Debug, Args)]
+pub struct ListFlags {
+    /// Print only ids or names
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Show only what matches, e.g. `name=web` (repeat to give more)
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// Print as table, json or yaml
+    #[arg(long, value_name = "FORMAT", default_value = "table", hide_default_value = true)]
+    pub format: Format,
+    /// Do not cut long values
+    #[arg(long)]
+    pub no_trunc: bool,
+}
+
+impl ListFlags {
+    /// How it looks.
+    pub fn look(&self) -> Look {
+        Look { format: self.format, quiet: self.quiet, no_trunc: self.no_trunc }
+    }
+
+    /// The filters, each with a key that is one of `known`.
+    pub fn filters(&self, known: &[&str]) -> Result<Filters, Failure> {
+        Filters::parse(&self.filter, known)
+    }
+}
+
+/// Parsed `--filter key=value`: values of one key are alternatives, keys must all match.
+#[derive(Debug, Clone, Default)]
+pub struct Filters(Vec<(String, String)>);
+
+impl Filters {
+    /// Reads `key=value` texts; refuses keys that are not known.
+    pub fn parse(texts: &[String], known: &[&str]) -> Result<Self, Failure> {
+        let pairs = texts.iter().map(|text| {
+            let (key, value) = text
+                .split_once('=')
+                .ok_or_else(|| Failure::usage(format!("--filter {text:?} is not of the form key=value")))?;
+            if !known.contains(&key) {
+                return Err(
+                    Failure::usage(format!("unknown filter {key:?}")).hint(format!("known here: {}", known.join(", ")))
+                );
+            }
+            Ok((key.to_owned(), value.to_owned()))
+        });
+        Ok(Self(pairs.collect::<Result<_, _>>()?))
+    }
+
+    /// The values asked for.
+    pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    /// True when nothing is asked of `key`, or one of its values satisfies `matches`.
+    pub fn allow(&self, key: &str, matches: impl Fn(&str) -> bool) -> bool {
+        let mut asked = self.values(key).peekable();
+        asked.peek().is_none() || asked.any(matches)
+    }
+
+    /// [`Filters::allow`] for labels: `key` or `key=value`, and all of them must match.
+    pub fn allow_labels(&self, key: &str, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        self.values(key).all(|wanted| match wanted.split_once('=') {
+            Some((name, value)) => labels.get(name).is_some_and(|has| has == value),
+            None => labels.contains_key(wanted),
+        })
+    }
+}
+
+/// How one object is printed.
+#[derive(Debug, Args)]
+pub struct InspectFlags {
+    /// Print as json or yaml
+    #[arg(short, long, value_name = "FORMAT", default_value = "json", hide_default_value = true)]
+    pub format: Format,
+}
+
+/// Whether and how long to wait until what was asked for is true.
+#[derive(Debug, Clone, Args)]
+pub struct WaitFlags {
+    /// Return at once instead of waiting until it is up
+    #[arg(short, long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+          hide_default_value = true, hide_possible_values = true)]
+    pub detach: bool,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
+    pub timeout: Duration,
+    /// Show no progress
+    #[arg(long)]
+    pub no_progress: bool,
+}
+
+/// Skips questions.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ForceFlag {
+    /// Do not ask
+    #[arg(short = 'y', long = "yes", visible_alias = "force")]
+    pub yes: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_a_key_are_alternatives_and_keys_add_up() {
+        let texts = ["name=web", "name=db", "label=a=1"].map(str::to_owned);
+        let filters = Filters::parse(&texts, &["name", "label"]).expect("known keys");
+        assert!(filters.allow("name", |wanted| "db" == wanted));
+        assert!(!filters.allow("name", |wanted| "x" == wanted));
+        assert!(filters.allow("mode", |_| false));
+        let labels = [("a".to_owned(), "1".to_owned())].into();
+        assert!(filters.allow_labels("label", &labels) && !filters.allow_labels("label", &Default::default()));
+    }
+
+    #[test]
+    fn an_unknown_filter_lists_the_known_ones() {
+        let failure = Filters::parse(&["colour=red".to_owned()], &["name", "mode"]).expect_err("unknown");
+        assert_eq!(failure.to_string(), "error: unknown filter \"colour\"\nhint: known here: name, mode");
+    }
+}

@@ -1,0 +1,14 @@
+//! What lists show of each kind of object: domain objects in, rows out. Pure: `now` is an argument.
+//!
+//! The JSON keys are a promise to scripts: add, never rename.
+
+pub mod event;
+pub mod image;
+pub mod log;
+pub mod node;
+pub mod plan;
+pub mod resource;
+pub mod service;
+pub mod stack;
+pub mod stats;
+pub mod task;

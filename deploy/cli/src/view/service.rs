@@ -1,0 +1,182 @@
+//! Rows of `service ls` and `stack services`, and the count of replicas. Pure.
+
+use berth_proto::object::{Service, Task};
+use berth_proto::spec::{PortConfig, Protocol, PublishMode, ServiceMode};
+use berth_proto::state::TaskState;
+use serde::Serialize;
+
+use crate::client::world::World;
+use crate::ui::Row;
+use crate::ui::listing::short_id;
+
+/// How many tasks of a service run, and how many should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Replicas {
+    /// Tasks that run and are meant to.
+    pub running: u64,
+    /// Tasks that should.
+    pub desired: u64,
+    /// Jobs: tasks of this run that have ended well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<u64>,
+    /// Jobs: how many have to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+}
+
+impl Replicas {
+    /// Counts the tasks of `service` among `tasks`.
+    pub fn count<'a>(service: &Service, tasks: impl Iterator<Item = &'a Task>) -> Self {
+        let iteration = service.job.map(|job| job.iteration);
+        let mut count = Self::default();
+        let (mut wanted, mut completed) = (0, 0);
+        for task in tasks.filter(|task| task.service == service.id) {
+            let works = task.desired.wants_work();
+            count.running += u64::from(task.status.state == TaskState::Running && works);
+            let current = task.job_iteration == iteration;
+            completed += u64::from(current && task.status.state == TaskState::Complete);
+            wanted += u64::from(works && !task.status.state.is_terminal() || current && works && iteration.is_some());
+        }
+        match service.spec.mode {
+            ServiceMode::Replicated { replicas } => count.desired = replicas,
+            ServiceMode::Global => count.desired = wanted,
+            ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
+                count.desired = max_concurrent.min(total_completions.saturating_sub(completed));
+                count.completed = Some(completed);
+                count.total = Some(total_completions);
+            }
+            ServiceMode::GlobalJob => {
+                count.desired = wanted.saturating_sub(completed);
+                count.completed = Some(completed);
+                count.total = Some(wanted.max(completed));
+            }
+        }
+        count
+    }
+}
+
+impl std::fmt::Display for Replicas {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.running, self.desired)?;
+        match (self.completed, self.total) {
+            (Some(completed), Some(total)) => write!(f, " ({completed}/{total} completed)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A line of `service ls`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServiceRow {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Stack, if it belongs to one.
+    pub stack: Option<String>,
+    /// `replicated`, `global`, `replicated-job`, `global-job`.
+    pub mode: &'static str,
+    /// Tasks.
+    pub replicas: Replicas,
+    /// Image as written.
+    pub image: String,
+    /// Published ports.
+    pub ports: Vec<PortConfig>,
+    /// Where the last update is.
+    pub update_status: Option<&'static str>,
+    #[serde(skip)]
+    max_per_node: u64,
+}
+
+impl ServiceRow {
+    /// The row of one service.
+    pub fn new(service: &Service, world: &World) -> Self {
+        let spec = &service.spec;
+        let given = service.endpoint.as_ref().map(|endpoint| &endpoint.ports);
+        let ports = given.filter(|ports| !ports.is_empty()).unwrap_or(&spec.endpoint.ports);
+        Self {
+            id: service.id.to_string(),
+            name: spec.name.to_string(),
+            stack: spec.stack.as_ref().map(ToString::to_string),
+            mode: spec.mode.as_str(),
+            replicas: Replicas::count(service, world.tasks_of(service.id)),
+            image: spec.task.container.image.clone(),
+            ports: ports.clone(),
+            update_status: service.update.as_ref().map(|update| update.progress.as_str()),
+            max_per_node: spec.task.placement.max_replicas_per_node,
+        }
+    }
+}
+
+impl Row for ServiceRow {
+    const HEADS: &'static [&'static str] = &["ID", "NAME", "MODE", "REPLICAS", "IMAGE", "PORTS"];
+
+    fn cells(&self, no_trunc: bool) -> Vec<String> {
+        let replicas = match self.max_per_node {
+            0 => self.replicas.to_string(),
+            max => format!("{} (max {max} per node)", self.replicas),
+        };
+        let ports: Vec<String> = self.ports.iter().map(port).collect();
+        vec![
+            short_id(&self.id, no_trunc),
+            self.name.clone(),
+            self.mode.to_owned(),
+            replicas,
+            self.image.clone(),
+            ports.join(", "),
+        ]
+    }
+
+    fn key(&self, no_trunc: bool) -> String {
+        short_id(&self.id, no_trunc)
+    }
+}
+
+/// `*:8080->80/tcp` as Docker writes it; host-mode ports carry `(host)`.
+pub fn port(port: &PortConfig) -> String {
+    let protocol = match port.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    let ip = port.host_ip.map_or_else(|| "*".to_owned(), |ip| ip.to_string());
+    let mode = match port.mode {
+        PublishMode::Ingress => "",
+        PublishMode::Host => " (host)",
+    };
+    match port.published {
+        Some(published) => format!("{ip}:{published}->{}/{protocol}{mode}", port.target),
+        None => format!("{}/{protocol}{mode}", port.target),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{add_service, add_task, world};
+    use crate::ui::listing::{Look, list};
+    use berth_proto::state::TaskState;
+    use serde_json::json;
+
+    fn rows() -> Vec<ServiceRow> {
+        let mut world = world();
+        let ports = json!({ "ports": [{ "target": 80, "published": 8080 }, { "target": 53, "protocol": "udp", "published": 53, "mode": "host" }] });
+        let web = add_service(&mut world, 1, "shop_web", json!({ "stack": "shop", "endpoint": ports }));
+        let job = json!({ "mode": { "replicated-job": { "max_concurrent": 2, "total_completions": 3 } } });
+        let job = add_service(&mut world, 2, "sweep", job);
+        add_task(&mut world, web, 10, 1, TaskState::Running, 1000);
+        add_task(&mut world, web, 11, 2, TaskState::Preparing, 1000);
+        add_task(&mut world, web, 12, 2, TaskState::Failed, 2000);
+        add_task(&mut world, job, 13, 1, TaskState::Complete, 2000);
+        world.services.values().map(|service| ServiceRow::new(service, &world)).collect()
+    }
+
+    #[test]
+    fn services_are_listed_as_docker_lists_them() {
+        insta::assert_snapshot!(list(&rows(), Look::default()).expect("renders"));
+    }
+
+    #[test]
+    fn the_keys_of_a_service_are_a_promise() {
+        insta::assert_json_snapshot!(rows()[0]);
+    }
+}
