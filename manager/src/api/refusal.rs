@@ -7,6 +7,7 @@ use berth_proto::validate::Invalid;
 use prost::Message;
 use tonic::{Code, Status};
 
+use crate::allocator::endpoint::EndpointError;
 use crate::raft::ProposeError;
 use crate::store::Conflict;
 
@@ -133,6 +134,9 @@ pub enum Refused {
         /// Its name.
         name: String,
     },
+    /// Another service publishes the port, or no port is left.
+    #[error("{0}")]
+    Port(#[from] EndpointError),
     /// Only nodes that are down are removed.
     #[error("node {name} is not down")]
     NodeNotDown {
@@ -211,6 +215,7 @@ impl Refused {
             | Self::Fixed { .. }
             | Self::InUse { .. }
             | Self::Missing { .. }
+            | Self::Port(_)
             | Self::NodeNotDown { .. }
             | Self::NodeIsManager { .. } => Code::FailedPrecondition,
             Self::Propose(error) => match error {
@@ -229,6 +234,7 @@ impl Refused {
             Self::TakenByOthers { .. } => "choose another stack name, or remove what has the names".to_owned(),
             Self::Fixed { kind, .. } => format!("remove the {kind} first, or give the new one another name"),
             Self::InUse { .. } => "remove or change what uses it first".to_owned(),
+            Self::Port(EndpointError::PortTaken { .. }) => "publish another port, or remove what has it".to_owned(),
             Self::Missing { kind, name, .. } => format!("create it first: berth {kind} create {name}"),
             Self::NodeNotDown { .. } => "stop its daemon first, or use --force".to_owned(),
             Self::NodeIsManager { .. } => "a manager cannot be removed yet".to_owned(),

@@ -11,6 +11,7 @@ use berth_proto::validate::Validate;
 
 use super::find;
 use super::refusal::Refused;
+use crate::allocator::endpoint::{EndpointError, port_conflict};
 use crate::store::{State, Transaction};
 
 /// Draws the 128 bits of a new id.
@@ -25,6 +26,7 @@ pub fn create(state: &State, tx: &mut Transaction, spec: ServiceSpec, draw: Draw
             false => Refused::Taken { kind: ObjectKind::Service, name: spec.name.to_string() },
         });
     }
+    check_ports(state, None, &spec)?;
     create_volumes(state, tx, &spec, draw);
     let id = Id::from_random(draw());
     tx.create(Service {
@@ -66,6 +68,9 @@ pub fn update(
     spec.task.force_update = old.task.force_update + u64::from(force);
     if spec == **old {
         return Ok(());
+    }
+    if spec.endpoint != old.endpoint {
+        check_ports(state, Some(service.id), &spec)?;
     }
     create_volumes(state, tx, &spec, draw);
     tx.update(Arc::new(changed(service, spec)));
@@ -149,6 +154,19 @@ pub fn alive<'s>(state: &'s State, word: &str) -> Result<&'s Arc<Service>, Refus
 pub fn check(spec: &ServiceSpec) -> Result<(), Refused> {
     let refuse = |invalid| Refused::Invalid { what: format!("the spec of service {}", spec.name), invalid };
     spec.validate().map_err(refuse)
+}
+
+/// No other service publishes the ports. Within a stack a port may pass from a service to another in one write: then the
+/// new one gets it as soon as the old one lets go.
+fn check_ports(state: &State, own: Option<ServiceId>, spec: &ServiceSpec) -> Result<(), Refused> {
+    if spec.endpoint.ports.iter().all(|port| port.published.is_none()) {
+        return Ok(());
+    }
+    let Some(conflict) = port_conflict(state, own, spec) else { return Ok(()) };
+    let EndpointError::PortTaken { holder, .. } = &conflict else { return Err(conflict.into()) };
+    let holder = state.service_by_name(holder);
+    let same_stack = spec.stack.is_some() && holder.is_some_and(|holder| holder.spec.stack == spec.stack);
+    if same_stack { Ok(()) } else { Err(conflict.into()) }
 }
 
 /// As Docker does, a volume comes into being with the first service that names it.
