@@ -85,7 +85,7 @@ pub enum AgentError {
     Records(#[from] DbError),
     /// The image store.
     #[error("cannot open the image store")]
-    Images(#[from] ImageError),
+    Images(#[from] Box<ImageError>),
     /// The volumes.
     #[error("cannot open the volumes")]
     Volumes(#[from] VolumeError),
@@ -97,7 +97,7 @@ pub enum AgentError {
     Runtime(#[from] RuntimeError),
     /// The network.
     #[error("cannot open the node's network")]
-    Network(#[from] OverlayError),
+    Network(#[from] Box<OverlayError>),
     /// A worker thread died.
     #[error("a thread of the agent died at start")]
     Thread(#[from] tokio::task::JoinError),
@@ -142,8 +142,8 @@ impl Agent {
             Ok((runtime, VolumeStore::open(&volumes_dir, now)?, FilesDir::open(&files_dir)?))
         });
         let images_dir = config.data_dir.join("images");
-        let open_images = async { Ok(ImageStore::open(images_dir, config.images.clone()).await?) };
-        let open_network = async { Ok(Overlay::open(config.network.clone()).await?) };
+        let open_images = async { Ok(ImageStore::open(images_dir, config.images.clone()).await.map_err(Box::new)?) };
+        let open_network = async { Ok(Overlay::open(config.network.clone()).await.map_err(Box::new)?) };
         let ((runtime, volumes, files), images, overlay) =
             tokio::try_join!(open_directories, open_images, open_network)?;
         let description = describe(config.hostname.clone(), config.engine_labels.clone());

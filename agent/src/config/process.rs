@@ -175,7 +175,8 @@ mod tests {
     #[test]
     fn entrypoint_and_command_join_by_dockers_rules() {
         let image = ImageFacts { entrypoint: words(&["ep"]), command: words(&["c1", "c2"]), ..ImageFacts::default() };
-        let table: [(Option<&[&str]>, Option<&[&str]>, &[&str]); 6] = [
+        type Words<'a> = &'a [&'a str];
+        let table: [(Option<Words<'_>>, Option<Words<'_>>, Words<'_>); 6] = [
             (None, None, &["ep", "c1", "c2"]),
             (None, Some(&["x"]), &["ep", "x"]),
             (None, Some(&[]), &["ep"]),

@@ -49,7 +49,9 @@ mod tests {
         let layer = |name: &str, text: Option<&str>| {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.join("etc")).unwrap();
-            text.map(|text| std::fs::write(path.join("etc/passwd"), text).unwrap());
+            if let Some(text) = text {
+                std::fs::write(path.join("etc/passwd"), text).unwrap();
+            }
             path
         };
         let layers = [

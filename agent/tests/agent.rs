@@ -1,0 +1,305 @@
+//! The agent with everything real but the manager: tasks from assignment to removal, and what people ask of the node.
+//! Needs root, a static busybox, and namespaces.
+#![allow(clippy::unwrap_used)]
+
+mod agent_support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use agent_support::{World, item, shell};
+use berth_proto::object::Meta;
+use berth_proto::pb::{self, assignment, exec_input, exec_output};
+use berth_proto::spec::{
+    BindMount, ContainerSpec, FileMount, HealthTest, Healthcheck, Mount, MountKind, PortConfig, Protocol, PublishMode,
+    SecretBytes, SecretSpec, VolumeMount,
+};
+use berth_proto::state::{DesiredState, HealthState, TaskState};
+use tokio_stream::StreamExt;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_runs_from_assignment_to_removal() {
+    let world = World::new().await;
+    let mut spec =
+        shell("echo $FROM $SLOT $(hostname) $(pwd); trap 'echo bye; exit 7' TERM; while :; do sleep 0.1; done");
+    spec.env = BTreeMap::from([("SLOT".into(), "{{.Service.Name}}-{{.Task.Slot}}".into())]);
+    spec.hostname = Some("box".into());
+    let task = world.assign(spec).await;
+    let running = world.until(task, TaskState::Running).await;
+    assert!(running.container.unwrap().pid > 0);
+    world.written(task, "image web-10 box /work").await;
+
+    world.want(task, DesiredState::Shutdown).await;
+    let ended = world.until(task, TaskState::Shutdown).await;
+    assert_eq!(ended.container.unwrap().exit_code, Some(7));
+    assert_eq!(world.output(task).await.last().map(String::as_str), Some("bye"), "the log outlives the container");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_life_of_the_agent_adopts_the_same_process() {
+    let mut world = World::new().await;
+    let kept = world.assign(shell("while :; do echo tick; sleep 0.1; done")).await;
+    let gone = world.assign(shell("sleep 600")).await;
+    let pid = world.until(kept, TaskState::Running).await.container.unwrap().pid;
+    let other = world.until(gone, TaskState::Running).await.container.unwrap().pid;
+    world.end().await;
+    // It ends while nobody looks.
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(other), nix::sys::signal::SIGKILL).unwrap();
+    world.begin().await;
+    let again = world.until(kept, TaskState::Running).await;
+    assert_eq!(again.container.unwrap().pid, pid);
+    let failed = world.until(gone, TaskState::Failed).await;
+    assert_eq!(failed.container.unwrap().exit_code, Some(137));
+    world.written(kept, "tick").await;
+    world.want(kept, DesiredState::Shutdown).await;
+    world.until(kept, TaskState::Shutdown).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_run_is_rejected_with_the_reason() {
+    let world = World::new().await;
+    let missing = ContainerSpec { command: Some(vec!["nothere".into()]), ..ContainerSpec::default() };
+    let no_image = ContainerSpec {
+        image: "test/none:1".into(),
+        pull_policy: berth_proto::spec::PullPolicy::Never,
+        ..ContainerSpec::default()
+    };
+    let bind = BindMount {
+        source: "/no/such/path".into(),
+        create_host_path: false,
+        propagation: Default::default(),
+        non_recursive: false,
+    };
+    let no_source = ContainerSpec {
+        mounts: vec![Mount { target: "/x".into(), read_only: false, kind: MountKind::Bind(bind) }],
+        ..shell("true")
+    };
+    let table = [
+        (missing, "nothere"),
+        (no_image, "no such image on this node: test/none:1"),
+        (no_source, "bind source /no/such/path does not exist on this node"),
+        (ContainerSpec { hostname: Some("{{.Nope}}".into()), ..shell("true") }, "unknown placeholder '{{.Nope}}'"),
+    ];
+    for (spec, expected) in table {
+        let task = world.assign(spec).await;
+        let status = world.until(task, TaskState::Rejected).await;
+        assert!(status.error.contains(expected), "{}", status.error);
+    }
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_makes_a_task_running_and_then_fails_it() {
+    let world = World::new().await;
+    let mut spec = shell("sleep 600");
+    spec.healthcheck = Some(Healthcheck {
+        test: Some(HealthTest::Shell("echo probing; test -e /tmp/ok".into())),
+        interval: Duration::from_millis(200),
+        retries: 2,
+        ..Healthcheck::default()
+    });
+    spec.healthcheck.as_mut().unwrap().start_period = Duration::from_secs(60);
+    spec.healthcheck.as_mut().unwrap().start_interval = Duration::from_millis(100);
+    let task = world.assign(spec).await;
+    let starting = world.until_status(task, "starting", |s| s.health == Some(HealthState::Starting)).await;
+    assert_eq!(starting.state, TaskState::Starting);
+    assert_eq!(exec(&world, task, &["touch", "/tmp/ok"]).await, (String::new(), 0));
+    world.until(task, TaskState::Running).await;
+    assert_eq!(exec(&world, task, &["sh", "-c", "busybox rm /tmp/ok"]).await.1, 0);
+    let failed = world.until(task, TaskState::Failed).await;
+    assert!(failed.error.contains("unhealthy") && failed.error.contains("probing"), "{}", failed.error);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn volumes_keep_data_and_secrets_have_their_owner() {
+    let world = World::new().await;
+    let volume = |name: Option<&str>| {
+        MountKind::Volume(VolumeMount {
+            name: name.map(|name| name.parse().unwrap()),
+            no_copy: false,
+            subpath: None,
+            driver: None,
+            driver_options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        })
+    };
+    let secret = berth_proto::object::Secret {
+        id: berth_proto::id::SecretId::from_random(1),
+        meta: Meta::default(),
+        spec: std::sync::Arc::new(SecretSpec {
+            name: "key".parse().unwrap(),
+            stack: None,
+            labels: BTreeMap::new(),
+            data: SecretBytes(b"s3cret".as_slice().into()),
+        }),
+    };
+    world.change(vec![item(assignment::Item::Secret((&secret).into()))], Vec::new()).await;
+    let spec = |script: &str| ContainerSpec {
+        mounts: vec![
+            Mount { target: "/data".into(), read_only: false, kind: volume(Some("kept")) },
+            Mount { target: "/anon".into(), read_only: false, kind: volume(None) },
+        ],
+        secrets: vec![FileMount {
+            source: "key".into(),
+            target: "/run/secrets/key".into(),
+            uid: "web".into(),
+            gid: "33".into(),
+            mode: 0o440,
+        }],
+        ..shell(script)
+    };
+    let first = world
+        .assign(spec(
+            "cat /data/seed /run/secrets/key; echo; stat -c '%u %g %a' /run/secrets/key; echo mine > /data/own",
+        ))
+        .await;
+    world.until(first, TaskState::Complete).await;
+    assert_eq!(world.output(first).await, ["from the image", "s3cret", "33 33 440"]);
+    let second = world.assign(spec("cat /data/own; touch /anon/x; sleep 600")).await;
+    world.until(second, TaskState::Running).await;
+    world.written(second, "mine").await;
+
+    let volumes = world.node().local_volume_list(pb::LocalVolumeListRequest {}).await.unwrap().into_inner().volumes;
+    let named: Vec<_> = volumes.iter().map(|volume| (volume.anonymous, volume.in_use)).collect();
+    assert_eq!(named.len(), 2, "the first task's anonymous volume went with it: {volumes:?}");
+    let request = pb::LocalVolumeRemoveRequest { names: vec!["kept".into()], force: false };
+    let error = world.node().local_volume_remove(request.clone()).await.unwrap_err();
+    assert!(error.message().contains("in use by 1 task"), "{error}");
+    world.want(second, DesiredState::Shutdown).await;
+    world.until(second, TaskState::Shutdown).await;
+    let mut removed = world.node().local_volume_remove(request.clone()).await;
+    for _ in 0..500 {
+        if removed.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        removed = world.node().local_volume_remove(request.clone()).await;
+    }
+    assert_eq!(removed.unwrap().into_inner().removed, ["kept"]);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_go_in_and_out_of_a_container() {
+    let world = World::new().await;
+    let task = world.assign(shell("sleep 600")).await;
+    world.until(task, TaskState::Running).await;
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(5);
+    header.set_mode(0o600);
+    archive.append_data(&mut header, "sub/file", b"hello".as_slice()).unwrap();
+    let target = pb::copy_to_chunk::Target { task_id: task.to_string(), path: "/tmp".into(), keep_owner: false };
+    let chunk = |chunk| pb::CopyToChunk { chunk: Some(chunk) };
+    let stream = vec![
+        chunk(pb::copy_to_chunk::Chunk::Target(target)),
+        chunk(pb::copy_to_chunk::Chunk::Data(archive.into_inner().unwrap().into())),
+    ];
+    world.node().copy_to(tokio_stream::iter(stream)).await.unwrap();
+    assert_eq!(exec(&world, task, &["cat", "/tmp/sub/file"]).await, ("hello".into(), 0));
+    let request = pb::CopyFromRequest { task_id: task.to_string(), path: "/tmp/sub".into(), follow_link: false };
+    let mut chunks = world.node().copy_from(request).await.unwrap().into_inner();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        bytes.extend_from_slice(&chunk.unwrap().data);
+    }
+    let mut archive = tar::Archive::new(&bytes[..]);
+    let names: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
+    assert_eq!(names, ["sub/", "sub/file"]);
+    let request = pb::CopyFromRequest { task_id: task.to_string(), path: "/none".into(), follow_link: false };
+    assert_eq!(world.node().copy_from(request).await.unwrap_err().code(), tonic::Code::NotFound);
+
+    let request = pb::StatsRequest { task_ids: vec![task.to_string()], interval: 0 };
+    let samples: Vec<_> = world.node().stats(request).await.unwrap().into_inner().collect().await;
+    let sample = samples[0].as_ref().unwrap();
+    assert!(sample.pids >= 1 && sample.memory_bytes > 0, "{sample:?}");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_port_answers_while_its_task_runs() {
+    let world = World::new().await;
+    let port = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    let spec = shell("cd /data; exec httpd -f -p 80");
+    let task = world
+        .assign_with(spec, |task, _| {
+            task.host_ports = vec![PortConfig {
+                name: None,
+                protocol: Protocol::Tcp,
+                target: 80,
+                published: Some(port),
+                mode: PublishMode::Host,
+                host_ip: None,
+            }];
+        })
+        .await;
+    world.until(task, TaskState::Running).await;
+    let mut answer = String::new();
+    for _ in 0..500 {
+        answer = get(port).await.unwrap_or_else(|error| error.to_string());
+        if answer.contains("from the image") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(answer.contains("from the image"), "{answer}");
+    world.want(task, DesiredState::Shutdown).await;
+    world.until(task, TaskState::Shutdown).await;
+    assert!(get(port).await.is_err());
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_of_a_service_follow_its_replicas() {
+    let world = World::new().await;
+    let service = berth_proto::id::ServiceId::from_random(77);
+    let first = world.assign_with(shell("echo one; sleep 600"), |task, _| task.service = service).await;
+    world.until(first, TaskState::Running).await;
+    let request = pb::LogsRequest { service_id: Some(service.to_string()), follow: true, ..Default::default() };
+    let mut records = world.node().logs(request).await.unwrap().into_inner();
+    let next = async |records: &mut tonic::Streaming<pb::LogRecord>| {
+        let record = tokio::time::timeout(agent_support::PATIENCE, records.next()).await.expect("no record came");
+        String::from_utf8(record.unwrap().unwrap().line.to_vec()).unwrap()
+    };
+    assert_eq!(next(&mut records).await, "one");
+    world.withdraw(first).await;
+    let second = world.assign_with(shell("echo two; sleep 600"), |task, _| task.service = service).await;
+    assert_eq!(next(&mut records).await, "two");
+    world.until(second, TaskState::Running).await;
+    drop(records);
+    world.finish().await;
+}
+
+async fn get(port: u16) -> std::io::Result<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"GET /seed HTTP/1.0\r\n\r\n").await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+/// Runs a command in a task; its output and exit code.
+async fn exec(world: &World, task: berth_proto::id::TaskId, command: &[&str]) -> (String, i32) {
+    let start = pb::ExecStart {
+        task_id: task.to_string(),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        ..Default::default()
+    };
+    let inputs = vec![pb::ExecInput { input: Some(exec_input::Input::Start(start)) }];
+    let mut outputs = world.node().exec(tokio_stream::iter(inputs)).await.unwrap().into_inner();
+    let (mut text, mut code) = (String::new(), None);
+    while let Some(output) = outputs.next().await {
+        match output.unwrap().output {
+            Some(exec_output::Output::Stdout(data) | exec_output::Output::Stderr(data)) => {
+                text.push_str(&String::from_utf8_lossy(&data));
+            }
+            Some(exec_output::Output::ExitCode(exit)) => code = Some(exit),
+            _ => {}
+        }
+    }
+    (text, code.expect("an exec says how it ended"))
+}
