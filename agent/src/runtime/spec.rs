@@ -254,6 +254,12 @@ fn rlimits(config: &ContainerConfig, host: &Host, warnings: &mut Vec<String>) ->
         }
         limits.push(json!({ "type": oci, "soft": wanted.soft.min(hard), "hard": hard }));
     }
+    // Loading the device filter of v2, libcgroups lifts this one, and the container would inherit that.
+    const MEMLOCK: &str = "RLIMIT_MEMLOCK";
+    if host.unified && !limits.iter().any(|limit| limit["type"] == MEMLOCK) {
+        let own = host.hard_limits.get(MEMLOCK).copied().unwrap_or(8 << 20);
+        limits.push(json!({ "type": MEMLOCK, "soft": own, "hard": own }));
+    }
     Ok(limits)
 }
 

@@ -81,6 +81,14 @@ fn limits_over_the_daemons_own_are_cut_with_a_warning() {
 }
 
 #[test]
+fn locked_memory_stays_limited_on_v2() {
+    let unified = Host { unified: true, ..host() };
+    let plan = plan(&config(), "/berth/x", &unified, &[], &files()).unwrap();
+    assert_eq!(plan.spec["process"]["rlimits"][0]["type"], "RLIMIT_MEMLOCK");
+    assert_eq!(build(&config()).unwrap().spec["process"]["rlimits"], json!([]));
+}
+
+#[test]
 fn swap_equal_to_memory_is_none_on_v2_by_its_own_file() {
     let mut config = config();
     config.resources.memory = Some(64 << 20);

@@ -13,7 +13,7 @@ use berth_shim::log::{LogReader, ReadOptions, Stream};
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// Longest wait for anything.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A runtime in a temporary directory.
 pub struct World {
