@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -111,7 +111,8 @@ pub struct Agent {
     executor: Arc<NodeExecutor>,
     connected: watch::Sender<bool>,
     shutdown: CancellationToken,
-    records: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+    records: Writer,
+    writing: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 /// What the session and the start share.
@@ -194,7 +195,7 @@ impl Agent {
             board: Arc::clone(&board),
             executor: Arc::clone(&executor) as Arc<dyn crate::task::Executor>,
             reports: Arc::new(Recorder::new(Arc::clone(&board), writer.clone())),
-            records: Some(writer),
+            records: Some(writer.clone()),
             now,
             restored,
             shutdown: shutdown.clone(),
@@ -209,7 +210,8 @@ impl Agent {
             executor,
             connected: watch::Sender::new(false),
             shutdown,
-            records: std::sync::Mutex::new(Some(thread)),
+            records: writer,
+            writing: std::sync::Mutex::new(Some(thread)),
         }
     }
 
@@ -256,6 +258,17 @@ impl Agent {
         if let Err(error) = following.await {
             tracing::error!(%error, "the network driver died");
         }
+        self.close_records().await;
+    }
+
+    /// Everything is on disk and the directory is free for the next life when this returns.
+    async fn close_records(&self) {
+        self.records.close().await;
+        let thread = self.writing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let joined = tokio::task::spawn_blocking(move || thread.map(std::thread::JoinHandle::join)).await;
+        if !matches!(joined, Ok(None | Some(Ok(())))) {
+            tracing::error!("the writer of the agent's records died");
+        }
     }
 
     /// Brings up what the records say, before any manager is heard.
@@ -284,8 +297,6 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.shutdown.cancel();
-        // The records' writer ends once the worker's handles are gone; nobody waits for it here, `kill -9` is no different.
-        drop(self.records.get_mut().map(Option::take));
     }
 }
 

@@ -15,10 +15,16 @@ const QUEUE: usize = 16_384;
 /// Changes that come within this time share one commit.
 const GATHER: Duration = Duration::from_millis(30);
 
-/// Handle of the background writer; the thread ends when all handles are gone and everything is on disk.
+/// Handle of the background writer; the thread ends when it is closed, or all handles are gone, and everything is on disk.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    queue: mpsc::Sender<Change>,
+    queue: mpsc::Sender<Order>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Write(Change),
+    Close,
 }
 
 impl Writer {
@@ -34,16 +40,22 @@ impl Writer {
 
     /// Queues a change of what is assigned; waits only while the queue is full.
     pub async fn put(&self, change: Change) {
-        if self.queue.send(change).await.is_err() {
+        if self.queue.send(Order::Write(change)).await.is_err() {
             tracing::error!("the agent's records are not written any more");
         }
     }
 
     /// Queues a change without waiting; it is lost when the queue is full.
     pub fn try_put(&self, change: Change) {
-        if let Err(error) = self.queue.try_send(change) {
+        if let Err(error) = self.queue.try_send(Order::Write(change)) {
             tracing::warn!(%error, "a change of the agent's records was dropped");
         }
+    }
+
+    /// Ends the writing after what is queued; what comes later is lost.
+    pub async fn close(&self) {
+        // Closed already is closed.
+        let _ = self.queue.send(Order::Close).await;
     }
 
     /// Queues that a task is forgotten.
@@ -52,13 +64,20 @@ impl Writer {
     }
 }
 
-fn write_all(db: &Db, mut changes: mpsc::Receiver<Change>) {
+fn write_all(db: &Db, mut orders: mpsc::Receiver<Order>) {
     let mut batch = Vec::new();
-    while let Some(first) = changes.blocking_recv() {
-        batch.push(first);
-        std::thread::sleep(GATHER);
-        while let Ok(next) = changes.try_recv() {
-            batch.push(next);
+    let mut open = true;
+    while open && let Some(first) = orders.blocking_recv() {
+        let mut next = Some(first);
+        while let Some(order) = next {
+            match order {
+                Order::Write(change) => batch.push(change),
+                Order::Close => open = false,
+            }
+            if batch.len() == 1 && open {
+                std::thread::sleep(GATHER);
+            }
+            next = orders.try_recv().ok();
         }
         if let Err(error) = db.commit(&batch) {
             tracing::error!(%error, changes = batch.len(), "cannot write the agent's records");

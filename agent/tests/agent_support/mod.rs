@@ -117,7 +117,7 @@ impl World {
         let mut config = AgentConfig::new(NodeId::from_random(4), dir.path().join("agent"));
         config.cgroup_parent = format!("/berth-agent-test-{tag}");
         config.network = netoverlay::Config {
-            instance: netoverlay::names::Instance::new(&format!("t{}", &tag[..tag.len().min(3)])).unwrap(),
+            instance: netoverlay::names::Instance::new(&instance(number)).unwrap(),
             table: format!("berthtest{tag}"),
             netns_dir: dir.path().join("netns"),
             ..netoverlay::Config::default()
@@ -161,14 +161,6 @@ impl World {
         drop(life.node);
         *self.heard.out.lock().unwrap() = None;
         self.heard.statuses.send_modify(BTreeMap::clear);
-        // The records' lock is free once the writer has written everything.
-        let path = self.config.data_dir.join("state.redb");
-        let mut rounds = 0;
-        while berth_agent::db::Db::open(&path).is_err() {
-            rounds += 1;
-            assert!(rounds < 600, "the records stay locked");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
     }
 
     pub fn node(&self) -> NodeServiceClient<Channel> {
@@ -388,6 +380,12 @@ impl ExpectState for TaskStatus {
         assert_eq!(self.state, state, "{self:?}");
         self
     }
+}
+
+/// At most four characters, another for each test of this process and most likely for each process.
+fn instance(number: u32) -> String {
+    let letter = char::from(b'f' + u8::try_from(number % 20).unwrap());
+    format!("{letter}{:03x}", std::process::id() % 0xfff)
 }
 
 /// `sh -c` with these lines.
