@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -187,7 +188,56 @@ async fn leftovers_of_a_crash_are_swept_and_downloads_kept() {
     assert!(files(test.path("leases")).is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn loading_removing_and_pruning_at_once_never_breaks_an_image() {
+    let test = TestStore::new().await;
+    let worker = |number: usize| {
+        let store = test.store.clone();
+        tokio::spawn(async move {
+            let name = format!("w{number}:1");
+            for round in 0..12 {
+                load(&store, image(&name).oci_archive(Some(&name))).await.unwrap();
+                let owner = format!("owner-{number}");
+                store.lease(&name, &owner).await.unwrap();
+                for path in store.rootfs_layers(&name).await.unwrap() {
+                    assert!(path.join("base").exists() || path.join("own").exists(), "{}", path.display());
+                }
+                store.save(&[name.clone()], tokio::io::sink()).await.unwrap();
+                store.release(&owner).await.unwrap();
+                match (number + round) % 3 {
+                    0 => drop(store.remove(&name, false).await),
+                    1 => drop(store.prune(false, PruneFilter::default()).await.unwrap()),
+                    _ => {}
+                }
+            }
+        })
+    };
+    let workers: Vec<_> = (0..4).map(worker).collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    let names: Vec<String> = test.store.list().iter().flat_map(|i| &i.names).map(Reference::familiar).collect();
+    test.store.prune(false, PruneFilter::default()).await.unwrap();
+    assert_exact(&test, &names.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn very_many_layers_get_short_names_that_fit_into_one_mount() {
+    let layers: Vec<Layer> =
+        (0..90).map(|n| Layer::new(Tarball::new().file(&format!("f{n}"), format!("{n}").as_bytes()))).collect();
+    let test = TestStore::new().await;
+    load(&test.store, TestImage::new(layers).oci_archive(Some("many:1"))).await.unwrap();
+    let paths = test.store.rootfs_layers("many:1").await.unwrap();
+    assert_eq!(paths, test.store.rootfs_layers("many:1").await.unwrap());
+    let root = common::mounted::Mounted::overlay(&paths);
+    assert_eq!(files(&root.path).len(), 90);
+    drop(root);
+    test.store.remove("many:1", false).await.unwrap();
+    assert!(files(test.path("l")).is_empty());
+}
+
 const CHILD: &str = "BERTH_IMAGE_TEST_STORE";
+const DONE: &str = "one thing done";
 
 /// Not a test by itself: the process that the next one kills.
 #[tokio::test]
@@ -196,15 +246,19 @@ async fn child_that_loads_and_removes_until_killed() {
         return;
     };
     let store = ImageStore::open(&root, StoreOptions::default()).await.unwrap();
-    std::fs::write(format!("{root}/ready"), "").unwrap();
+    // One line for each thing done: the parent counts them.
+    let done = || println!("{DONE}");
+    done();
     loop {
         for name in ["a:1", "b:1", "c:1"] {
             load(&store, image(name).oci_archive(Some(name))).await.unwrap();
+            done();
             store.lease(name, name.split(':').next().unwrap()).await.unwrap();
         }
         for name in ["b:1", "a:1", "c:1"] {
             store.release(name.split(':').next().unwrap()).await.unwrap();
             store.remove(name, false).await.unwrap();
+            done();
         }
     }
 }
@@ -212,22 +266,20 @@ async fn child_that_loads_and_removes_until_killed() {
 #[tokio::test]
 async fn a_store_killed_at_any_moment_opens_whole() {
     let dir = tempfile::Builder::new().prefix("berth-image-kill-").tempdir().unwrap();
-    let ready = dir.path().join("ready");
     let mut seen_images = 0;
-    for round in 0..20u64 {
-        let _ = std::fs::remove_file(&ready);
+    for round in 0..20 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_that_loads_and_removes_until_killed", "--nocapture"])
             .env(CHILD, dir.path())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        while !ready.exists() {
-            assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        // The moment of the kill is the point of this test; it moves through the child's cycle.
-        std::thread::sleep(std::time::Duration::from_millis(round * 13 % 200));
+        // The number of things done moves through the child's cycle; the moment of the kill is
+        // somewhere in the next one.
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let counted = lines.map(Result::unwrap).filter(|line| line.contains(DONE)).take(1 + round % 7).count();
+        assert_eq!(counted, 1 + round % 7, "the child ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(round as u64 * 7 % 31));
         child.kill().unwrap();
         child.wait().unwrap();
         let store = ImageStore::open(dir.path(), StoreOptions::default()).await.unwrap();

@@ -150,8 +150,17 @@ impl Document {
             return Ok(Document::Index(serde_json::from_slice(data).map_err(json)?));
         }
         let manifest: Manifest = serde_json::from_slice(data).map_err(json)?;
+        if !may_be_image(&manifest.config.media_type) {
+            return Err(DocumentError::NotAnImage(manifest.config.media_type));
+        }
         Ok(Document::Manifest(Box::new(manifest)))
     }
+}
+
+/// Charts, signatures and the like are told from images by the type of their configuration. Docker
+/// once wrote `application/octet-stream`.
+fn may_be_image(config: &str) -> bool {
+    config.is_empty() || config.contains("image") || config == "application/octet-stream"
 }
 
 #[cfg(test)]
@@ -165,7 +174,7 @@ mod tests {
         assert!(matches!(Document::parse(index, "").unwrap(), Document::Index(_)));
         let hex = "0".repeat(64);
         let manifest = format!(
-            r#"{{"schemaVersion":2,"config":{{"mediaType":"x","digest":"sha256:{hex}","size":1}},"layers":null}}"#
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"","digest":"sha256:{hex}","size":1}},"layers":null}}"#
         );
         assert!(matches!(Document::parse(manifest.as_bytes(), "").unwrap(), Document::Manifest(_)));
         assert_eq!(Document::parse(br#"{"schemaVersion":1}"#, "").unwrap_err(), DocumentError::Schema1);

@@ -72,6 +72,26 @@ pub(crate) async fn rootfs_layers(inner: &Arc<Inner>, name: &str) -> Result<Vec<
         return Err(ImageError::NotFound { name: name.to_string() });
     };
     let _pinned = inner.pins.pin(layer_pins(&record.layers));
+    let paths = match find_all(inner, &record.layers).await? {
+        Some(paths) => paths,
+        None => unpack_all(inner, name, &record.layers).await?,
+    };
+    let inner = Arc::clone(inner);
+    blocking(move || inner.layout.shorten(paths)).await
+}
+
+/// All layers in one go, if all are unpacked: the usual case when a task starts.
+async fn find_all(inner: &Arc<Inner>, layers: &[LayerRecord]) -> Result<Option<Vec<PathBuf>>, ImageError> {
+    let (inner, diff_ids) = (Arc::clone(inner), layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>());
+    blocking(move || {
+        let chains = chain_ids(diff_ids.iter().copied());
+        let find = |(diff_id, chain)| Ok(inner.layout.find_layer(diff_id, chain)?.map(|dir| dir.path));
+        diff_ids.iter().zip(&chains).map(find).collect()
+    })
+    .await
+}
+
+async fn unpack_all(inner: &Arc<Inner>, name: &str, layers: &[LayerRecord]) -> Result<Vec<PathBuf>, ImageError> {
     let image = name.to_string();
     let have_blob = |layer: LayerRecord| {
         let (inner, image) = (Arc::clone(inner), image.clone());
@@ -82,7 +102,7 @@ pub(crate) async fn rootfs_layers(inner: &Arc<Inner>, name: &str) -> Result<Vec<
             Err(ImageError::BlobMissing { digest: layer.blob, image })
         }
     };
-    let dirs = ensure_layers(inner, &record.layers, &Progress::none(), Fetch::Missing, have_blob).await?;
+    let dirs = ensure_layers(inner, layers, &Progress::none(), Fetch::Missing, have_blob).await?;
     Ok(dirs.into_iter().map(|dir| dir.path).collect())
 }
 

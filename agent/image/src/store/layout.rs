@@ -8,6 +8,7 @@
 //! leases/OWNER    who uses which images
 //! blobs/sha256/HEX   content
 //! ingest/         HEX.part: downloads to be resumed; anything else is garbage of a crash
+//! l/N             short links to layers of images with very many
 //! layers/HEX/fs   unpacked layers; `tmp-*` and `trash-*` are garbage of a crash
 //! ```
 

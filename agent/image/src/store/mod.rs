@@ -5,6 +5,7 @@ pub(crate) mod blobs;
 pub(crate) mod layers;
 pub(crate) mod layout;
 pub(crate) mod leases;
+pub(crate) mod links;
 pub mod options;
 pub(crate) mod pins;
 pub mod query;
@@ -138,7 +139,8 @@ impl ImageStore {
     }
 
     /// The image's unpacked layers, lowest first, for overlayfs (`lowerdir` wants them the other way
-    /// round). Layers that are missing are unpacked again. Take a lease first, or they may go.
+    /// round). Layers that are missing are unpacked again. Take a lease first, or they may go. The paths of
+    /// an image with very many layers are short links, so that about 100 fit into the options of one mount.
     ///
     /// # Errors
     /// `NotFound`, `BlobMissing`, the errors of unpacking.

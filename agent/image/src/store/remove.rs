@@ -184,7 +184,11 @@ fn has_label(labels: &BTreeMap<String, String>, (key, value): &(String, Option<S
 fn sweep(inner: &Inner) -> Result<u64, ImageError> {
     let layout = &inner.layout;
     let mut reclaimed = 0;
-    for (dir, is_layer) in [(layout.blobs(), false), (layout.layers(), true)] {
+    for (dir, live_of) in
+        [(layout.blobs(), State::live_blobs as fn(&State) -> _), (layout.layers(), State::live_layers)]
+    {
+        let mut known = inner.state();
+        let mut live = live_of(&known);
         for path in list(&dir)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let Ok(digest) = Digest::from_hex(&name) else {
@@ -194,7 +198,10 @@ fn sweep(inner: &Inner) -> Result<u64, ImageError> {
             let taken = inner.pins.unless_pinned(&digest, || {
                 // Read under the lock of the pins: work names its image before it unpins.
                 let state = inner.state();
-                let live = if is_layer { state.live_layers() } else { state.live_blobs() };
+                if !Arc::ptr_eq(&state, &known) {
+                    live = live_of(&state);
+                    known = state;
+                }
                 if live.contains(&digest) {
                     return Ok(false);
                 }
@@ -206,6 +213,7 @@ fn sweep(inner: &Inner) -> Result<u64, ImageError> {
             }
         }
     }
+    layout.sweep_links()?;
     Ok(reclaimed)
 }
 
