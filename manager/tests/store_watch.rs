@@ -14,7 +14,7 @@ fn commit(hub: &Hub, state: &mut State, index: u64) {
     tx.create(config(index.into(), &format!("c{index}"), "x"));
     let events = state.apply(index, &tx).unwrap();
     state.advance_to(index);
-    hub.publish(state.clone(), events);
+    hub.publish(state.clone(), events, 100);
 }
 
 #[tokio::test]
@@ -64,6 +64,26 @@ async fn a_reader_resumes_where_it_was_and_is_told_when_it_cannot() {
 }
 
 #[tokio::test]
+async fn few_large_commits_do_not_stay_in_memory() {
+    let mut state = State::default();
+    let hub = Hub::new(state.clone());
+    let (_, mut slow) = hub.subscribe();
+    for index in 1..=20 {
+        let mut tx = tx(1);
+        tx.create(config(index.into(), &format!("c{index}"), vec![0; 1000]));
+        let events = state.apply(index, &tx).unwrap();
+        state.advance_to(index);
+        hub.publish(state.clone(), events, 1 << 20);
+    }
+    let error = slow.next().await.unwrap_err();
+    assert!(matches!(error, WatchError::Lagged { oldest: 13, .. }), "{error}");
+    // The newest is kept, however large.
+    commit(&hub, &mut state, 21);
+    let mut late = hub.resume(20).unwrap();
+    assert_eq!(late.next().await.unwrap().index, 21);
+}
+
+#[tokio::test]
 async fn a_foreign_state_makes_every_reader_resync() {
     let mut state = State::default();
     let hub = Hub::new(state.clone());
@@ -106,7 +126,7 @@ async fn wake_ups_are_put_together_up_to_a_ceiling() {
     tx.create(network(1, "n"));
     let events = state.apply(101, &tx).unwrap();
     state.advance_to(101);
-    hub.publish(state.clone(), events);
+    hub.publish(state.clone(), events, 100);
     let wait = reader.wake(only_configs, Duration::ZERO, Duration::ZERO);
     assert!(tokio::time::timeout(Duration::from_secs(60), wait).await.is_err(), "a network is not wanted");
     hub.close();

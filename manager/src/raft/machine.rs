@@ -69,12 +69,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
         for entry in entries {
             let mut events = Vec::new();
             let mut response = Response::default();
+            let mut bytes = 0;
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Membership(membership) => {
                     self.membership = typ::StoredMembership::new(Some(entry.log_id), membership);
                 }
                 EntryPayload::Normal(request) => {
+                    bytes = request.encoded().len();
                     let applied = self.apply_request(entry.log_id.index, &request, &mut events);
                     response =
                         applied.map_err(|error| typ::StorageIOError::apply(entry.log_id, AnyError::new(&error)))?;
@@ -82,7 +84,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             }
             self.state.advance_to(entry.log_id.index);
             self.applied = Some(entry.log_id);
-            self.hub.publish(self.state.clone(), events);
+            self.hub.publish(self.state.clone(), events, bytes);
             responses.push(response);
         }
         Ok(responses)

@@ -16,7 +16,10 @@ use super::state::{Snapshot, State};
 /// Commits that the ring keeps.
 const RING_COMMITS: usize = 4096;
 /// Events that the ring keeps in all its commits together, beyond the newest commit.
-const RING_EVENTS: usize = 65_536;
+const RING_EVENTS: usize = 32_768;
+/// Encoded bytes of the log entries behind the commits that the ring keeps, beyond the newest commit: what was replaced
+/// or removed stays in memory as long as its commit does.
+const RING_BYTES: usize = 8 << 20;
 
 /// Why a reader gets no next commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,10 +49,14 @@ struct Shared {
     turn: watch::Sender<Option<u64>>,
 }
 
+#[derive(Default)]
 struct Ring {
     snapshot: Snapshot,
     commits: VecDeque<Arc<Commit>>,
+    /// Encoded bytes of each of `commits`.
+    sizes: VecDeque<usize>,
     events: usize,
+    bytes: usize,
     /// Readers that have seen this index or a later one miss nothing.
     floor: u64,
 }
@@ -58,7 +65,8 @@ impl Hub {
     /// A hub whose first snapshot is `state`.
     pub fn new(state: State) -> Self {
         let floor = state.index();
-        let ring = Ring { snapshot: Arc::new(state), commits: VecDeque::new(), events: 0, floor };
+        let mut ring = Ring { snapshot: Arc::new(state), ..Ring::default() };
+        ring.floor = floor;
         Self { shared: Arc::new(Shared { ring: Mutex::new(ring), turn: watch::Sender::new(Some(0)) }) }
     }
 
@@ -82,13 +90,13 @@ impl Hub {
         Ok(Subscription { hub: self.clone(), turn, seen })
     }
 
-    /// Publishes the state after log entry `state.index()` and what the entry did.
-    pub fn publish(&self, state: State, events: Vec<Event>) {
+    /// Publishes the state after log entry `state.index()`, what the entry did, and its encoded size.
+    pub fn publish(&self, state: State, events: Vec<Event>, bytes: usize) {
         let mut ring = self.ring();
         let commit = Commit { index: state.index(), events: events.into() };
         ring.snapshot = Arc::new(state);
         if !commit.events.is_empty() {
-            ring.push(Arc::new(commit));
+            ring.push(Arc::new(commit), bytes);
         }
         drop(ring);
         self.announce();
@@ -100,7 +108,8 @@ impl Hub {
         ring.floor = state.index();
         ring.snapshot = Arc::new(state);
         ring.commits.clear();
-        ring.events = 0;
+        ring.sizes.clear();
+        (ring.events, ring.bytes) = (0, 0);
         drop(ring);
         self.announce();
     }
@@ -120,14 +129,22 @@ impl Hub {
 }
 
 impl Ring {
-    fn push(&mut self, commit: Arc<Commit>) {
+    fn push(&mut self, commit: Arc<Commit>, bytes: usize) {
         self.events += commit.events.len();
+        self.bytes += bytes;
         self.commits.push_back(commit);
-        while self.commits.len() > RING_COMMITS || (self.events > RING_EVENTS && self.commits.len() > 1) {
-            let Some(oldest) = self.commits.pop_front() else { break };
+        self.sizes.push_back(bytes);
+        while self.is_over() {
+            let (Some(oldest), Some(bytes)) = (self.commits.pop_front(), self.sizes.pop_front()) else { break };
             self.events -= oldest.events.len();
+            self.bytes -= bytes;
             self.floor = oldest.index;
         }
+    }
+
+    fn is_over(&self) -> bool {
+        let heavy = self.events > RING_EVENTS || self.bytes > RING_BYTES;
+        self.commits.len() > RING_COMMITS || (heavy && self.commits.len() > 1)
     }
 
     /// The first commit after `seen`, if there is one yet.
