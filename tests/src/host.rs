@@ -189,6 +189,7 @@ impl Host {
         self.daemon = Some(child);
         wait_for("the daemon to answer", || {
             if let Some(status) = self.daemon.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                self.daemon = None;
                 panic!("the daemon ended with {status}: {}", self.daemon_log());
             }
             let output = self.berth(&["node", "ls", "--format", "json"]);
@@ -236,7 +237,8 @@ impl Host {
 
     fn signal_daemon(&mut self, signal: Signal) {
         if let Some(mut daemon) = self.daemon.take() {
-            kill(Pid::from_raw(daemon.id() as i32), signal).expect("the daemon is ours");
+            // It may have ended by itself; then there is nothing to signal.
+            let _ = kill(Pid::from_raw(daemon.id() as i32), signal);
             daemon.wait().expect("our child");
         }
     }

@@ -65,13 +65,16 @@ fn a_full_disk_while_unpacking_is_said_and_the_store_stays_sound() {
     let host = Host::without_daemon("full");
     let data = host.data_dir();
     let data = data.to_str().unwrap();
-    host.run("mount", &["-t", "tmpfs", "-o", "size=3m", "tmpfs", data]).ok();
+    host.run("mount", &["-t", "tmpfs", "-o", "size=200m", "tmpfs", data]).ok();
     let mut host = host;
     host.start_daemon();
+    let filler = format!("{data}/filler");
+    let fill = format!("head -c $(($(stat -f -c '%a * %S' {data}) - 1500000)) /dev/zero > {filler}");
+    host.run("sh", &["-c", &fill]).ok();
     let said = host.berth(&["image", "load", "-i", hello().to_str().unwrap()]).fails(1);
     assert!(said.to_lowercase().contains("space") || said.to_lowercase().contains("disk full"), "{said}");
     assert_eq!(host.berth(&["image", "ls", "-q"]).ok(), "");
-    host.run("mount", &["-o", "remount,size=200m", data]).ok();
+    host.run("rm", &[&filler]).ok();
     host.load(&hello());
 }
 

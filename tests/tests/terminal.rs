@@ -15,10 +15,9 @@ fn service(name: &str, command: &str, more: &str) -> String {
 fn logs_keep_streams_apart_lines_whole_and_honour_tail_since_and_timestamps() {
     let host = Host::start("logs");
     host.load(&hello());
-    let script =
-        "for i in 1 2 3; do echo out $$i; echo err $$i >&2; sleep 0.02; done; printf 'no newline'; exec sleep 1000";
-    host.apply("s", &service("web", &format!("[sh, -c, \"{script}\"]"), ""));
-    host.wait_running("s_web", 1);
+    let script = "for i in 1 2 3; do echo out $$i; echo err $$i >&2; sleep 0.02; done; printf 'no newline'";
+    let once = "    deploy: { restart_policy: { condition: none } }\n";
+    host.apply_output("s", &service("web", &format!("[sh, -c, \"{script}\"]"), once), &["--detach"]).ok();
     let logs = wait_until(
         "all output",
         || host.berth(&["logs", "--raw", "s_web"]),
