@@ -3,7 +3,9 @@
 
 mod runtime_support;
 
-use berth_agent::runtime::{ContainerConfig, Layers, Mount, Phase, Rlimit, Runtime, RuntimeError, SeccompProfile};
+use berth_agent::runtime::{
+    ContainerConfig, Layers, Mount, NetworkMode, Phase, Rlimit, Runtime, RuntimeError, SeccompProfile,
+};
 use berth_shim::log::Stream;
 use runtime_support::{World, shell};
 
@@ -337,4 +339,58 @@ async fn many_layers_and_awkward_paths_mount() {
     world.runtime.start("a").await.unwrap();
     world.wait("a").await;
     assert_eq!(world.output("a", Stream::Stdout), "60\n");
+}
+
+#[tokio::test]
+async fn a_privileged_container_may_do_what_the_daemon_may() {
+    let world = World::new();
+    let script = "mount -t tmpfs x /tmp && echo mounted; ls -d /dev/kmsg; grep Seccomp: /proc/self/status; \
+                  (echo 1 > /proc/sys/net/ipv4/ip_forward) && echo written";
+    let config = ContainerConfig { privileged: true, ..shell(script) };
+    let (exit, out, err) = world.run("a", &config).await;
+    assert_eq!((exit.code, err.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(out, "mounted\n/dev/kmsg\nSeccomp:\t0\nwritten\n");
+}
+
+#[tokio::test]
+async fn namespaces_can_be_the_hosts_or_a_prepared_one() {
+    let world = World::new();
+    let link = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
+    let look = || shell("for n in net ipc pid; do readlink /proc/self/ns/$n; done");
+    let config = ContainerConfig { network: NetworkMode::Host, host_ipc: true, host_pid: true, ..look() };
+    let (_, out, _) = world.run("host", &config).await;
+    assert_eq!(out, format!("{}\n{}\n{}\n", link("net"), link("ipc"), link("pid")));
+    let own = world.run("own", &look()).await.1;
+    assert!(!own.contains(&link("net")) && !own.contains(&link("ipc")) && !own.contains(&link("pid")), "{own}");
+
+    let holder = world.start("holder", &shell("sleep 1000")).await;
+    let path = format!("/proc/{}/ns/net", holder.pid);
+    let prepared = std::fs::read_link(&path).unwrap().display().to_string();
+    let config = ContainerConfig { network: NetworkMode::Path(path.into()), ..look() };
+    assert!(world.run("joined", &config).await.1.contains(&prepared));
+    let missing = ContainerConfig { network: NetworkMode::Path("/run/netns/no-such".into()), ..look() };
+    let error = world.runtime.create("lost", &missing, &world.layers).await.unwrap_err();
+    assert!(error.to_string().contains("/run/netns/no-such"), "{error}");
+    world.runtime.purge("holder").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_of_a_host_pid_container_does_not_stay_behind() {
+    let world = World::new();
+    let config = ContainerConfig { host_pid: true, ..shell("sleep 1234 & echo $!; exit 0") };
+    let (exit, out, _) = world.run("a", &config).await;
+    assert_eq!(exit.code, Some(0));
+    assert!(!std::path::Path::new("/proc").join(out.trim()).exists(), "{out}");
+}
+
+#[tokio::test]
+async fn what_is_missing_on_the_host_is_named_and_leaves_nothing() {
+    let world = World::new();
+    let config = ContainerConfig { mounts: vec![Mount::bind("/no/such/source", "/x")], ..shell("true") };
+    let error = world.runtime.create("a", &config, &world.layers).await.unwrap_err();
+    assert!(error.to_string().contains("bind source path does not exist: /no/such/source"), "{error}");
+    let layers = Layers { lower: vec!["/no/such/layer".into()] };
+    let error = world.runtime.create("b", &shell("true"), &layers).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Failed { .. }), "{error}");
+    assert_eq!(world.runtime.list().await.unwrap(), []);
 }

@@ -55,12 +55,8 @@ pub(super) fn prepare(
     if layers.lower.is_empty() {
         return Err(invalid("layers", "an image has at least one layer".into()));
     }
-    for mount in &config.mounts {
-        if let Mount::Bind { source, .. } = mount
-            && !source.exists()
-        {
-            return Err(invalid("mounts", format!("bind source path does not exist: {}", source.display())));
-        }
+    if let Some(source) = missing_source(config) {
+        return Err(invalid("mounts", format!("bind source path does not exist: {}", source.display())));
     }
     let devices = host::devices(config).map_err(|error| invalid("devices", error.to_string()))?;
     let cgroup = format!("{}/{id}", common.cgroup_parent);
@@ -116,6 +112,14 @@ pub(super) fn prepare(
     // Last: a directory with this file is a container.
     fs::write(task.config(), text).map_err(io_error(&task.config()))?;
     Ok(Prepared { listener, log, warnings: plan.warnings })
+}
+
+/// The first bind mount's source that is not there.
+fn missing_source(config: &ContainerConfig) -> Option<&Path> {
+    config.mounts.iter().find_map(|mount| match mount {
+        Mount::Bind { source, .. } if !source.exists() => Some(source.as_path()),
+        _ => None,
+    })
 }
 
 fn copy_ups(config: &ContainerConfig) -> Vec<CopyUp> {

@@ -52,6 +52,7 @@ pub(super) fn look(hierarchies: &Hierarchies, cgroup: &str, task: &TaskDir) -> H
         hard_limits,
         unified,
         swap_accounting,
+        ipc_dirs: ["/dev/shm", "/dev/mqueue"].into_iter().filter(|dir| Path::new(dir).is_dir()).collect(),
         cgroup_views: if unified { Vec::new() } else { VIEWS.iter().filter_map(view).collect() },
     }
 }

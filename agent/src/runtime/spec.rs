@@ -24,6 +24,8 @@ pub(super) struct Host {
     pub unified: bool,
     /// The kernel counts swap.
     pub swap_accounting: bool,
+    /// Where the host's own IPC objects show: `/dev/shm`, `/dev/mqueue`, as far as they are there.
+    pub ipc_dirs: Vec<&'static str>,
     /// v1 hierarchies to show inside: controller and directory of the container's group.
     pub cgroup_views: Vec<(String, PathBuf)>,
 }
@@ -298,8 +300,7 @@ fn mounts(config: &ContainerConfig, host: &Host, files: &OwnFiles) -> Vec<Value>
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", read_only]),
     ];
     if config.host_ipc {
-        list.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"]));
-        list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "rprivate"]));
+        list.extend(host.ipc_dirs.iter().map(|dir| mount(dir, "bind", dir, &["rbind", "rprivate"])));
     } else {
         list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]));
         list.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));

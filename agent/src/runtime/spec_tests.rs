@@ -11,6 +11,7 @@ fn host() -> Host {
         hard_limits: BTreeMap::from([("RLIMIT_NOFILE", 20_000)]),
         unified: false,
         swap_accounting: true,
+        ipc_dirs: vec!["/dev/shm"],
         cgroup_views: vec![("memory".into(), "/sys/fs/cgroup/memory/berth/x".into())],
     }
 }

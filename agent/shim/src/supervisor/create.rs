@@ -21,6 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::diagnosis;
 use super::executor::BerthExecutor;
 use super::limits::Groups;
 use super::{copy_up, rootfs};
@@ -92,6 +93,7 @@ pub fn create(task: &TaskDir, mut config: ShimConfig, hierarchies: &Hierarchies)
     drop(spec);
 
     let (parent, child) = UnixStream::pair().map_err(failed("socket pair"))?;
+    let (diagnosis, errors) = diagnosis::channel().map_err(failed("pipe"))?;
     let creator = match sys::fork().map_err(failed("fork"))? {
         Some(pid) => pid,
         None => {
@@ -103,11 +105,17 @@ pub fn create(task: &TaskDir, mut config: ShimConfig, hierarchies: &Hierarchies)
                 init_arguments,
                 cgroup_namespace: groups.is_some(),
             };
+            errors.install();
             run_creator(task, &config, hierarchies, executor, stdio, &child);
         }
     };
-    drop((child, stdio, status_child));
-    let pid = await_creator(&parent, creator, &status)?;
+    drop((child, stdio, status_child, errors));
+    let pid = await_creator(&parent, creator).map_err(|general| {
+        read_failure(&status).unwrap_or_else(|| match diagnosis.first_line() {
+            Some(line) => Failure::new(format!("{line} ({})", general.message)),
+            None => general,
+        })
+    })?;
     if let Some(groups) = groups {
         groups.admit(pid).map_err(|error| {
             let _ = sys::kill(pid, libc::SIGKILL);
@@ -279,7 +287,7 @@ fn error_chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Waits for the creating child's word, or its death.
-fn await_creator(parent: &UnixStream, creator: i32, status: &OwnedFd) -> Result<i32, Failure> {
+fn await_creator(parent: &UnixStream, creator: i32) -> Result<i32, Failure> {
     let death = rustix::process::Pid::from_raw(creator)
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()))
@@ -297,7 +305,7 @@ fn await_creator(parent: &UnixStream, creator: i32, status: &OwnedFd) -> Result<
         Outcome::Created { pid } => Ok(pid),
         Outcome::Failed(general) => {
             let _ = sys::wait_for(creator);
-            Err(read_failure(status).unwrap_or(general))
+            Err(general)
         }
     }
 }

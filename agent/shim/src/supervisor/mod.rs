@@ -5,6 +5,7 @@
 //! | `rootfs.rs` | the overlay in our own mount namespace |
 //! | `copy_up.rs` | new volumes filled from the image |
 //! | `create.rs` | the container, by libcontainer in a child |
+//! | `diagnosis.rs` | why that failed |
 //! | `limits.rs` | its control groups on v1 |
 //! | `executor.rs` | the last steps before `execve` |
 //! | `exec.rs` | further processes |
@@ -17,6 +18,7 @@
 mod clients;
 mod copy_up;
 mod create;
+mod diagnosis;
 mod exec;
 mod executor;
 mod limits;
