@@ -5,6 +5,7 @@
 //! most 15 characters (Linux `IFNAMSIZ`).
 
 use std::fmt;
+use std::net::IpAddr;
 
 use berth_proto::id::{NetworkId, TaskId};
 
@@ -100,9 +101,14 @@ impl fmt::Display for LinkName {
     }
 }
 
-/// The hardware address of a task on a network, when none is asked for.
-pub fn task_mac(task: TaskId, network: NetworkId) -> MacAddr {
-    MacAddr::derived(link_hash(task, network))
+/// The hardware address of a task on a network, when none is asked for. It follows from the first IP address: a task that
+/// takes over another one's address takes over its hardware address too, and no neighbour keeps a stale entry.
+pub fn task_mac(task: TaskId, network: NetworkId, address: Option<IpAddr>) -> MacAddr {
+    match address {
+        Some(IpAddr::V4(a)) => MacAddr::derived(fnv1a(&[&network.as_u128().to_be_bytes()[..], &a.octets()].concat())),
+        Some(IpAddr::V6(a)) => MacAddr::derived(fnv1a(&[&network.as_u128().to_be_bytes()[..], &a.octets()].concat())),
+        None => MacAddr::derived(link_hash(task, network)),
+    }
 }
 
 /// The hardware address of a network's bridge: fixed, or a bridge takes its lowest port's and changes as tasks come and go.

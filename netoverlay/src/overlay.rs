@@ -41,7 +41,8 @@ impl Overlay {
     /// taken over by the calls that follow. Must be called within a tokio runtime.
     pub async fn open(config: Config) -> Result<Self, OverlayError> {
         let settings = config.clone();
-        let kernel = blocking(move || Linux::open(&settings)).await?.map_err(|source| OverlayError::List { source })?;
+        let open = move || Linux::open(&settings).inspect(Linux::warn_of_obstacles);
+        let kernel = blocking(open).await?.map_err(|source| OverlayError::List { source })?;
         Ok(Self::with_kernel(Arc::new(kernel), config))
     }
 
@@ -140,6 +141,12 @@ impl Overlay {
             state.settle();
         })
         .await
+    }
+
+    /// Ranges that this node has routes to, other than by its own networks: what [`crate::pool::SubnetPool::pick`] should avoid.
+    pub async fn routes(&self) -> Result<Vec<ipnet::IpNet>, OverlayError> {
+        let kernel = self.kernel.clone();
+        blocking(move || kernel.routes()).await?.map_err(|source| OverlayError::List { source })
     }
 
     /// What is desired now.

@@ -47,6 +47,7 @@ impl Host {
 
     /// Lets the node forward packets of a family.
     pub fn forward(&self, v6: bool) -> Result<(), KernelError> {
+        raise_neighbour_limits(v6)?;
         if !v6 {
             return proc::write("ipv4/ip_forward", "1");
         }
@@ -95,6 +96,18 @@ impl Host {
         conntrack::forget(&mut self.filter, flows)
     }
 
+    /// Ranges that the node has routes to, other than by our own bridges.
+    pub fn routes(&mut self, instance: &Instance) -> Result<Vec<ipnet::IpNet>, KernelError> {
+        let links = route_io::links(&mut self.route)?;
+        let others: Vec<_> = links.into_iter().filter(|l| !instance.owns_bridge(&l.name)).collect();
+        route_io::destinations(&mut self.route, &others)
+    }
+
+    /// Chains of other programs that drop forwarded packets by default, as `family table chain`.
+    pub fn foreign_drops(&mut self) -> Result<Vec<String>, KernelError> {
+        nft_io::forward_drops(&mut self.filter, &self.table)
+    }
+
     /// Deletes the table and every link of this instance.
     pub fn teardown(&mut self, instance: &Instance) -> Result<(), KernelError> {
         nft_io::delete(&mut self.filter, &self.table)?;
@@ -105,6 +118,20 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// The neighbour tables are shared by all namespaces of the machine; 1,024 entries are few for hundreds of tasks.
+fn raise_neighbour_limits(v6: bool) -> Result<(), KernelError> {
+    let family = if v6 { "ipv6" } else { "ipv4" };
+    // From the hard limit down, so that each stays above the next.
+    for (number, least) in [(3, 65_536), (2, 32_768), (1, 8192)] {
+        let setting = format!("{family}/neigh/default/gc_thresh{number}");
+        let now = proc::read(&setting).and_then(|text| text.parse::<u32>().ok());
+        if now.is_some_and(|now| now < least) {
+            proc::write(&setting, &least.to_string())?;
+        }
+    }
+    Ok(())
 }
 
 fn interfaces() -> Vec<String> {

@@ -59,6 +59,20 @@ impl Linux {
         })
     }
 
+    /// Says what on this node will keep packets from tasks, whatever Berth does.
+    pub fn warn_of_obstacles(&self) {
+        match lock(&self.host).foreign_drops() {
+            Ok(chains) => chains.iter().for_each(|chain| {
+                tracing::warn!(
+                    chain,
+                    "drops forwarded packets by default: accept those from and to {}b+",
+                    self.instance
+                );
+            }),
+            Err(error) => tracing::debug!(%error, "cannot look for other packet filters"),
+        }
+    }
+
     /// The namespace of a task, opened from its path if this process does not have it yet.
     fn namespace(&self, task: TaskId) -> Result<Option<Arc<Mutex<Namespace>>>, KernelError> {
         let mut all = lock(&self.namespaces);
@@ -215,6 +229,10 @@ impl Kernel for Linux {
 
     fn namespace_path(&self, task: TaskId) -> PathBuf {
         self.directory.join(task.to_string())
+    }
+
+    fn routes(&self) -> Result<Vec<ipnet::IpNet>, KernelError> {
+        lock(&self.host).routes(&self.instance)
     }
 
     fn prepare_spares(&self) -> Result<(), KernelError> {

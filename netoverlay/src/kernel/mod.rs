@@ -87,6 +87,9 @@ pub trait Kernel: Send + Sync + 'static {
     /// Where a task's namespace is bound.
     fn namespace_path(&self, task: TaskId) -> PathBuf;
 
+    /// Ranges that the node has routes to, other than by its own bridges: networks should not be given these.
+    fn routes(&self) -> Result<Vec<ipnet::IpNet>, KernelError>;
+
     /// Makes namespaces ahead for the next tasks, where that pays. Called when nothing else is to do.
     fn prepare_spares(&self) -> Result<(), KernelError>;
 

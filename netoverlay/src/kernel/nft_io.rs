@@ -148,6 +148,32 @@ fn list_classes(netlink: &mut Netlink, table: &str) -> io::Result<Vec<Class>> {
     Ok(classes)
 }
 
+/// Lists base chains of other tables that drop forwarded packets unless a rule accepts them.
+pub(super) fn forward_drops(netlink: &mut Netlink, table: &str) -> Result<Vec<String>, KernelError> {
+    const FORWARD: u32 = 2;
+    const DROP: u32 = 0;
+    let mut ask = message::message(kind::GET_CHAIN, 0, Attributes::default());
+    ask.body[0] = 0;
+    let refused = |source| KernelError::Refused { what: "list packet filter chains".to_owned(), source };
+    let mut found = Vec::new();
+    for answer in netlink.dump(&ask).map_err(refused)? {
+        let body = payload(&answer);
+        let number = |value: Option<&[u8]>| value.and_then(|v| v.try_into().ok()).map(u32::from_be_bytes);
+        let hook = attribute(body, 4).and_then(|hook| number(attribute(hook, 1)));
+        let family = match answer.body.first() {
+            Some(1) => "inet",
+            Some(2) => "ip",
+            Some(10) => "ip6",
+            _ => continue,
+        };
+        let (Some(of), Some(chain)) = (text(body, 1), text(body, 3)) else { continue };
+        if hook == Some(FORWARD) && number(attribute(body, 5)) == Some(DROP) && of != table {
+            found.push(format!("{family} {of} {chain}"));
+        }
+    }
+    Ok(found)
+}
+
 fn list_set(netlink: &mut Netlink, table: &str, set: Set, elements: &mut Elements) -> io::Result<()> {
     let ask = message::message(kind::GET_ELEMENTS, 0, Attributes::default().text(1, table).text(2, set.name()));
     for answer in netlink.dump(&ask)? {

@@ -318,6 +318,33 @@ fn read_route_entry(message: &RouteMessage, links: &[Link]) -> Option<Route> {
     Some(Route { table, via: via?, device: LinkName::listed(&device.name) })
 }
 
+/// Lists what the main table leads to over some links; default routes are left out.
+pub(super) fn destinations(netlink: &mut Netlink, links: &[Link]) -> Result<Vec<IpNet>, KernelError> {
+    let mut found = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut ask = RouteMessage::default();
+        ask.header.address_family = family;
+        for answer in netlink.dump(&route_message(&Rt::GetRoute(ask), 0)).map_err(refused("list routes"))? {
+            let Some(Rt::NewRoute(message)) = read_route(&answer) else { continue };
+            let main = u32::from(message.header.table) == crate::plan::MAIN_TABLE;
+            let over = |a: &RouteAttribute| matches!(a, RouteAttribute::Oif(i) if links.iter().any(|l| l.index == *i));
+            if main && message.attributes.iter().any(over) {
+                found.extend(message.attributes.iter().find_map(|a| destination(&message, a)));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn destination(message: &RouteMessage, attribute: &RouteAttribute) -> Option<IpNet> {
+    let address = match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(a)) => IpAddr::V4(*a),
+        RouteAttribute::Destination(RouteAddress::Inet6(a)) if !a.is_unicast_link_local() => IpAddr::V6(*a),
+        _ => return None,
+    };
+    IpNet::new(address, message.header.destination_prefix_length).ok().filter(|net| net.prefix_len() > 0)
+}
+
 /// Lists our policy rules.
 pub(super) fn rules(netlink: &mut Netlink) -> Result<BTreeSet<SourceRule>, KernelError> {
     let mut rules = BTreeSet::new();

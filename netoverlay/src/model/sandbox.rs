@@ -24,7 +24,7 @@ pub struct Attachment {
     pub network: NetworkId,
     /// The task's addresses, each inside one of the network's subnets.
     pub addresses: Vec<IpAddr>,
-    /// The link's hardware address; derived from task and network if not set.
+    /// The link's hardware address; derived from network and address if not set.
     pub mac: Option<MacAddr>,
     /// Further names of this task on this network.
     pub aliases: Vec<String>,

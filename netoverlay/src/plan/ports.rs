@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use berth_proto::id::TaskId;
 
@@ -82,7 +83,9 @@ pub(super) fn frontends(desired: &Desired) -> (Vec<Frontend>, Vec<PortClash>) {
 }
 
 fn ingress(desired: &Desired) -> impl Iterator<Item = (PublishedPort, Publisher, Vec<IpAddr>)> + '_ {
-    desired.services.values().flat_map(move |service| {
+    // A service whose tasks use the node's own network serves its ports itself: holding them would take them away from it.
+    let linked = |s: &&Arc<Service>| !s.vips.is_empty() || s.backends.iter().any(|b| !b.addresses.is_empty());
+    desired.services.values().filter(linked).flat_map(move |service| {
         let backends = ingress_backends(desired, service);
         service
             .ports
@@ -92,7 +95,8 @@ fn ingress(desired: &Desired) -> impl Iterator<Item = (PublishedPort, Publisher,
 }
 
 fn host_mode(desired: &Desired) -> impl Iterator<Item = (PublishedPort, Publisher, Vec<IpAddr>)> + '_ {
-    desired.sandboxes.values().flat_map(move |spec| {
+    let linked = desired.sandboxes.values().filter(|spec| !spec.attachments().is_empty());
+    linked.flat_map(move |spec| {
         let reachable = spec.attachments().iter().find(|a| reachable_network(desired, a.network));
         let backends = reachable.filter(|_| spec.ready).map(|a| a.addresses.clone()).unwrap_or_default();
         spec.ports

@@ -69,7 +69,9 @@ fn link_plans<'a>(rules: &Rules, desired: &'a Desired, spec: &'a SandboxSpec) ->
                 inside: LinkName::inside(index),
                 bridge: rules.instance.bridge(network.id),
                 mtu: network.link_mtu(),
-                mac: attachment.mac.unwrap_or_else(|| task_mac(spec.task, network.id)),
+                mac: attachment
+                    .mac
+                    .unwrap_or_else(|| task_mac(spec.task, network.id, attachment.addresses.first().copied())),
             },
             network,
             attachment,

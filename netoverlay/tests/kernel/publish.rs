@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use berth_netoverlay::OverlayError;
-use berth_netoverlay::model::Proto;
+use berth_netoverlay::model::{Mode, Proto};
 
 use crate::host::*;
 
@@ -135,6 +135,20 @@ fn a_taken_port_is_an_error_that_names_port_and_owner() {
         assert!(TcpListener::bind("0.0.0.0:8080").is_err() && TcpListener::bind("127.0.0.1:8080").is_err());
         let second = overlay.attach(wants).await.unwrap_err();
         assert!(matches!(second, OverlayError::Clash(_)), "{second:?}");
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_task_on_the_nodes_network_keeps_its_ports() {
+    on_a_host("publish::a_task_on_the_nodes_network_keeps_its_ports", async |host| {
+        let overlay = host.overlay().await;
+        let mut on_host = spec(2, &[]);
+        on_host.mode = Mode::Host;
+        on_host.ports = vec![port(Proto::Tcp, 8080, 8080)];
+        overlay.attach(on_host).await.unwrap();
+        tcp_server(node(), 8080, "itself");
+        assert_eq!(ask(host.client(), (HOST, 8080)).unwrap(), "itself 192.0.2.2");
         overlay.teardown().await.unwrap();
     });
 }

@@ -68,6 +68,9 @@ fn a_task_on_several_networks_has_the_right_default_route() {
             list[0].gateway_priority = 100; // internal: has no way out, whatever its priority
             list[2].gateway_priority = 10;
         }
+        let routes = overlay.routes().await.unwrap();
+        assert!(routes.contains(&"192.0.2.0/24".parse().unwrap()), "the node's own: {routes:?}");
+        assert!(!routes.contains(&"10.1.0.0/24".parse().unwrap()), "not the networks': {routes:?}");
         overlay.attach(both).await.unwrap();
         for (t, n) in [(3, 1), (4, 2), (5, 3)] {
             overlay.attach(spec(t, &[n])).await.unwrap();
