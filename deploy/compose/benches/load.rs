@@ -13,7 +13,7 @@ fn thousand() -> String {
     let mut text = "name: big\nservices:\n".to_owned();
     for n in 0..1000 {
         text.push_str(&format!(
-            "  s{n}:\n    image: registry.example.org/team/app:${{TAG:-1}}\n    environment: [A={n}, B=${{TAG}}, C]\n    \
+            "  s{n}:\n    image: registry.example.org/team/app:${{TAG:-1}}\n    environment: [A={n}, \"B=${{TAG}}\", C]\n    \
              ports: [\"{}:80\"]\n    volumes: [\"data:/data\", \"./conf:/conf:ro\"]\n    networks: [front]\n    \
              depends_on: [s{}]\n    healthcheck: {{test: curl -f localhost, interval: 10s}}\n    \
              deploy: {{replicas: 3, resources: {{limits: {{cpus: \"0.5\", memory: 64M}}}}}}\n",

@@ -1,5 +1,6 @@
 //! The texts that were read, and places in them. Never reads anything itself.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// Number of a text in [`Sources`].
@@ -19,13 +20,19 @@ pub struct Span {
     pub length: u32,
 }
 
-/// One text.
-#[derive(Debug, Clone)]
+/// One text. `Debug` shows only its name.
+#[derive(Clone)]
 pub struct Source {
     /// Name for people: the path as it was given.
     pub name: String,
     /// The text.
     pub text: Arc<str>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 /// Every text of one load, in the order read.

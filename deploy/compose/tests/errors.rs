@@ -48,6 +48,7 @@ fn broken_yaml_shows_its_place() {
         ("alias", "services:\n  web: *nothing\n"),
         ("list", "- a\n- b\n"),
         ("key", "services:\n  1: {image: x}\n  web: {image: x, ports: {80: 80}}\n"),
+        ("flow", "services:\n  web: {image: x, environment: [A=${B}, C]}\n"),
         ("null", "services:\n  web:\n  image: nginx\n"),
     ] {
         insta::assert_snapshot!(name, load(text).unwrap_err());

@@ -25,8 +25,11 @@ pub struct Change {
 }
 
 /// Any two specs.
-pub(super) fn differences<S: Serialize>(old: &S, new: &S) -> Vec<Change> {
+pub(super) fn differences<S: Serialize + PartialEq>(old: &S, new: &S) -> Vec<Change> {
     let mut changes = Vec::new();
+    if old == new {
+        return changes;
+    }
     let json = |spec: &S| serde_json::to_value(spec).unwrap_or_default();
     compare(String::new(), Some(&json(old)), Some(&json(new)), &mut changes);
     changes

@@ -10,7 +10,6 @@ use crate::node::{Map, MergeTag, Node, Value};
 use crate::path::Path;
 use crate::problem::Problem;
 use crate::source::{FileId, Span};
-use crate::suggest;
 
 /// Deepest nesting of lists and mappings.
 pub const MAX_DEPTH: usize = 100;
@@ -77,7 +76,8 @@ impl<'t> Builder<'t, '_> {
             Some(Err(error)) => {
                 let mark = *error.marker();
                 let span = self.span(&saphyr_parser::Span::empty(mark));
-                let hint = syntax_hint(error.info());
+                let line = self.diags.sources.line(span).unwrap_or_default();
+                let hint = syntax_hint(error.info(), line);
                 self.diags.error(&Path::Root, span, Problem::Syntax(error.info().to_owned())).maybe_hint(hint);
                 Err(Stop)
             }
@@ -276,10 +276,13 @@ fn tag_kind(tag: Option<&Tag>) -> TagKind {
     }
 }
 
-fn syntax_hint(info: &str) -> Option<String> {
-    if info.contains('\t') || info.contains("tab") {
+fn syntax_hint(info: &str, line: &str) -> Option<String> {
+    if info.contains("tab") {
         return Some("indent with spaces, YAML takes no tabs".to_owned());
     }
-    suggest::nearest(info, ["mapping values are not allowed in this context"])
-        .map(|_| "is a `:` missing a space after it, or a line indented wrongly?".to_owned())
+    if info.contains("flow") && line.contains("${") {
+        return Some("put texts with `${…}` in quotes inside of [ ] and { }".to_owned());
+    }
+    let colon = info.contains("mapping values are not allowed");
+    colon.then(|| "is a `:` missing a space after it, or a line indented wrongly?".to_owned())
 }
