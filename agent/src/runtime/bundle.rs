@@ -15,7 +15,7 @@ use std::sync::Arc;
 use berth_shim::cgroup::Hierarchies;
 use berth_shim::config::{CopyUp, LogSettings, ShimConfig, TaskDir};
 
-use super::config::{ContainerConfig, Mount, SeccompProfile};
+use super::config::{ContainerConfig, Mount, NetworkMode, SeccompProfile};
 use super::seccomp::Filters;
 use super::spec::{self, OwnFiles};
 use super::{Layers, RuntimeError, connection, host};
@@ -57,6 +57,11 @@ pub(super) fn prepare(
     }
     if let Some(source) = missing_source(config) {
         return Err(invalid("mounts", format!("bind source path does not exist: {}", source.display())));
+    }
+    if let NetworkMode::Path(path) = &config.network
+        && !path.exists()
+    {
+        return Err(invalid("network", format!("network namespace {} does not exist", path.display())));
     }
     let devices = host::devices(config).map_err(|error| invalid("devices", error.to_string()))?;
     let cgroup = format!("{}/{id}", common.cgroup_parent);
