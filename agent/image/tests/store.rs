@@ -202,7 +202,7 @@ async fn loading_removing_and_pruning_at_once_never_breaks_an_image() {
                 for path in store.rootfs_layers(&name).await.unwrap() {
                     assert!(path.join("base").exists() || path.join("own").exists(), "{}", path.display());
                 }
-                store.save(&[name.clone()], tokio::io::sink()).await.unwrap();
+                store.save(std::slice::from_ref(&name), tokio::io::sink()).await.unwrap();
                 store.release(&owner).await.unwrap();
                 match (number + round) % 3 {
                     0 => drop(store.remove(&name, false).await),

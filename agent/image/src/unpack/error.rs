@@ -88,16 +88,6 @@ pub enum UnpackError {
         /// The layer's blob.
         layer: Digest,
     },
-    /// Any other refusal of the file system.
-    #[error("cannot unpack layer {layer}: cannot {doing}")]
-    Io {
-        /// The layer's blob.
-        layer: Digest,
-        /// What was being done.
-        doing: String,
-        /// The system's words.
-        source: Arc<io::Error>,
-    },
     /// Nobody waits for it any more.
     #[error("unpacking layer {layer} was cancelled")]
     Cancelled {
@@ -184,9 +174,6 @@ pub enum EntryProblem {
     /// The layers below were needed and failed.
     #[error("the layers below it failed")]
     Below,
-    /// The work was given up.
-    #[error("cancelled")]
-    Cancelled,
 }
 
 impl EntryProblem {
@@ -202,7 +189,6 @@ impl EntryProblem {
                 UnpackError::DiskFull { layer, entry }
             }
             EntryProblem::Below => UnpackError::Below { layer },
-            EntryProblem::Cancelled => UnpackError::Cancelled { layer },
             problem => UnpackError::Entry { layer, entry, problem },
         }
     }
