@@ -3,7 +3,8 @@
 //! Owns the order: image and network at the same time, then volumes and files, then the container. What fails half-way is given
 //! back by the task's release.
 
-use berth_netoverlay::Sandbox;
+use berth_netoverlay::{OverlayError, Sandbox};
+use berth_proto::spec::{Protocol, PublishMode};
 use tokio_util::sync::CancellationToken;
 
 use super::mounts::Sources;
@@ -37,7 +38,10 @@ pub async fn prepare(
         }
     };
     let network = async {
-        executor.network.attach(sandbox).await.map_err(|error| Refusal::Rejected(crate::errors::chain(&error)))
+        let refuse = |error: OverlayError| Refusal::Rejected(crate::errors::chain(&error));
+        let sandbox = executor.network.attach(sandbox).await.map_err(refuse)?;
+        executor.network.require_ports(&ingress_ports(executor, work)).await.map_err(refuse)?;
+        Ok(sandbox)
     };
     let (image, network) = tokio::join!(image, network);
     let (image, network) = (image?, network?);
@@ -45,6 +49,16 @@ pub async fn prepare(
         return Err(Refusal::Cancelled);
     }
     assemble(executor, work, image, network, progress).await
+}
+
+/// Ports of the task's service that this node publishes for all its tasks.
+fn ingress_ports(executor: &NodeExecutor, work: &Work) -> Vec<(Protocol, u16)> {
+    executor.inventory.read(|assigned| {
+        let endpoints = assigned.endpoints.get(&work.task.service);
+        let ports = endpoints.into_iter().flat_map(|endpoints| &endpoints.endpoint.ports);
+        let ingress = ports.filter(|port| port.mode == PublishMode::Ingress);
+        ingress.filter_map(|port| Some((port.protocol, port.published?))).collect()
+    })
 }
 
 async fn assemble(

@@ -4,19 +4,24 @@
 //! back by an older set of services. One change at a time.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use berth_netoverlay::model::{Proto, PublishedPort};
 use berth_netoverlay::{OverlayError, Report, Sandbox};
 use berth_proto::id::{NodeId, TaskId};
+use berth_proto::spec::Protocol;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use super::{Network, desired};
-use crate::worker::Inventory;
+use crate::worker::{Assignments, Inventory};
 
 /// Between two full looks at the kernel.
 const PERIOD: Duration = Duration::from_secs(30);
+
+/// More tasks than this that change at the same time are changed as a whole.
+const ONE_BY_ONE: usize = 2;
 
 /// The node's network driver.
 pub struct Driver {
@@ -24,6 +29,7 @@ pub struct Driver {
     inventory: Arc<Inventory>,
     node: NodeId,
     ready: Mutex<BTreeMap<TaskId, bool>>,
+    pending: std::sync::Mutex<BTreeMap<TaskId, bool>>,
     look: Notify,
     settled: std::sync::atomic::AtomicBool,
 }
@@ -36,6 +42,7 @@ impl Driver {
             inventory,
             node,
             ready: Mutex::new(BTreeMap::new()),
+            pending: std::sync::Mutex::default(),
             look: Notify::new(),
             settled: std::sync::atomic::AtomicBool::new(false),
         }
@@ -71,6 +78,32 @@ impl Driver {
         tell("set services", self.network.set_services(services).await);
     }
 
+    /// Looks again whether this node has these published ports, e.g. because a program that had one has ended.
+    ///
+    /// # Errors
+    /// The first of them that somebody else has.
+    pub async fn require_ports(&self, ports: &[(Protocol, u16)]) -> Result<(), OverlayError> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let ready = self.ready.lock().await;
+        let services = self.inventory.read(|assigned| {
+            assigned.endpoints.values().map(|endpoints| desired::service(endpoints, &ready, self.node)).collect()
+        });
+        let report = self.network.set_services(services).await?;
+        let ours = |port: &PublishedPort| {
+            let protocol = match port.proto {
+                Proto::Tcp => Protocol::Tcp,
+                Proto::Udp => Protocol::Udp,
+            };
+            ports.contains(&(protocol, port.published))
+        };
+        match report.ports.into_iter().find(|error| ours(&error.port)) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
     /// A task of a former life runs and takes requests: no change of the kernel must say otherwise meanwhile.
     pub async fn assume_ready(&self, task: TaskId) {
         self.ready.lock().await.insert(task, true);
@@ -82,12 +115,32 @@ impl Driver {
     }
 
     /// Takes a task into the load balancing or out of it; returns when that is in force.
+    ///
+    /// Tasks that ask while a change is under way share the next one: a hundred that start together cost a few changes of the
+    /// kernel, not a hundred.
     pub async fn publish(&self, task: TaskId, is_ready: bool) {
+        self.pending().insert(task, is_ready);
         let mut ready = self.ready.lock().await;
-        if ready.insert(task, is_ready) == Some(is_ready) {
-            return;
+        let mut changed = std::mem::take(&mut *self.pending());
+        changed.retain(|task, is_ready| ready.insert(*task, *is_ready) != Some(*is_ready));
+        if changed.len() > ONE_BY_ONE {
+            // Host-mode ports are no service's: those tasks go one by one all the same.
+            let has_ports = |assigned: &Assignments, task: &TaskId| {
+                assigned.tasks.get(task).is_some_and(|task| !task.host_ports.is_empty())
+            };
+            let services = self.inventory.read(|assigned| {
+                changed.retain(|task, _| has_ports(assigned, task));
+                assigned.endpoints.values().map(|endpoints| desired::service(endpoints, &ready, self.node)).collect()
+            });
+            tell("set the readiness of tasks", self.network.set_services(services).await);
         }
-        tell("set a task's readiness", self.network.set_ready(task, is_ready).await);
+        for (task, is_ready) in changed {
+            tell("set a task's readiness", self.network.set_ready(task, is_ready).await);
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<TaskId, bool>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes a task's network and forgets its readiness.
@@ -130,5 +183,60 @@ fn tell(what: &'static str, result: Result<Report, OverlayError>) {
             tracing::warn!(what, error, "the network is not as desired yet");
         }
         Err(error) => tracing::warn!(what, error = %crate::errors::chain(&error), "the network will be tried again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use async_trait::async_trait;
+    use berth_netoverlay::model::{Network as OverlayNetwork, SandboxSpec, Service};
+
+    /// A network that takes its time and remembers.
+    #[derive(Default)]
+    struct Slow(std::sync::Mutex<Vec<String>>);
+
+    impl Slow {
+        async fn take(&self, what: String) -> Result<Report, OverlayError> {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            self.0.lock().unwrap().push(what);
+            Ok(Report::default())
+        }
+    }
+
+    #[async_trait]
+    impl Network for Slow {
+        async fn attach(&self, _: SandboxSpec) -> Result<Sandbox, OverlayError> {
+            Err(OverlayError::Stopped)
+        }
+        async fn detach(&self, _: TaskId) -> Result<(), OverlayError> {
+            Ok(())
+        }
+        async fn set_ready(&self, task: TaskId, ready: bool) -> Result<Report, OverlayError> {
+            self.take(format!("{} {ready}", task.as_u128())).await
+        }
+        async fn set_networks(&self, _: Vec<OverlayNetwork>) -> Result<Report, OverlayError> {
+            self.take("networks".into()).await
+        }
+        async fn set_services(&self, _: Vec<Service>) -> Result<Report, OverlayError> {
+            self.take("services".into()).await
+        }
+        async fn reconcile(&self) -> Result<Report, OverlayError> {
+            self.take("reconcile".into()).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_that_become_ready_together_share_a_change() {
+        let network = Arc::new(Slow::default());
+        let driver = Driver::new(Arc::clone(&network) as Arc<dyn Network>, Arc::default(), NodeId::from_random(1));
+        let publish = |id: u128| driver.publish(TaskId::from_random(id), true);
+        futures::future::join_all((0..100).map(publish)).await;
+        let said = network.0.lock().unwrap().clone();
+        assert!(said.len() <= 3, "{said:?}");
+        publish(5).await;
+        assert_eq!(network.0.lock().unwrap().len(), said.len(), "what is in force already costs nothing");
+        assert!(driver.ready.lock().await.values().all(|ready| *ready));
     }
 }
