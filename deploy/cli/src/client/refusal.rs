@@ -9,14 +9,15 @@ use crate::ui::Failure;
 /// `<what>: <why>`, every field error on a line of its own, the daemon's hint last.
 pub fn refused(what: &str, status: &Status) -> Failure {
     let refusal = pb::Refusal::decode(status.details()).unwrap_or_default();
+    // A status with a cause was made on this side: the call never got an answer.
+    let broken = std::error::Error::source(status).is_some();
     let failure = match status.code() {
-        Code::Unavailable => Failure::new(format!("{what}: the daemon cannot be reached"))
-            .detail(status.message())
-            .hint("look at the daemon's output; it may be starting or stopping"),
-        Code::Unimplemented => Failure::new(format!("{what}: this daemon does not know the request"))
-            .hint("the daemon runs another version: compare with `berth version`"),
-        Code::Unknown if status.message().contains("transport error") => {
+        _ if broken => {
             Failure::new(format!("{what}: the connection to the daemon broke")).hint("is the daemon still running?")
+        }
+        Code::Unimplemented if refusal == pb::Refusal::default() && status.message().is_empty() => {
+            Failure::new(format!("{what}: this daemon does not know the request"))
+                .hint("the daemon runs another version: compare with `berth version`")
         }
         _ => Failure::new(format!("{what}: {}", status.message())),
     };

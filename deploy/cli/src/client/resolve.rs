@@ -56,7 +56,7 @@ fn unknown<'n>(kind: &str, word: &str, names: impl Iterator<Item = &'n String>) 
 }
 
 fn looks_like(word: &str, name: &str) -> bool {
-    distance(word, name) <= 1 + word.len() / 4 || name.rsplit_once('_').is_some_and(|(_, last)| last == word)
+    distance(word, name) <= 1 + word.len() / 3 || name.rsplit_once('_').is_some_and(|(_, last)| last == word)
 }
 
 /// Edits that lead from one to the other (Levenshtein).

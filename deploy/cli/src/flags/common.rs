@@ -89,7 +89,7 @@ pub struct InspectFlags {
 #[derive(Debug, Clone, Args)]
 pub struct WaitFlags {
     /// Return at once instead of waiting until it is up
-    #[arg(short, long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+    #[arg(short, long, action = clap::ArgAction::Set, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
           hide_default_value = true, hide_possible_values = true)]
     pub detach: bool,
     /// Give up waiting after this long

@@ -132,15 +132,21 @@ impl<'w> View<'w> {
         if update.target != self.service.spec_version && !self.goal.rollback {
             return None;
         }
+        // The manager's message names the task and why.
         let why = |what: &str| {
-            let last = self.last_error().map(|error| format!(": {error}")).unwrap_or_default();
-            let message = if update.message.is_empty() { String::new() } else { format!(" ({})", update.message) };
-            Verdict::Failed(format!("{what}{message}{last}"))
+            Verdict::Failed(match (update.message.is_empty(), self.last_error()) {
+                (false, _) => update.message.clone(),
+                (true, Some(error)) => format!("{what}: {error}"),
+                (true, None) => what.to_owned(),
+            })
         };
         match update.progress {
             UpdateProgress::Paused => Some(why("the update is paused")),
             UpdateProgress::RollbackPaused => Some(why("the rollback is paused")),
-            UpdateProgress::RollbackCompleted if !self.goal.rollback => Some(why("the update was rolled back")),
+            UpdateProgress::RollbackCompleted if !self.goal.rollback => {
+                let last = self.last_error().map(|error| format!(": {error}")).unwrap_or_default();
+                Some(Verdict::Failed(format!("the update failed and was rolled back{last}")))
+            }
             UpdateProgress::Updating | UpdateProgress::RollbackStarted => {
                 Some(Verdict::Waiting(Some(self.now.after(Duration::from_secs(1)))))
             }
@@ -370,7 +376,7 @@ mod tests {
         set_update(&mut world, goal.service, UpdateProgress::Updating, "");
         assert!(matches!(assess(&world, &goal, NOW).verdict, Verdict::Waiting(_)));
         set_update(&mut world, goal.service, UpdateProgress::Paused, "2 failed");
-        assert_eq!(failed(assess(&world, &goal, NOW)), "the update is paused (2 failed)");
+        assert_eq!(failed(assess(&world, &goal, NOW)), "2 failed");
         set_update(&mut world, goal.service, UpdateProgress::RollbackCompleted, "rolled back");
         assert!(failed(assess(&world, &goal, NOW)).contains("rolled back"));
         goal.rollback = true;

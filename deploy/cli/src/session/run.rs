@@ -59,6 +59,7 @@ where
         send(&input, Input::StdinEof(pb::exec_input::Eof {})).await;
     }
     let mut signals = Signals::new()?;
+    let mut forwarded = None;
     loop {
         let output = tokio::select! {
             biased;
@@ -72,7 +73,8 @@ where
                 continue;
             }
             number = signals.ends.next() => {
-                if !mode.forward_signals {
+                // A process may ignore what it is sent: the same signal again ends this program.
+                if !mode.forward_signals || forwarded.replace(number) == Some(number) {
                     return Ok(128 + number as u8);
                 }
                 send(&input, Input::Signal(number)).await;

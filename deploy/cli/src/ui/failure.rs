@@ -53,7 +53,7 @@ impl Failure {
 
     /// A text that already says `error:` and brings its own lines and hints.
     pub fn preformatted(text: impl Into<String>) -> Self {
-        Self { preformatted: true, ..Self::new(text) }
+        Self { preformatted: true, ..Self::new(text.into().trim_end()) }
     }
 
     /// Adds a line below the message.

@@ -123,7 +123,7 @@ fn draw(bar: &ProgressBar, line: Line) {
         (Some((at, of)), bytes) => {
             bar.set_length(of);
             bar.set_position(at.min(of));
-            if bytes { "[{bar:24}] {bytes}/{total_bytes}  " } else { "[{bar:24}] {pos}/{len}  " }
+            if bytes { "[{bar:24}] {bytes}/{total_bytes}  " } else { "[{bar:24}]  " }
         }
         (None, _) => "",
     };

@@ -82,7 +82,7 @@ impl Lines {
     fn line(&mut self, first: &Record, text: &[u8]) -> Vec<u8> {
         let mut line = Vec::with_capacity(text.len() + self.width + 40);
         if self.look.timestamps {
-            line.extend_from_slice(format!("{} ", Timestamp(first.record.at)).as_bytes());
+            line.extend_from_slice(stamp(first.record.at).as_bytes());
         }
         if self.look.heads {
             line.extend_from_slice(self.head(first).as_bytes());
@@ -132,6 +132,12 @@ impl Printer {
     }
 }
 
+/// The time with all nine digits of the second, so that lines stand in columns.
+fn stamp(nanos: i64) -> String {
+    let whole = Timestamp(nanos - nanos.rem_euclid(1_000_000_000)).to_string();
+    format!("{}.{:09}Z ", whole.trim_end_matches('Z'), nanos.rem_euclid(1_000_000_000))
+}
+
 fn write(stream: Stream, line: &[u8]) -> Result<(), Failure> {
     let written = match stream {
         Stream::Stdout => io::stdout().lock().write_all(line),
@@ -178,6 +184,6 @@ mod tests {
     #[test]
     fn bare_lines_may_carry_their_time() {
         let mut lines = Lines::new(Look { timestamps: true, ..Look::default() }, Vec::new());
-        assert_eq!(shown(&mut lines, record("1", "x", false)).as_deref(), Some("1970-01-01T00:00:01Z x\n"));
+        assert_eq!(shown(&mut lines, record("1", "x", false)).as_deref(), Some("1970-01-01T00:00:01.000000000Z x\n"));
     }
 }
