@@ -1,10 +1,8 @@
 //! Creating, changing, scaling, rolling back and removing services. Pure: state in, transaction out.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use berth_proto::id::{Id, ServiceId};
-use berth_proto::name::VolumeName;
 use berth_proto::object::{Meta, ObjectKind, Service, SpecRevision, UpdateProgress, UpdateStatus, Volume};
 use berth_proto::spec::{MountKind, ServiceMode, ServiceSpec, VolumeSpec};
 use berth_proto::validate::Validate;
@@ -12,7 +10,8 @@ use berth_proto::validate::Validate;
 use super::find;
 use super::refusal::Refused;
 use crate::allocator::endpoint::{EndpointError, port_conflict};
-use crate::store::{State, Transaction};
+use crate::store::references::{BUILT_IN_NETWORKS, names_used};
+use crate::store::{Change, Object, State, Transaction};
 
 /// Draws the 128 bits of a new id.
 pub type DrawId<'a> = &'a mut dyn FnMut() -> u128;
@@ -28,6 +27,7 @@ pub fn create(state: &State, tx: &mut Transaction, spec: ServiceSpec, draw: Draw
     }
     check_ports(state, None, &spec)?;
     create_volumes(state, tx, &spec, draw);
+    check_references(state, tx, &spec)?;
     let id = Id::from_random(draw());
     tx.create(Service {
         id,
@@ -73,6 +73,7 @@ pub fn update(
         check_ports(state, Some(service.id), &spec)?;
     }
     create_volumes(state, tx, &spec, draw);
+    check_references(state, tx, &spec)?;
     tx.update(Arc::new(changed(service, spec)));
     Ok(())
 }
@@ -156,6 +157,34 @@ pub fn check(spec: &ServiceSpec) -> Result<(), Refused> {
     spec.validate().map_err(refuse)
 }
 
+/// Everything that the spec names is there, or comes with the same transaction. The store checks it again; this names the
+/// service as people know it.
+fn check_references(state: &State, tx: &Transaction, spec: &ServiceSpec) -> Result<(), Refused> {
+    for (kind, name) in names_used(spec) {
+        let there = match kind {
+            ObjectKind::Network => BUILT_IN_NETWORKS.contains(&name) || state.network_by_name(name).is_some(),
+            ObjectKind::Volume => state.volume_by_name(name).is_some(),
+            ObjectKind::Config => state.config_by_name(name).is_some(),
+            ObjectKind::Secret => state.secret_by_name(name).is_some(),
+            _ => true,
+        };
+        if !there && !comes_with(tx, kind, name) {
+            return Err(Refused::Missing { what: format!("service {}", spec.name), kind, name: name.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn comes_with(tx: &Transaction, kind: ObjectKind, name: &str) -> bool {
+    tx.changes.iter().any(|change| match change {
+        Change::Put(Object::Network(one)) => kind == ObjectKind::Network && one.spec.name.as_str() == name,
+        Change::Put(Object::Volume(one)) => kind == ObjectKind::Volume && one.spec.name.as_str() == name,
+        Change::Put(Object::Config(one)) => kind == ObjectKind::Config && one.spec.name.as_str() == name,
+        Change::Put(Object::Secret(one)) => kind == ObjectKind::Secret && one.spec.name.as_str() == name,
+        _ => false,
+    })
+}
+
 /// No other service publishes the ports. Within a stack a port may pass from a service to another in one write: then the
 /// new one gets it as soon as the old one lets go.
 fn check_ports(state: &State, own: Option<ServiceId>, spec: &ServiceSpec) -> Result<(), Refused> {
@@ -171,11 +200,10 @@ fn check_ports(state: &State, own: Option<ServiceId>, spec: &ServiceSpec) -> Res
 
 /// As Docker does, a volume comes into being with the first service that names it.
 fn create_volumes(state: &State, tx: &mut Transaction, spec: &ServiceSpec, draw: DrawId<'_>) {
-    let mut made: BTreeSet<VolumeName> = planned_volumes(tx);
     for mount in &spec.task.container.mounts {
         let MountKind::Volume(volume) = &mount.kind else { continue };
         let Some(name) = &volume.name else { continue };
-        if state.volume_by_name(name).is_some() || !made.insert(name.clone()) {
+        if state.volume_by_name(name).is_some() || comes_with(tx, ObjectKind::Volume, name) {
             continue;
         }
         let spec = VolumeSpec {
@@ -187,13 +215,4 @@ fn create_volumes(state: &State, tx: &mut Transaction, spec: &ServiceSpec, draw:
         };
         tx.create(Volume { id: Id::from_random(draw()), meta: Meta::default(), spec: Arc::new(spec) });
     }
-}
-
-fn planned_volumes(tx: &Transaction) -> BTreeSet<VolumeName> {
-    use crate::store::{Change, Object};
-    let planned = tx.changes.iter().filter_map(|change| match change {
-        Change::Put(Object::Volume(volume)) => Some(volume.spec.name.clone()),
-        _ => None,
-    });
-    planned.collect()
 }

@@ -281,7 +281,8 @@ fn shown(plan: &Plan, stack: &Stack, refreshed: &BTreeSet<String>) -> Vec<pb::Pl
     }
     for (kind, name) in names(stack) {
         let planned = plan.steps.iter().any(|step| step.kind == kind && step.name == name);
-        if !planned && !(kind == Kind::Service && refreshed.contains(name)) {
+        let is_refreshed = kind == Kind::Service && refreshed.contains(name);
+        if !planned && !is_refreshed {
             shown.push(change(planned_change::Action::Unchanged, kind, name, Vec::new()));
         }
     }
