@@ -187,6 +187,7 @@ impl Agent {
             inventory: Arc::clone(&inventory),
             files: Arc::clone(&files),
             created: DashMap::new(),
+            creating: executor::creations(),
         });
         let (writer, thread) = Writer::start(db);
         let shutdown = CancellationToken::new();

@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use berth_proto::id::TaskId;
 use berth_proto::time::Timestamp;
 use dashmap::DashMap;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::NodeFacts;
@@ -37,6 +38,9 @@ use crate::worker::Inventory;
 
 pub use files::{FilesDir, FilesError};
 pub use images::{Acquired, Images, image_facts};
+
+/// A creation waits for its own processes part of the time, so a cpu can carry several.
+const CREATIONS_PER_CPU: usize = 4;
 
 /// Everything that a task needs of the machine.
 pub struct NodeExecutor {
@@ -56,6 +60,14 @@ pub struct NodeExecutor {
     pub files: Arc<FilesDir>,
     /// Process ids of containers that were created and not yet started.
     pub created: DashMap<TaskId, u32>,
+    /// Containers made at the same time: more only take each other's time, and the first would come up last.
+    pub creating: Semaphore,
+}
+
+/// How many containers this machine makes at the same time.
+pub fn creations() -> Semaphore {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Semaphore::new(CREATIONS_PER_CPU * cpus)
 }
 
 #[async_trait]

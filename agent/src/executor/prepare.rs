@@ -90,7 +90,9 @@ async fn assemble(
     for lock in filling {
         locks.push(lock.lock_owned().await);
     }
+    let turn = executor.creating.acquire().await;
     let created = create(executor, work, &config, image.layers).await?;
+    drop(turn);
     drop(locks);
     for warning in &created.warnings {
         tracing::warn!(task = %work.task.id, warning, "not everything asked for was granted");

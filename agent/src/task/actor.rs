@@ -211,7 +211,7 @@ impl Actor {
             Action::StopHealth => self.probes = None,
             Action::Publish(ready) => self.then(async move {
                 executor.publish(id, ready).await;
-                Done::Nothing
+                if ready { Done::Event(Event::Published) } else { Done::Nothing }
             }),
             Action::Stop => {
                 let signal = self.prepared.as_ref().map_or(SIGTERM, |prepared| prepared.stop_signal);

@@ -122,6 +122,8 @@ pub enum Event {
         /// Output of the last probe, for people.
         output: String,
     },
+    /// The load balancing has the task.
+    Published,
     /// The stop signal was sent, after the task left the load balancing.
     StopSent,
     /// The armed timer ran out.
@@ -151,7 +153,7 @@ pub enum Action {
     StartHealth,
     /// Stop probing.
     StopHealth,
-    /// Take requests (or stop taking them), now.
+    /// Enter the load balancing, answer [`Event::Published`]; or leave it.
     Publish(bool),
     /// Leave the load balancing, then send the stop signal; answer [`Event::StopSent`].
     Stop,
@@ -268,7 +270,8 @@ impl Machine {
             Event::Progress(message) => self.progress(message, &mut out),
             Event::Prepared(result) => self.prepared(result, now, &mut out),
             Event::Started(result) => self.started(result, now, &mut out),
-            Event::Health { state, output } => self.probed(state, output, now, &mut out),
+            Event::Health { state, output } => self.probed(state, output, &mut out),
+            Event::Published => self.published(now, &mut out),
             Event::StopSent => self.stop_sent(&mut out),
             Event::TimeUp => self.time_up(now, &mut out),
             Event::Exited(ended) => self.exited(ended, now, &mut out),
@@ -350,31 +353,29 @@ impl Machine {
             if self.status.state < TaskState::Running {
                 self.status.health = Some(HealthState::Starting);
                 out.push(Action::Report(self.status.clone()));
-            } else if self.wanted.wants_work() {
-                out.push(Action::Publish(true));
             }
             out.push(Action::StartHealth);
-        } else {
-            // The load balancing first: whoever sees `running` may send requests.
-            if self.wanted.wants_work() {
-                out.push(Action::Publish(true));
-            }
+        }
+        if self.wanted.wants_work() && (!self.traits.has_healthcheck || self.status.state == TaskState::Running) {
+            out.push(Action::Publish(true));
+        }
+    }
+
+    /// Only now: whoever sees `running` may send requests.
+    fn published(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        let is_well = !self.traits.has_healthcheck || self.status.health == Some(HealthState::Healthy);
+        if self.phase == Phase::Up && is_well {
             self.enter(TaskState::Running, now, "started", out);
         }
     }
 
-    fn probed(&mut self, state: HealthState, output: String, now: Timestamp, out: &mut Vec<Action>) {
+    fn probed(&mut self, state: HealthState, output: String, out: &mut Vec<Action>) {
         if self.phase != Phase::Up || self.status.health == Some(state) {
             return;
         }
         self.status.health = Some(state);
         match state {
-            HealthState::Healthy if self.status.state < TaskState::Running => {
-                if self.wanted.wants_work() {
-                    out.push(Action::Publish(true));
-                }
-                self.enter(TaskState::Running, now, "started", out);
-            }
+            HealthState::Healthy if self.status.state < TaskState::Running => out.push(Action::Publish(true)),
             HealthState::Unhealthy => {
                 self.unhealthy = Some(output);
                 out.push(Action::Report(self.status.clone()));

@@ -43,14 +43,20 @@ fn line(actions: &[Action]) -> String {
 
 #[test]
 fn a_plain_task_runs_and_completes() {
-    let events =
-        vec![Event::Prepared(Ok(traits(false))), Event::Started(Ok(7)), Event::Exited(ended(0)), Event::Released];
+    let events = vec![
+        Event::Prepared(Ok(traits(false))),
+        Event::Started(Ok(7)),
+        Event::Published,
+        Event::Exited(ended(0)),
+        Event::Released,
+    ];
     let (machine, words) = run(DesiredState::Running, events);
     let expected = [
         "accepted",
         "preparing Prepare",
         "ready starting Start",
-        "Watch Publish(true) running",
+        "Watch Publish(true)",
+        "running",
         "StopHealth Publish(false) complete Release",
         "",
     ];
@@ -74,9 +80,10 @@ fn with_a_healthcheck_it_stays_starting_until_the_first_good_probe() {
         Event::Started(Ok(7)),
         health(HealthState::Starting),
         health(HealthState::Healthy),
+        Event::Published,
     ];
     let (machine, words) = run(DesiredState::Running, events);
-    assert_eq!(words[3..], ["Watch starting StartHealth", "", "Publish(true) running"]);
+    assert_eq!(words[3..], ["Watch starting StartHealth", "", "Publish(true)", "running"]);
     assert_eq!(machine.status().health, Some(HealthState::Healthy));
 }
 
@@ -101,6 +108,7 @@ fn a_stop_leaves_the_balancing_then_signals_then_kills() {
     let events = vec![
         Event::Prepared(Ok(traits(false))),
         Event::Started(Ok(7)),
+        Event::Published,
         want(DesiredState::Shutdown),
         Event::StopSent,
         Event::TimeUp,
@@ -111,7 +119,7 @@ fn a_stop_leaves_the_balancing_then_signals_then_kills() {
     ];
     let (machine, words) = run(DesiredState::Running, events);
     let expected = ["StopHealth Stop", "Arm(3s)", "Kill Arm(10s)", "shutdown Release", "", "Purge", ""];
-    assert_eq!(words[4..], expected);
+    assert_eq!(words[5..], expected);
     assert_eq!(machine.phase(), Phase::Gone);
     assert_eq!(machine.status().container.as_ref().unwrap().exit_code, Some(137));
 }
@@ -121,6 +129,7 @@ fn a_process_that_outlives_sigkill_is_torn_down() {
     let events = vec![
         Event::Prepared(Ok(traits(false))),
         Event::Started(Ok(7)),
+        Event::Published,
         want(DesiredState::Shutdown),
         Event::StopSent,
         Event::TimeUp,
@@ -153,7 +162,7 @@ fn a_stop_while_preparing_cancels_and_ends_in_shutdown() {
 #[test]
 fn failures_name_the_exit_code_and_want_of_memory() {
     let oom = Ended { oom_killed: true, ..ended(137) };
-    let events = vec![Event::Prepared(Ok(traits(false))), Event::Started(Ok(7)), Event::Exited(oom)];
+    let events = vec![Event::Prepared(Ok(traits(false))), Event::Started(Ok(7)), Event::Published, Event::Exited(oom)];
     let (machine, _) = run(DesiredState::Running, events);
     assert_eq!(machine.status().state, TaskState::Failed);
     assert!(machine.status().error.starts_with("non-zero exit (137): out of memory"), "{}", machine.status().error);
@@ -170,8 +179,8 @@ fn adopt(state: TaskState, found: Found) -> (Machine, String) {
 fn adoption_goes_on_where_the_former_life_stopped() {
     let table = [
         (TaskState::Running, Found::Running(7), "running Watch Publish(true)"),
-        (TaskState::Starting, Found::Running(7), "Watch Publish(true) running"),
-        (TaskState::Ready, Found::Running(7), "starting Watch Publish(true) running"),
+        (TaskState::Starting, Found::Running(7), "starting Watch Publish(true)"),
+        (TaskState::Ready, Found::Running(7), "starting Watch Publish(true)"),
         (TaskState::Preparing, Found::Created, "ready starting Start"),
         (TaskState::Preparing, Found::Nothing, "preparing Prepare"),
         (TaskState::Accepted, Found::Nothing, "preparing Prepare"),
@@ -203,6 +212,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Prepared(Err(Refusal::Rejected("no".into())))),
         Just(Event::Prepared(Err(Refusal::Cancelled))),
         Just(Event::Started(Ok(7))),
+        Just(Event::Published),
         Just(Event::Started(Err(Refusal::Rejected("no".into())))),
         verdict.prop_map(health),
         Just(Event::Progress("pulling".into())),
@@ -221,6 +231,7 @@ fn answers(actions: &[Action], fail: &mut impl FnMut() -> bool) -> Vec<Event> {
         Action::Prepare => Some(Event::Prepared(Ok(traits(fail())))),
         Action::Start if fail() => Some(Event::Started(Err(Refusal::Rejected("no".into())))),
         Action::Start => Some(Event::Started(Ok(7))),
+        Action::Publish(true) => Some(Event::Published),
         Action::Stop => Some(Event::StopSent),
         Action::Arm(_) => Some(Event::TimeUp),
         Action::Kill if fail() => Some(Event::Exited(ended(137))),

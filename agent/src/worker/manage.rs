@@ -146,6 +146,9 @@ impl Worker {
         for (task, spec) in assigned {
             match (state.actors.get(&task.id), spec) {
                 (Some(handle), _) => want(handle, Wanted::assigned(task.desired)),
+                (None, Some(spec)) if !state.complete && self.lacks_files(&state, &task, &spec) => {
+                    tracing::debug!(task = %task.id, "a task waits for the managers to send its secrets again");
+                }
                 (None, Some(spec)) => self.spawn(&mut state, Work { task, spec }),
                 // Its spec comes with a later change.
                 (None, None) => tracing::debug!(task = %task.id, "a task waits for its spec"),
@@ -204,6 +207,18 @@ impl Worker {
             status: self.setup.board.get(handle.work.task.id).unwrap_or_default(),
             health: handle.health.borrow().clone(),
         }
+    }
+
+    /// Secrets and configs are not on disk: after a restart a task that needs them is not prepared before they come. One whose
+    /// container is there has them already.
+    fn lacks_files(&self, state: &State, task: &Task, spec: &ServiceSpec) -> bool {
+        let container = &spec.task.container;
+        let has_container = state.restored.found.contains_key(&task.id);
+        !has_container
+            && self.setup.inventory.read(|assigned| {
+                container.secrets.iter().any(|file| assigned.secret_named(&file.source).is_none())
+                    || container.configs.iter().any(|file| assigned.config_named(&file.source).is_none())
+            })
     }
 
     fn spawn(&self, state: &mut State, work: Work) {

@@ -191,3 +191,27 @@ async fn a_task_that_ran_here_before_is_never_started_twice() {
     bench.until(1, TaskState::Failed).await;
     assert!(!bench.said("prepare 1"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_a_task_waits_for_its_secrets() {
+    let bench = bench(Restored::default());
+    let mut service = testing::service();
+    service.task.container.secrets.push(berth_proto::spec::FileMount {
+        source: "key".into(),
+        target: "/run/secrets/key".into(),
+        uid: "0".into(),
+        gid: "0".into(),
+        mode: 0o400,
+    });
+    let task = testing::task();
+    let key = pb::SpecKey { service_id: task.service.to_string(), spec_version: task.spec_version };
+    let spec = pb::AssignedSpec { key: Some(key), spec: Some((&service).into()) };
+    let spec = pb::Assignment { item: Some(pb::assignment::Item::Spec(spec)) };
+    let all = vec![spec, assign(1, DesiredState::Running, TaskState::Assigned)];
+    bench.worker.apply_changes(all.clone(), Vec::new()).await;
+    bench.worker.look();
+    assert!(bench.worker.view(TaskId::from_random(1)).is_none());
+    bench.worker.apply_complete(all).await;
+    bench.worker.look();
+    bench.until(1, TaskState::Running).await;
+}
