@@ -88,7 +88,7 @@ pub(super) fn prepare(
         return Err(RuntimeError::Exists(id.into()));
     }
     let mut private = fs::DirBuilder::new();
-    private.recursive(true).mode(0o711);
+    private.recursive(true).mode(0o700);
     for dir in [task.path().to_owned(), task.bundle(), task.path().join("etc")] {
         private.create(&dir).map_err(io_error(&dir))?;
     }
