@@ -142,6 +142,7 @@ fn start_first_never_has_fewer_than_the_wanted_replicas() {
     image: berth/hello:1
     environment: {{ GREETING: v{version} }}
     ports: [\"8080:80\"]
+    healthcheck: {{ test: [CMD, wget, -q, -O, /dev/null, 'http://127.0.0.1/'], start_period: 20s, start_interval: 100ms }}
     stop_grace_period: 1s
     deploy: {{ replicas: 2, update_config: {{ order: start-first, monitor: 100ms }} }}
 "
