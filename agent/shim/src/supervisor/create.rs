@@ -77,7 +77,10 @@ pub fn create(task: &TaskDir, mut config: ShimConfig, hierarchies: &Hierarchies)
     drop(root);
     complete_spec(&mut spec, &identity, task, config.tty);
     let groups = match hierarchies.unified {
-        Some(_) => None,
+        Some(_) => {
+            make_parent(hierarchies, &config.cgroup).map_err(failed("control group"))?;
+            None
+        }
         None => Some(take_over_groups(&mut spec, hierarchies, &config.cgroup)?),
     };
     let bundle = task.bundle();
@@ -174,6 +177,11 @@ fn take_over_groups(spec: &mut Value, hierarchies: &Hierarchies, path: &str) -> 
         namespaces.retain(|namespace| namespace["type"] != "cgroup");
     }
     Groups::make(hierarchies, path, resources).map_err(|error| Failure::new(error.to_string()))
+}
+
+/// libcgroups looks and then makes: two containers at once would both make the first parent, and one fail.
+fn make_parent(hierarchies: &Hierarchies, path: &str) -> io::Result<()> {
+    hierarchies.dirs(path).iter().filter_map(|dir| dir.parent()).try_for_each(fs::create_dir_all)
 }
 
 /// Hides the host's groups from libcontainer, which then does nothing about them; those that the container
