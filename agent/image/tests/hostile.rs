@@ -9,6 +9,7 @@ use std::path::Path;
 use berth_image::{Digest, EntryProblem, ImageError, StoreOptions, UnpackError, UnpackLimits};
 use common::tarball::{Spec, Tarball};
 use common::{Compress, Layer, TestImage, TestStore, load};
+use proptest::prelude::*;
 use tar::EntryType;
 
 /// Loads an image with these layers and gives the error, after checking that nothing is left.
@@ -211,4 +212,76 @@ async fn a_relative_link_within_the_layer_may_be_written_through() {
     let root = test.store.rootfs_layers("a:1").await.unwrap().remove(0);
     assert!(root.join("lib").is_symlink());
     assert_eq!(std::fs::read(root.join("usr/lib/so")).unwrap(), b"x");
+}
+
+/// One entry out of few names, so that entries meet each other.
+#[derive(Debug, Clone)]
+struct Any {
+    kind: EntryType,
+    name: String,
+    link: String,
+}
+
+/// Mostly harmless names: a layer ends at its first refused entry.
+fn any_path(outside: &'static [&'static str], weight: u32) -> impl Strategy<Value = String> {
+    let component = prop::sample::select(&["a", "b", "c", "d", "e", ".wh.a", ".wh.b"][..]);
+    let inside = prop::collection::vec(component, 1..3).prop_map(|parts| parts.join("/"));
+    prop_oneof![20 => inside, weight => prop::sample::select(outside).prop_map(str::to_string)]
+}
+
+fn any_entry() -> impl Strategy<Value = Any> {
+    let kind = prop_oneof![
+        4 => Just(EntryType::Regular),
+        4 => Just(EntryType::Directory),
+        4 => Just(EntryType::Symlink),
+        1 => Just(EntryType::Link),
+        1 => Just(EntryType::Fifo),
+    ];
+    let names = &["/CANARY/new", "../../../canary/new", "a/../../x", "..", "a/.wh..wh..opq", ".wh.."];
+    let links = &["/CANARY", "/CANARY/file", "../../../canary", "../a", "b/../../..", "/a", "..", "/"];
+    (kind, any_path(names, 1), any_path(links, 20)).prop_map(|(kind, name, link)| Any { kind, name, link })
+}
+
+fn any_layer() -> impl Strategy<Value = Vec<Any>> {
+    prop::collection::vec(any_entry(), 1..7)
+}
+
+fn packed(entries: &[Any], canary: &Path) -> Layer {
+    let real = |path: &str| path.replace("/CANARY", canary.to_str().unwrap());
+    let tar = entries.iter().fold(Tarball::new(), |tar, entry| {
+        let (name, link) = (real(&entry.name), real(&entry.link));
+        let data: &[u8] = if entry.kind == EntryType::Regular { b"written" } else { b"" };
+        tar.entry(&name, Spec { kind: entry.kind, link: &link, data, mode: 0o777, uid: 1, ..Spec::default() })
+    });
+    Layer { compress: Compress::No, ..Layer::new(tar) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever two layers say, nothing outside changes, and what is accepted can be mounted and walked.
+    #[test]
+    fn no_layers_at_all_reach_outside(bottom in any_layer(), top in any_layer()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let test = TestStore::new().await;
+            let canary = test.path("canary");
+            std::fs::create_dir_all(canary.join("dir")).unwrap();
+            std::fs::write(canary.join("file"), "untouched").unwrap();
+            let before = common::describe(&canary);
+            let image = TestImage::new(vec![packed(&bottom, &canary), packed(&top, &canary)]);
+            let result = load(&test.store, image.oci_archive(Some("any:1"))).await;
+            assert_eq!(common::describe(&canary), before, "{bottom:?} {top:?}: {result:?}");
+            assert_eq!(std::fs::read(canary.join("file")).unwrap(), b"untouched");
+            match result {
+                Ok(_) => {
+                    let layers = test.store.rootfs_layers("any:1").await.unwrap();
+                    let root = common::mounted::Mounted::overlay(&layers);
+                    common::describe(&root.path);
+                }
+                Err(ImageError::Unpack(UnpackError::Entry { .. })) => {}
+                Err(other) => panic!("{bottom:?} {top:?}: {}", other.report()),
+            }
+        });
+    }
 }

@@ -114,6 +114,39 @@ async fn the_same_layer_over_other_layers_is_unpacked_again_where_it_must() {
 }
 
 #[tokio::test]
+async fn a_lowest_layer_that_lacks_parents_is_not_reused_over_others() {
+    let test = TestStore::new().await;
+    let layer = Layer::new(Tarball::new().file("d/x", b"x").file(".wh.gone", b""));
+    load(&test.store, TestImage::new(vec![layer.clone()]).oci_archive(Some("alone:1"))).await.unwrap();
+    let base = Layer::new(Tarball::new().dir("d/", 0o711).file("gone", b"1"));
+    load(&test.store, TestImage::new(vec![base, layer]).oci_archive(Some("over:1"))).await.unwrap();
+    let alone = Mounted::overlay(&test.store.rootfs_layers("alone:1").await.unwrap());
+    let over = Mounted::overlay(&test.store.rootfs_layers("over:1").await.unwrap());
+    for (root, mode) in [(&alone, 0o755), (&over, 0o711)] {
+        assert_eq!(names(&root.path), ["d"]);
+        assert_eq!(std::fs::metadata(root.join("d")).unwrap().mode() & 0o7777, mode);
+        assert_eq!(read(root.join("d/x")), "x");
+    }
+}
+
+#[tokio::test]
+async fn a_whiteout_of_nothing_leaves_nothing_to_stumble_over() {
+    let base = Tarball::new().file("file", b"x").dir("dir/", 0o755).file("dir/a", b"a");
+    let top = Tarball::new()
+        .dir("new/", 0o755)
+        .file("new/.wh.nothing", b"")
+        .file("file/.wh.below-a-file", b"")
+        .dir("dir/", 0o755)
+        .file("dir/.wh..wh..opq", b"")
+        .file("dir/.wh.a", b"")
+        .file("dir/kept", b"k");
+    let (_test, root) = merged(vec![base, top]).await;
+    let listing = describe(&root.path);
+    let paths: Vec<&str> = listing.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(paths, [".", "./dir", "./dir/kept", "./file", "./new"]);
+}
+
+#[tokio::test]
 async fn writing_through_a_lower_link_keeps_the_link() {
     let base = Tarball::new()
         .dir("usr/", 0o755)

@@ -1,8 +1,8 @@
 //! Unpacked layers: finding them, and unpacking those that are missing, several at the same time.
 //!
 //! A layer is named by its diff id when it stands by itself. When unpacking it had to look at the
-//! layers below (a directory that no entry names, a path through a lower link), the result holds only
-//! over these layers and is named by the chain id of the stack. All layers of an image start at once;
+//! layers below (a directory that no entry names, a path through a lower link, whether a whiteout hides
+//! anything), the result holds only over these layers and is named after the chain id of the stack. All layers of an image start at once;
 //! one that needs those below waits for them, giving its permit back meanwhile so that they can run.
 
 use std::future::Future;
@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::layout::{Layout, sync_dir};
-use super::state::{LayerRecord, chain_ids};
+use super::state::{LayerRecord, chain_ids, stack_key};
 use super::{Inner, blocking};
 use crate::digest::Digest;
 use crate::error::{ImageError, IoContext};
@@ -48,7 +48,7 @@ struct LayerMeta {
 impl Layout {
     /// The layer as part of this stack, or by itself.
     pub(crate) fn find_layer(&self, diff_id: &Digest, chain_id: &Digest) -> Result<Option<LayerDir>, ImageError> {
-        for key in [chain_id, diff_id] {
+        for key in [&stack_key(chain_id), diff_id] {
             let path = self.layer(key).join("layer.json");
             match std::fs::read(&path) {
                 Ok(text) => {
@@ -106,10 +106,10 @@ async fn unpack_all(inner: &Arc<Inner>, name: &str, layers: &[LayerRecord]) -> R
     Ok(dirs.into_iter().map(|dir| dir.path).collect())
 }
 
-/// Every digest to pin while layers are worked on: blobs, diff ids, chain ids.
+/// Every digest to pin while layers are worked on: blobs, and both names of unpacked layers.
 pub(crate) fn layer_pins(layers: &[LayerRecord]) -> Vec<Digest> {
     let mut pins: Vec<Digest> = layers.iter().flat_map(|layer| [layer.blob, layer.diff_id]).collect();
-    pins.extend(chain_ids(layers.iter().map(|layer| layer.diff_id)));
+    pins.extend(chain_ids(layers.iter().map(|layer| layer.diff_id)).iter().map(stack_key));
     pins
 }
 
@@ -241,7 +241,7 @@ async fn unpack_one(
     let _cancel = CancelOnDrop(Arc::clone(&cancelled));
     let handle = Handle::current();
     // Pinned by the thread itself: it may outlive whoever waits for it.
-    let pinned = inner.pins.pin([layer.blob, layer.diff_id, chain_id]);
+    let pinned = inner.pins.pin([layer.blob, layer.diff_id, stack_key(&chain_id)]);
     blocking(move || {
         let _pinned = pinned;
         let unpacking =
@@ -288,7 +288,7 @@ impl Unpacking<'_> {
         })?;
         let meta =
             LayerMeta { diff_id: layer.diff_id, blob: layer.blob, bytes: unpacked.bytes, entries: unpacked.entries };
-        let key = if unpacked.depends_on_lower { self.chain_id } else { layer.diff_id };
+        let key = if unpacked.depends_on_lower { stack_key(&self.chain_id) } else { layer.diff_id };
         let out = self.publish(dir, &synced, &key, &meta)?;
         self.progress.layer(layer.blob, LayerState::Done);
         Ok(out)

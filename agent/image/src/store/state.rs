@@ -143,12 +143,12 @@ impl State {
         live
     }
 
-    /// Every name that an unpacked layer of an image may have: its diff id or its chain id.
+    /// Every name that an unpacked layer of an image may have.
     pub(crate) fn live_layers(&self) -> BTreeSet<Digest> {
         let mut live = BTreeSet::new();
         for record in self.images.values() {
             live.extend(record.layers.iter().map(|layer| layer.diff_id));
-            live.extend(chain_ids(record.layers.iter().map(|layer| layer.diff_id)));
+            live.extend(chain_ids(record.layers.iter().map(|layer| layer.diff_id)).iter().map(stack_key));
         }
         live
     }
@@ -169,6 +169,12 @@ pub(crate) fn chain_ids(diff_ids: impl IntoIterator<Item = Digest>) -> Vec<Diges
         out.push(chain);
     }
     out
+}
+
+/// The name of a layer that holds only over the layers below it. Not the chain id itself: that of a
+/// lowest layer is its diff id, which names layers that stand by themselves.
+pub(crate) fn stack_key(chain_id: &Digest) -> Digest {
+    Digest::of(format!("stack {chain_id}").as_bytes())
 }
 
 #[cfg(test)]

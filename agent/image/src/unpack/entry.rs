@@ -34,7 +34,7 @@ pub(super) fn write<R: Read>(
         }
         Meaning::Whiteout(hidden) => {
             let dir = tree.directory(parents)?;
-            return write_whiteout(tree, &dir, hidden);
+            return tree.write_whiteout(&dir, hidden);
         }
         Meaning::Plain(plain) => plain,
     };
@@ -200,18 +200,4 @@ fn write_node(
         fs::mknodat(&dir.fd, name, file_type, mode, fs::makedev(major, minor))
     })?;
     attrs::apply_at(dir.fd.as_fd(), name, entry, false)
-}
-
-/// A whiteout hides what is below and leaves what this layer itself has (OCI image-spec
-/// "Whiteouts"): a directory of this layer becomes opaque instead.
-fn write_whiteout(tree: &mut Tree<'_>, dir: &Dir, hidden: &[u8]) -> Result<(), EntryProblem> {
-    match tree.kind_at(dir, hidden)? {
-        Some(stat) if tree::is_directory(&stat) => {
-            let own = tree.make_directory(dir, hidden)?;
-            tree::set_opaque(own.as_fd())
-        }
-        Some(_) => Ok(()),
-        None => fs::mknodat(&dir.fd, hidden, FileType::CharacterDevice, Mode::empty(), fs::makedev(0, 0))
-            .map_err(EntryProblem::io("make the whiteout")),
-    }
 }

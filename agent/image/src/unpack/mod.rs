@@ -11,6 +11,7 @@ mod lower;
 mod name;
 pub(crate) mod source;
 mod tree;
+mod whiteout;
 
 use std::fs::File;
 use std::io::{self, Read};

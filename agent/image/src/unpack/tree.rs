@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::attrs;
 use super::error::EntryProblem;
 use super::lower::{Found, LowerView, is_opaque};
-use super::{OPAQUE_XATTR, name};
+use super::{OPAQUE_XATTR, name, whiteout};
 
 /// Directory descriptors kept open; bounds the descriptors of one unpacking.
 const CACHE: usize = 64;
@@ -47,8 +47,10 @@ pub(super) struct Tree<'a> {
     cached_links: bool,
     lower_source: Option<LowerSource<'a>>,
     lower: Option<LowerView>,
+    used_lower: bool,
     /// Times to set at the very end, since writing into a directory changes them.
     directory_times: HashMap<Vec<Vec<u8>>, (i64, u32)>,
+    pub(super) whiteouts: whiteout::Made,
 }
 
 /// A component still to be walked.
@@ -67,14 +69,21 @@ impl<'a> Tree<'a> {
             cached_links: false,
             lower_source,
             lower: None,
+            used_lower: false,
             // A root that no entry names has a fixed time, so that the same layer is the same everywhere.
             directory_times: HashMap::from([(Vec::new(), (0, 0))]),
+            whiteouts: whiteout::Made::new(),
         }
     }
 
-    /// True when the layers below were looked at: then the result depends on them.
+    pub(super) fn root(&self) -> &OwnedFd {
+        &self.root.fd
+    }
+
+    /// True when the layers below were looked at, or would have been if there were any: then the result
+    /// depends on them.
     pub(super) fn used_lower(&self) -> bool {
-        self.lower.is_some()
+        self.used_lower
     }
 
     /// Opens the directory of these components, making implicit parents: a directory that exists
@@ -156,6 +165,7 @@ impl<'a> Tree<'a> {
 
     /// Looks a resolved path up in the layers below.
     pub(super) fn lookup_lower(&mut self, path: &[Vec<u8>]) -> Result<Found, EntryProblem> {
+        self.used_lower = true;
         if let Some(source) = self.lower_source.take() {
             self.lower = Some(source()?);
         }
@@ -165,8 +175,9 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Sets the directories' times.
+    /// Does what waits for the last entry: idle whiteouts go, directories get their times.
     pub(super) fn finish(&mut self) -> Result<(), EntryProblem> {
+        self.drop_idle_whiteouts()?;
         for (path, mtime) in std::mem::take(&mut self.directory_times) {
             let joined = path.join(&b'/');
             let fd = if path.is_empty() {
@@ -289,7 +300,7 @@ pub(super) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-fn open_beneath(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
+pub(super) fn open_beneath(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve =
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
