@@ -118,7 +118,10 @@ pub(crate) fn converge(
     report.clashes = clashes;
     // Names first: whoever learns that the kernel part is done may ask for them.
     dns.publish(&state.desired);
-    let mut observed = match state.observed.take() {
+    let known = state.observed.take();
+    // A node that had to be listed is brought right as a whole: afterwards its tables count as known.
+    let scope = if known.is_none() && state.unsettled.is_none() { Scope::Everything } else { scope };
+    let mut observed = match known {
         Some(observed) => observed,
         None => kernel.list().map_err(|source| OverlayError::List { source })?,
     };

@@ -3,6 +3,7 @@
 //! [`zone`] and [`wire`] are pure: what is known, and how it is said. [`server`] owns the sockets in the containers'
 //! namespaces, [`forward`] asks the node's own name servers for everything that Berth does not know.
 
+mod book;
 mod forward;
 mod server;
 mod upstream;

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use berth_proto::id::{NetworkId, TaskId};
+use berth_proto::id::{NetworkId, ServiceId, TaskId};
 use ipnet::IpNet;
 
-use crate::model::{Desired, EndpointMode, Mode, SandboxSpec, Service};
+use super::book::Book;
+use crate::model::{Desired, Mode, SandboxSpec};
 
 /// What the zone says to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,16 +36,8 @@ pub struct Zone {
 struct Names {
     name: String,
     ranges: Vec<IpNet>,
-    /// Of services and their tasks on all nodes; kept from zone to zone while these services do not change.
-    services: Arc<Book>,
+    services: Book,
     /// Of this node's tasks.
-    local: Book,
-}
-
-#[derive(Debug, Default)]
-struct Book {
-    /// Services and their aliases: they win over the names of tasks.
-    services: HashMap<String, Vec<IpAddr>>,
     tasks: HashMap<String, Vec<IpAddr>>,
     reverse: HashMap<IpAddr, String>,
 }
@@ -63,12 +55,14 @@ impl Zone {
     /// Builds it from what is desired; what did not change is taken over from the zone before.
     pub fn new(desired: &Desired, before: &Self) -> Self {
         let mut zone = Self { built_from: desired.clone(), ..Self::default() };
-        let changed = changed_networks(desired, &before.built_from);
+        let changed = desired.changed_services(&before.built_from);
         for network in desired.networks.values().filter(|n| n.driver.has_links()) {
-            let kept = before.networks.get(&network.id).filter(|_| !changed.contains(&network.id));
-            let services = kept.map_or_else(|| Arc::new(service_book(desired, network.id)), |n| n.services.clone());
+            let services = before.networks.get(&network.id).map_or_else(
+                || service_book(desired, network.id),
+                |names| changed_book(&names.services, network.id, &changed, &before.built_from, desired),
+            );
             let ranges = network.subnets.iter().map(|s| s.range).collect();
-            let names = Names { name: fold(&network.name), ranges, services, local: Book::default() };
+            let names = Names { name: fold(&network.name), ranges, services, ..Names::default() };
             zone.networks.insert(network.id, names);
         }
         for spec in desired.sandboxes.values() {
@@ -81,7 +75,7 @@ impl Zone {
         for attachment in spec.attachments() {
             let Some(names) = self.networks.get_mut(&attachment.network) else { continue };
             let all = [&spec.name, &spec.hostname].into_iter().chain(&attachment.aliases);
-            names.local.add_task(&spec.name, all.map(String::as_str), &attachment.addresses);
+            names.add_task(&spec.name, all.map(String::as_str), &attachment.addresses);
         }
         if !matches!(spec.mode, Mode::Networks(_)) {
             return;
@@ -127,62 +121,39 @@ impl Zone {
     }
 }
 
-/// Networks on which a service that changed has, or had, names.
-fn changed_networks(desired: &Desired, before: &Desired) -> BTreeSet<NetworkId> {
-    let changed = desired.changed_services(before);
-    let versions = changed.iter().flat_map(|id| [desired.services.get(id), before.services.get(id)]).flatten();
-    let on = |service: &Arc<Service>| -> Vec<NetworkId> {
-        let backends = service.backends.iter().flat_map(|b| b.addresses.keys());
-        service.vips.keys().chain(service.aliases.keys()).chain(backends).copied().collect()
-    };
-    versions.flat_map(on).collect()
-}
-
 fn service_book(desired: &Desired, network: NetworkId) -> Book {
     let mut book = Book::default();
-    desired.services.values().for_each(|service| book.add_service(network, service));
+    desired.services.values().for_each(|service| book.replace(network, None, Some(service)));
+    book
+}
+
+fn changed_book(
+    before: &Book,
+    network: NetworkId,
+    changed: &BTreeSet<ServiceId>,
+    then: &Desired,
+    now: &Desired,
+) -> Book {
+    let mut book = before.clone();
+    for id in changed {
+        book.replace(network, then.services.get(id).map(|s| &**s), now.services.get(id).map(|s| &**s));
+    }
     book
 }
 
 impl Names {
     fn find(&self, name: &str) -> Option<Vec<IpAddr>> {
-        if let Some(found) = self.services.services.get(name) {
-            return Some(found.clone());
+        if let Some(found) = self.services.service(name) {
+            return Some(found);
         }
-        let (everywhere, here) = (self.services.tasks.get(name), self.local.tasks.get(name));
-        let mut found = everywhere.or(here)?.clone();
+        let (everywhere, here) = (self.services.task(name), self.tasks.get(name));
+        let mut found = everywhere.or_else(|| here.cloned())?;
         extend(&mut found, here.map_or(&[], Vec::as_slice));
         Some(found)
     }
 
-    fn reverse(&self, address: IpAddr) -> Option<&String> {
-        self.services.reverse.get(&address).or_else(|| self.local.reverse.get(&address))
-    }
-}
-
-impl Book {
-    fn add_service(&mut self, network: NetworkId, service: &Service) {
-        let vips = service.vips.get(&network);
-        let here = || service.backends.iter().filter_map(|b| Some((b, b.addresses.get(&network)?)));
-        if vips.is_none() && here().next().is_none() && !service.aliases.contains_key(&network) {
-            return;
-        }
-        let every: Vec<IpAddr> = here().flat_map(|(_, addresses)| addresses.iter().copied()).collect();
-        let answer: Vec<IpAddr> = match (service.mode, vips) {
-            (EndpointMode::Vip, Some(vips)) if !vips.is_empty() => vips.clone(),
-            _ => here().filter(|(b, _)| b.ready).flat_map(|(_, a)| a.iter().copied()).collect(),
-        };
-        let aliases = service.aliases.get(&network).into_iter().flatten();
-        for name in std::iter::once(&service.name).chain(aliases) {
-            extend(self.services.entry(fold(name)).or_default(), &answer);
-            extend(self.services.entry(format!("tasks.{}", fold(name))).or_default(), &every);
-        }
-        for vip in vips.into_iter().flatten() {
-            self.reverse.insert(*vip, fold(&service.name));
-        }
-        for (backend, addresses) in here() {
-            self.add_task(&backend.name, [backend.name.as_str(), backend.hostname.as_str()], addresses);
-        }
+    fn reverse(&self, address: IpAddr) -> Option<&str> {
+        self.services.reverse(address).or_else(|| self.reverse.get(&address).map(String::as_str))
     }
 
     fn add_task<'a>(&mut self, own: &str, names: impl IntoIterator<Item = &'a str>, addresses: &[IpAddr]) {
@@ -195,7 +166,8 @@ impl Book {
     }
 }
 
-fn extend(list: &mut Vec<IpAddr>, more: &[IpAddr]) {
+/// Adds the addresses that are not in the list yet.
+pub(super) fn extend(list: &mut Vec<IpAddr>, more: &[IpAddr]) {
     for address in more {
         if !list.contains(address) {
             list.push(*address);
@@ -203,6 +175,145 @@ fn extend(list: &mut Vec<IpAddr>, more: &[IpAddr]) {
     }
 }
 
-fn fold(name: &str) -> String {
+/// The form in which names are compared.
+pub(super) fn fold(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Attachment, Backend, DnsConfig, Driver, EndpointMode, Network, Service, Subnet};
+
+    fn net(n: u8) -> NetworkId {
+        NetworkId::from_random(u128::from(n))
+    }
+
+    fn task(t: u8) -> TaskId {
+        TaskId::from_random(u128::from(t))
+    }
+
+    /// Two networks, each with a service `web` of its own; task 9 is on network 1, task 8 on both.
+    fn desired() -> Desired {
+        let mut desired = Desired::default();
+        for n in [1u8, 2] {
+            let network = Network {
+                id: net(n),
+                name: format!("stack{n}_default"),
+                driver: Driver::Bridge,
+                subnets: vec![Subnet::with_first_gateway(format!("10.{n}.0.0/24").parse().unwrap()).unwrap()],
+                internal: false,
+                mtu: None,
+                options: Default::default(),
+            };
+            desired.networks.insert(network.id, network);
+            let id = ServiceId::from_random(u128::from(n));
+            desired.services.insert(id, Arc::new(service(n)));
+        }
+        for (t, networks) in [(9, vec![1]), (8, vec![2, 1])] {
+            desired.sandboxes.insert(task(t), Arc::new(sandbox(t, &networks)));
+        }
+        desired
+    }
+
+    fn service(n: u8) -> Service {
+        let backend = |t: u8| Backend {
+            task: task(t),
+            name: format!("stack{n}_web.{t}.x"),
+            hostname: format!("box{t}"),
+            node: None,
+            addresses: [(net(n), vec![[10, n, 0, t].into()])].into(),
+            ready: t != 4,
+        };
+        Service {
+            id: ServiceId::from_random(u128::from(n)),
+            name: format!("stack{n}_web"),
+            aliases: [(net(n), vec!["web".into()])].into(),
+            mode: EndpointMode::Vip,
+            vips: [(net(n), vec![[10, n, 0, 200].into()])].into(),
+            backends: vec![backend(3), backend(4)],
+            ports: vec![],
+        }
+    }
+
+    fn sandbox(t: u8, networks: &[u8]) -> SandboxSpec {
+        let attachment = |n: &u8| Attachment {
+            network: net(*n),
+            addresses: vec![[10, *n, 0, t].into()],
+            mac: None,
+            aliases: vec!["Also".into()],
+            gateway_priority: 0,
+        };
+        SandboxSpec {
+            task: task(t),
+            name: format!("t{t}"),
+            hostname: format!("h{t}"),
+            domainname: None,
+            service: None,
+            mode: Mode::Networks(networks.iter().map(attachment).collect()),
+            ports: vec![],
+            dns: DnsConfig::default(),
+            extra_hosts: vec![],
+            ready: true,
+        }
+    }
+
+    fn found(addresses: &[[u8; 4]]) -> Found {
+        Found::Addresses(addresses.iter().map(|a| IpAddr::from(*a)).collect())
+    }
+
+    #[test]
+    fn short_names_are_those_of_the_tasks_networks() {
+        let zone = Zone::new(&desired(), &Zone::default());
+        assert_eq!(zone.lookup(task(9), "web"), found(&[[10, 1, 0, 200]]));
+        assert_eq!(zone.lookup(task(8), "WEB."), found(&[[10, 2, 0, 200]]), "its first network wins");
+        assert_eq!(zone.lookup(task(8), "web.stack1_default"), found(&[[10, 1, 0, 200]]));
+        assert_eq!(zone.lookup(task(8), "nobody.stack1_default"), Found::Nothing);
+        assert_eq!(zone.lookup(task(9), "stack2_web"), Found::Elsewhere(vec![]), "not on its network");
+        assert_eq!(zone.lookup(task(9), "tasks.web"), found(&[[10, 1, 0, 3], [10, 1, 0, 4]]));
+        assert_eq!(zone.lookup(task(9), "also"), found(&[[10, 1, 0, 8], [10, 1, 0, 9]]));
+        assert_eq!(zone.lookup(task(77), "web"), Found::Nothing, "an unknown task");
+    }
+
+    #[test]
+    fn addresses_have_names() {
+        let zone = Zone::new(&desired(), &Zone::default());
+        let name = |t, a: [u8; 4]| zone.reverse(task(t), a.into());
+        assert_eq!(name(9, [10, 1, 0, 3]), Found::Name("stack1_web.3.x.stack1_default".into()));
+        assert_eq!(name(9, [10, 1, 0, 200]), Found::Name("stack1_web.stack1_default".into()));
+        assert_eq!(name(9, [10, 1, 0, 77]), Found::Nothing, "in the network's range, unused");
+        assert_eq!(name(9, [10, 2, 0, 3]), Found::Elsewhere(vec![]));
+    }
+
+    #[test]
+    fn a_zone_made_from_the_one_before_says_the_same() {
+        let first = desired();
+        let mut second = first.clone();
+        let mut one = service(1);
+        one.backends.remove(0);
+        (one.mode, one.vips) = (EndpointMode::Dnsrr, Default::default());
+        second.services.insert(one.id, Arc::new(one));
+        second.services.remove(&ServiceId::from_random(2));
+        let step = Zone::new(&second, &Zone::new(&first, &Zone::default()));
+        let fresh = Zone::new(&second, &Zone::default());
+        for name in ["web", "stack1_web", "tasks.web", "box3", "box4", "stack1_web.3.x", "stack2_web", "also"] {
+            for t in [8, 9] {
+                assert_eq!(step.lookup(task(t), name), fresh.lookup(task(t), name), "{name} from {t}");
+            }
+        }
+        for address in [[10, 1, 0, 3], [10, 1, 0, 4], [10, 1, 0, 200], [10, 2, 0, 3]] {
+            assert_eq!(step.reverse(task(8), address.into()), fresh.reverse(task(8), address.into()), "{address:?}");
+        }
+        assert_eq!(step.lookup(task(9), "web"), found(&[]), "known, but none is ready");
+    }
+
+    #[test]
+    fn internal_networks_do_not_ask_outside() {
+        let mut desired = desired();
+        desired.networks.values_mut().for_each(|n| n.internal = true);
+        let zone = Zone::new(&desired, &Zone::default());
+        assert_eq!(zone.lookup(task(9), "example.org"), Found::Nothing);
+    }
 }
