@@ -76,6 +76,10 @@ impl Executor for NodeExecutor {
         prepare::prepare(self, work, progress, cancel).await
     }
 
+    async fn recover(&self, work: &Work) -> Option<Prepared> {
+        prepare::recover(self, work).await
+    }
+
     async fn start(&self, work: &Work) -> Result<i32, Refusal> {
         let id = work.task.id.to_string();
         self.runtime.start(&id).await.map_err(|error| Refusal::Rejected(crate::errors::chain(&error)))?;

@@ -122,6 +122,7 @@ async fn take_volume(
     wanted: VolumeRequest,
     sources: &mut Sources,
 ) -> Result<(PathBuf, bool), String> {
+    let name = volume_name(task, at, &wanted);
     let object =
         wanted.name.as_ref().and_then(|name| executor.inventory.read(|assigned| assigned.volume_named(name).cloned()));
     let (mut options, mut labels) = (wanted.options, wanted.labels);
@@ -132,7 +133,6 @@ async fn take_volume(
         options = object.spec.options.clone();
         labels.extend(object.spec.labels.clone());
     }
-    let name = wanted.name.as_ref().map_or_else(|| format!("{task}_{at}"), |name| name.as_str().to_owned());
     let request = volume::Request { name: name.clone(), options, labels, anonymous: wanted.name.is_none() };
     let volumes = Arc::clone(&executor.volumes);
     let held = blocking(move || volumes.take(task, &request)).await?;
@@ -147,6 +147,11 @@ async fn take_volume(
     let shown = target.clone();
     blocking(move || volume::bind_below(&held.path, &subpath, &target)).await?;
     Ok((shown, false))
+}
+
+/// The name of a volume that a task uses as its `at`th mount: an anonymous one gets one from its task.
+pub(super) fn volume_name(task: TaskId, at: usize, wanted: &VolumeRequest) -> String {
+    wanted.name.as_ref().map_or_else(|| format!("{task}_{at}"), |name| name.as_str().to_owned())
 }
 
 async fn show_image(

@@ -4,6 +4,7 @@
 //! back by the task's release.
 
 use berth_netoverlay::{OverlayError, Sandbox};
+use berth_proto::spec::PullPolicy;
 use berth_proto::spec::{Protocol, PublishMode};
 use tokio_util::sync::CancellationToken;
 
@@ -100,6 +101,34 @@ async fn assemble(
     executor.created.insert(work.task.id, created.pid);
     let health = health::effective(spec.healthcheck.as_ref(), image.facts.healthcheck.as_ref());
     Ok(Prepared { image_digest: image.facts.digest, stop_signal, health: health.as_ref().map(Into::into), volumes })
+}
+
+/// What [`prepare`] decided for a task that runs: the same from the same image. `None` when the image cannot say any more.
+pub async fn recover(executor: &NodeExecutor, work: &Work) -> Option<Prepared> {
+    let spec = &work.spec.task.container;
+    let progress = Progress::default();
+    let image = executor.images.acquire(&spec.image, PullPolicy::Never, work.task.id, &progress).await;
+    let image = image.inspect_err(|error| tracing::warn!(task = %work.task.id, error, "its image is gone")).ok()?;
+    let values = Values::new(&work.task, &work.spec, &executor.node);
+    let mut ignored = Vec::new();
+    let process = config::resolve_process(&work.task, spec, &image.facts, &values, &mut ignored);
+    let planned = config::plan_mounts(&spec.mounts, &image.facts, &values, &mut ignored);
+    let volumes: Vec<String> = planned
+        .iter()
+        .enumerate()
+        .filter_map(|(at, mount)| match &mount.source {
+            config::Source::Volume(request) => Some(mounts::volume_name(work.task.id, at, request)),
+            _ => None,
+        })
+        .collect();
+    executor.volumes.hold_again(work.task.id, &volumes);
+    let health = health::effective(spec.healthcheck.as_ref(), image.facts.healthcheck.as_ref());
+    Some(Prepared {
+        image_digest: image.facts.digest,
+        stop_signal: process.stop_signal,
+        health: health.as_ref().map(Into::into),
+        volumes,
+    })
 }
 
 /// Creates the container; what a former, cut-off attempt left is removed first.

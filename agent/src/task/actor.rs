@@ -50,7 +50,10 @@ pub struct Former {
 }
 
 /// Runs the actor until nothing of the task is left or `shutdown` fires.
-pub async fn run(setup: Setup, shutdown: CancellationToken) {
+pub async fn run(mut setup: Setup, shutdown: CancellationToken) {
+    if let Some(former) = setup.former.take() {
+        setup.former = Some(complete(former, &setup).await);
+    }
     let mut actor = Actor::new(setup);
     actor.begin();
     while actor.machine.as_ref().is_some_and(|machine| machine.phase() != Phase::Gone) {
@@ -63,6 +66,21 @@ pub async fn run(setup: Setup, shutdown: CancellationToken) {
         actor.take(done);
     }
     actor.setup.reports.gone(actor.setup.work.task.id);
+}
+
+/// Fills in what a former life had no time to record. A container that was not started is rather made anew.
+async fn complete(former: Former, setup: &Setup) -> Former {
+    match (&former.prepared, &former.found) {
+        (None, Found::Created) => Former { found: Found::Nothing, ..former },
+        (None, Found::Running(_)) if !former.status.state.is_terminal() => {
+            let prepared = setup.executor.recover(&setup.work).await;
+            if let Some(prepared) = &prepared {
+                setup.reports.prepared(setup.work.task.id, prepared);
+            }
+            Former { prepared, ..former }
+        }
+        _ => former,
+    }
 }
 
 struct Actor {

@@ -74,6 +74,10 @@ impl Executor for Machinery {
         let health = self.0.has_health.load(Ordering::SeqCst).then(|| (&settings).into());
         Ok(Prepared { image_digest: "sha256:1".into(), stop_signal: 3, health, volumes: Vec::new() })
     }
+    async fn recover(&self, _: &Work) -> Option<Prepared> {
+        self.0.say("recover");
+        Some(Prepared { image_digest: String::new(), stop_signal: 3, health: None, volumes: Vec::new() })
+    }
     async fn start(&self, _: &Work) -> Result<i32, Refusal> {
         self.0.say("start");
         Ok(77)
@@ -221,5 +225,13 @@ async fn a_running_container_of_a_former_life_is_taken_over() {
     let bench = Bench::start(Fake::default(), Some(former));
     bench.fake.end(0);
     assert_eq!(bench.until(TaskState::Complete).await.container.unwrap().exit_code, Some(0));
-    assert_eq!(bench.fake.said(), ["publish true", "publish false", "release"]);
+    assert_eq!(bench.fake.said(), ["recover", "publish true", "publish false", "release"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_of_which_nothing_is_recorded_is_made_anew_before_its_start() {
+    let status = TaskStatus { state: TaskState::Preparing, ..TaskStatus::default() };
+    let bench = Bench::start(Fake::default(), Some(Former { status, prepared: None, found: Found::Created }));
+    bench.until(TaskState::Running).await;
+    assert_eq!(bench.fake.said(), ["prepare", "start", "publish true"]);
 }

@@ -92,6 +92,10 @@ pub type Progress = Arc<watch::Sender<String>>;
 pub trait Executor: Send + Sync + 'static {
     /// Fetches the image, makes volumes, network and container. Ends soon with [`Refusal::Cancelled`] once `cancel` fires.
     async fn prepare(&self, work: &Work, progress: &Progress, cancel: &CancellationToken) -> Result<Prepared, Refusal>;
+    /// Works out again how a running task was prepared, when the agent was killed before it could record that.
+    async fn recover(&self, _work: &Work) -> Option<Prepared> {
+        None
+    }
     /// Lets the container run; its process id.
     async fn start(&self, work: &Work) -> Result<i32, Refusal>;
     /// Waits for the end of the process.
