@@ -91,7 +91,7 @@ pub mod duration {
         text
     }
 
-    /// Reads what [`format`] writes; also fractions such as `1.5s`. Units: h, m, s, ms, us, ns.
+    /// Reads what [`format()`] writes; also fractions such as `1.5s`. Units: h, m, s, ms, us, ns.
     pub fn parse(text: &str) -> Option<Duration> {
         if text == "0" {
             return Some(Duration::ZERO);

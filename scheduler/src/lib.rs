@@ -8,7 +8,7 @@
 //! | [`filter`] | one file per reason for which a node is out of the question |
 //! | [`score`] | which of the nodes that are left is best |
 //! | [`spread`] | even spreading over the values of node attributes |
-//! | [`schedule`] | the pipeline: filter once per group, then place task by task |
+//! | [`mod@schedule`] | the pipeline: filter once per group, then place task by task |
 //! | [`plan`] | the answer: placements and refusals |
 //! | [`explain`] | refusals in words |
 //!

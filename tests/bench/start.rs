@@ -56,7 +56,7 @@ impl Lab {
         Output::of(Command::new("gcc").args(["-O2", "-static", "-o"]).arg(root.join("bin/probe")).arg(source), None)
             .ok();
         let options = ShimRuntimeOptions { cgroup_parent: "/berth-bench".into(), ..ShimRuntimeOptions::under(dir) };
-        let runtime = ShimRuntime::open(options).expect("the runtime opens");
+        let runtime = ShimRuntime::new(options).expect("the runtime opens");
         Self { dir: dir.to_owned(), root, out, runtime }
     }
 

@@ -79,7 +79,7 @@ pub struct Probe {
     pub ended_at: Timestamp,
     /// How.
     pub outcome: Outcome,
-    /// First bytes of its output, at most [`MAX_OUTPUT`].
+    /// First bytes of its output, at most `MAX_OUTPUT`.
     pub output: String,
 }
 

@@ -16,6 +16,7 @@
 //! Invariants: stdout carries data and nothing else, stderr carries talk; what is printed is made by pure functions in
 //! [`view`]; only [`daemon`] runs manager and agent; a flag that is not supported is refused, never ignored.
 #![forbid(unsafe_code)]
+#![allow(rustdoc::broken_intra_doc_links, reason = "help texts of flags have brackets that are no links")]
 
 pub mod archive;
 pub mod cli;

@@ -1,7 +1,7 @@
 //! Names for containers: service, task, host name and alias to addresses, and back.
 //!
-//! [`zone`] and [`wire`] are pure: what is known, and how it is said. [`server`] owns the sockets in the containers'
-//! namespaces, [`forward`] asks the node's own name servers for everything that Berth does not know.
+//! `zone` and `wire` are pure: what is known, and how it is said. `server` owns the sockets in the containers'
+//! namespaces, `forward` asks the node's own name servers for everything that Berth does not know.
 
 mod book;
 mod forward;
