@@ -101,6 +101,8 @@ fn a_missing_image_backs_off_too_and_its_history_is_bounded() {
     assert!(sim.tasks(bad).len() <= 5, "{}", sim.table());
     let most = sim.tasks(bad).iter().map(|task| task.restarts.total).max().unwrap();
     assert!((7..=12).contains(&most), "{most}");
+    let next = sim.tasks(bad).into_iter().find(|task| task.desired.wants_work()).unwrap();
+    assert_eq!((next.status.state, &*next.status.message), (TaskState::New, "waiting to restart"));
 }
 
 #[test]

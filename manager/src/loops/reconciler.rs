@@ -227,12 +227,14 @@ impl Reconciler {
         self.mirror(work, state, now);
     }
 
-    /// Brings new tasks to pending: past the gate, with their addresses.
+    /// Brings new tasks to pending: past the gate, with their addresses. A task that waits for its restart is not even
+    /// prepared before: what is wrong may be its image, and its node would refuse it again and again without a pause.
     fn prepare(&mut self, work: &mut Work, turn: &Turn<'_>) {
         let endpoint = endpoint::decide(work, &mut self.book, turn);
         let new: Vec<TaskRef> = work
             .tasks()
             .filter(|(_, task)| task.status.state == TaskState::New && task.desired.wants_work())
+            .filter(|(_, task)| task.restarts.start_at.is_none_or(|at| at <= turn.now))
             .map(|(at, _)| at)
             .collect();
         if new.is_empty() {

@@ -80,6 +80,8 @@ pub fn create(work: &mut Work, slot: &mut SlotTasks, new: NewTask, turn: &mut Tu
         Slot::Node(node) => Some(node),
         Slot::Replica(_) => None,
     };
+    let waits = new.restarts.start_at.is_some_and(|at| at > turn.now);
+    let message = if waits { "waiting to restart" } else { "created" };
     let task = Task {
         id: turn.task_id(),
         meta: Meta { version: 0, created_at: turn.now, updated_at: turn.now },
@@ -89,7 +91,7 @@ pub fn create(work: &mut Work, slot: &mut SlotTasks, new: NewTask, turn: &mut Tu
         slot: new.slot,
         node,
         desired: new.desired,
-        status: TaskStatus { state: TaskState::New, at: turn.now, message: "created".into(), ..TaskStatus::default() },
+        status: TaskStatus { state: TaskState::New, at: turn.now, message: message.into(), ..TaskStatus::default() },
         attachments: Vec::new(),
         host_ports,
         restarts: new.restarts,

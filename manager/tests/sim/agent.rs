@@ -109,9 +109,10 @@ impl Agents {
         match state {
             S::Assigned => Some((ms(1), to(S::Accepted, ""))),
             S::Accepted => Some((ms(0), to(S::Preparing, ""))),
+            // Found out while preparing, whether or not it may start yet.
+            S::Preparing if kind == "reject" => Some((ms(1), to(S::Rejected, "no such image"))),
             S::Preparing => Some((self.prepare, to(S::Ready, ""))),
             S::Ready if task.desired == DesiredState::Ready => None,
-            S::Ready if kind == "reject" => Some((ms(1), to(S::Rejected, "no such image"))),
             S::Ready => Some((ms(1), to(S::Starting, ""))),
             S::Starting if kind == "hang" => None,
             S::Starting => {
