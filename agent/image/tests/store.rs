@@ -276,8 +276,10 @@ async fn a_store_killed_at_any_moment_opens_whole() {
             .unwrap();
         // The number of things done moves through the child's cycle; the moment of the kill is
         // somewhere in the next one.
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let counted = lines.map(Result::unwrap).filter(|line| line.contains(DONE)).take(1 + round % 7).count();
+        // The pipe stays open to the end: the child must die of the kill and of nothing else.
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let done = lines.by_ref().map(Result::unwrap).filter(|line| line.contains(DONE));
+        let counted = done.take(1 + round % 7).count();
         assert_eq!(counted, 1 + round % 7, "the child ended by itself");
         std::thread::sleep(std::time::Duration::from_millis(round as u64 * 7 % 31));
         child.kill().unwrap();
