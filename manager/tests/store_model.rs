@@ -47,8 +47,11 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (small.clone(), small.clone(), stale).prop_map(|(id, name, stale)| Step::PutConfig { id, name, stale }),
         (small.clone(), stale).prop_map(|(id, stale)| Step::RemoveConfig { id, stale }),
-        (small.clone(), prop::option::of(small.clone()), stale)
-            .prop_map(|(id, uses, stale)| Step::PutService { id, uses, stale }),
+        (small.clone(), prop::option::of(small.clone()), stale).prop_map(|(id, uses, stale)| Step::PutService {
+            id,
+            uses,
+            stale
+        }),
         (small.clone(), stale).prop_map(|(id, stale)| Step::RemoveService { id, stale }),
         (0..8_u8, small.clone(), prop::option::of(0..2_u8), 0..8_usize, 0..4_usize, stale).prop_map(
             |(id, service, node, state, desired, stale)| Step::PutTask { id, service, node, state, desired, stale }
