@@ -235,8 +235,18 @@ async fn a_silent_node_goes_down_and_comes_back() {
     bench.wait("ready node", state_is(NodeState::Ready)).await;
     // The stream stays open; nothing comes over it.
     bench.wait("down node", state_is(NodeState::Down)).await;
-    agent.send(FromAgent::Heartbeat(pb::Heartbeat {})).await;
-    bench.wait("ready node again", state_is(NodeState::Ready)).await;
+    // One heartbeat would make it ready only for a moment, which a busy machine may not see.
+    let mut beat = tokio::time::interval(Duration::from_millis(20));
+    let beating = async {
+        loop {
+            beat.tick().await;
+            agent.send(FromAgent::Heartbeat(pb::Heartbeat {})).await;
+        }
+    };
+    tokio::select! {
+        () = bench.wait("ready node again", state_is(NodeState::Ready)) => {}
+        () = beating => {}
+    }
     drop(agent);
     bench.wait("down node again", state_is(NodeState::Down)).await;
     bench.manager.shutdown().await;
