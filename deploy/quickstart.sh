@@ -44,6 +44,13 @@ if [ "${1:-}" = --clean ]; then
     else
         say "no daemon of the quickstart runs"
     fi
+    # What a daemon keeps for its next start, so that containers run on meanwhile: none do any more.
+    awk -v data="$data/" -v run="$run/" 'index($2, data) == 1 || index($2, run) == 1 { print $2 }' /proc/mounts |
+        sort -r | while read -r mount; do umount "$mount" || true; done
+    if [ "$data" = /var/lib/berth ]; then
+        nft delete table inet berth 2> /dev/null || true
+        find /sys/fs/cgroup -depth -type d -name berth -exec rmdir {} \; 2> /dev/null || true
+    fi
     rm -rf "$data" "$run"
     say "removed $data and $run"
     exit 0
