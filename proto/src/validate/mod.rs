@@ -6,6 +6,7 @@
 mod container;
 mod mount;
 mod network;
+pub mod network_options;
 mod process;
 mod resources;
 mod service;

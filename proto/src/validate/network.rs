@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Checker, hostname_problem};
+use super::{Checker, hostname_problem, network_options};
 use crate::spec::{IpamPool, NetworkAttachmentSpec, NetworkDriver, NetworkSpec};
 
 /// Names that stand for networks every node has.
@@ -13,6 +13,7 @@ pub(super) fn check(spec: &NetworkSpec, check: &mut Checker) {
     if matches!(spec.driver, NetworkDriver::Host | NetworkDriver::None) && !spec.ipam.is_empty() {
         check.within("ipam", |check| check.refuse("this driver has no addresses"));
     }
+    network_options::check(spec, check);
     let mut before: Vec<&IpamPool> = Vec::new();
     for (at, pool) in spec.ipam.iter().enumerate() {
         check.within(&format!("ipam[{at}]"), |check| {
