@@ -2,14 +2,15 @@
 //!
 //! Blocking. Owns what is desired and the last known state of the node; after a failure the node is listed anew.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use berth_proto::id::TaskId;
+use berth_proto::id::{NetworkId, TaskId};
 
 use crate::dns::Dns;
 use crate::error::OverlayError;
 use crate::kernel::{Kernel, PortError};
-use crate::model::{Desired, Observed, Service};
+use crate::model::{Desired, Network, Observed, Service};
 use crate::names::Instance;
 use crate::nft::Elements;
 use crate::plan::{self, Known, Op, PortClash, Rules};
@@ -28,6 +29,8 @@ pub(crate) enum Scope {
 /// What is desired, and what is known of the node.
 pub(crate) struct State {
     pub desired: Desired,
+    /// Networks that are wanted only by tasks that have not ended yet.
+    leaving: BTreeSet<NetworkId>,
     /// Until everything desired is known: what was desired so far. The rest is not removed.
     unsettled: Option<Known>,
     observed: Option<Observed>,
@@ -73,6 +76,7 @@ impl State {
     pub fn new(instance: Instance) -> Self {
         Self {
             desired: Desired::default(),
+            leaving: BTreeSet::new(),
             unsettled: Some(Known::default()),
             observed: None,
             previous: None,
@@ -90,6 +94,44 @@ impl State {
         if self.unsettled.take().is_some() {
             self.forget_observed();
         }
+    }
+
+    /// Replaces everything desired.
+    pub fn replace(&mut self, desired: Desired) {
+        self.desired = desired;
+        self.leaving.clear();
+    }
+
+    /// Replaces the networks. One that a task is on stays until that task is detached: a network that is removed together with
+    /// its last task must not take the link from under it.
+    pub fn set_networks(&mut self, networks: BTreeMap<NetworkId, Network>) {
+        let before = std::mem::replace(&mut self.desired.networks, networks);
+        let used = self.used_networks();
+        self.leaving.clear();
+        for (id, network) in before.into_iter().filter(|(id, _)| used.contains(id)) {
+            if let std::collections::btree_map::Entry::Vacant(entry) = self.desired.networks.entry(id) {
+                entry.insert(network);
+                self.leaving.insert(id);
+            }
+        }
+    }
+
+    /// Removes a task, and the networks that only it still needed. Returns whether there were any.
+    pub fn remove_sandbox(&mut self, task: TaskId) -> bool {
+        self.desired.sandboxes.remove(&task);
+        if self.leaving.is_empty() {
+            return false;
+        }
+        let used = self.used_networks();
+        let (stay, leave) = std::mem::take(&mut self.leaving).into_iter().partition(|id| used.contains(id));
+        self.leaving = stay;
+        let leave: BTreeSet<NetworkId> = leave;
+        self.desired.networks.retain(|id, _| !leave.contains(id));
+        !leave.is_empty()
+    }
+
+    fn used_networks(&self) -> BTreeSet<NetworkId> {
+        self.desired.sandboxes.values().flat_map(|spec| spec.attachments().iter().map(|a| a.network)).collect()
     }
 
     /// Marks a task ready or not wherever it answers.

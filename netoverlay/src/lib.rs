@@ -10,11 +10,12 @@
 //! | [`plan`] | pure: desired − observed = ordered operations |
 //! | [`names`] | kernel names derived from ids |
 //! | [`nft`] | pure: packet filter tables as elements, rules and messages |
-//! | [`pool`] | pure: subnets and addresses to choose from |
+//! | [`claimed`] | pure: ranges that the node has routes to |
 //! | [`files`] | pure: `/etc/resolv.conf`, `/etc/hosts`, `/etc/hostname` |
 //! | [`dns`] | the name server inside every container's namespace |
 //! | [`kernel`] | the kernel behind a trait: netlink, namespaces, sockets |
 //! | [`Overlay`] | the surface: one pass at a time over all of the above |
+//! | [`purge`] | removes what a daemon that is gone left in the kernel |
 //!
 //! Invariants: names in the kernel derive from ids, so nothing is ever made twice; a packet filter table changes in one
 //! transaction or not at all; a published port is translated only while this process holds it; before the first
@@ -34,6 +35,7 @@ mod converge;
 mod error;
 mod overlay;
 
+pub mod claimed;
 pub mod dns;
 pub mod files;
 pub mod kernel;
@@ -41,9 +43,9 @@ pub mod model;
 pub mod names;
 pub mod nft;
 pub mod plan;
-pub mod pool;
 
 pub use config::Config;
 pub use converge::Report;
 pub use error::OverlayError;
+pub use kernel::{Purged, host_routes, purge, unmount_below};
 pub use overlay::{Overlay, Sandbox};

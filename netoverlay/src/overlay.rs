@@ -57,16 +57,17 @@ impl Overlay {
     /// it. Steps and ports that failed are in the report, everything else is done.
     pub async fn apply(&self, desired: Desired) -> Result<Report, OverlayError> {
         self.change(Scope::Everything, move |state| {
-            state.desired = desired;
+            state.replace(desired);
             state.settle();
         })
         .await
     }
 
-    /// Replaces the networks of this node and makes their bridges.
+    /// Replaces the networks of this node and makes their bridges. One that is not among them any more goes when the last task
+    /// on it is detached.
     pub async fn set_networks(&self, networks: Vec<Network>) -> Result<Report, OverlayError> {
         let networks = networks.into_iter().map(|n| (n.id, n)).collect();
-        self.change(Scope::Everything, move |state| state.desired.networks = networks).await
+        self.change(Scope::Everything, move |state| state.set_networks(networks)).await
     }
 
     /// Replaces the services: names, virtual addresses, backends, ingress ports. Returns when the kernel has it, so a backend
@@ -112,7 +113,7 @@ impl Overlay {
             if let Err(error) = result {
                 match before {
                     Some(before) => drop(state.desired.sandboxes.insert(task, before)),
-                    None => drop(state.desired.sandboxes.remove(&task)),
+                    None => drop(state.remove_sandbox(task)),
                 }
                 if let Err(again) = converge(&*kernel, &mut state, &dns, Scope::Task(task)) {
                     tracing::warn!(%task, error = %again, "cannot undo a failed attach now, the next pass will");
@@ -129,8 +130,17 @@ impl Overlay {
 
     /// Removes a task's network. Not an error if there is none.
     pub async fn detach(&self, task: TaskId) -> Result<(), OverlayError> {
-        let report = self.change(Scope::Task(task), move |state| drop(state.desired.sandboxes.remove(&task))).await?;
-        report.into_task_result(task)
+        let mut state = self.state.clone().lock_owned().await;
+        let (kernel, dns) = (self.kernel.clone(), self.dns.clone());
+        blocking(move || {
+            let left = state.remove_sandbox(task);
+            let detached = converge(&*kernel, &mut state, &dns, Scope::Task(task))?.into_task_result(task);
+            if left && let Err(error) = converge(&*kernel, &mut state, &dns, Scope::Everything) {
+                tracing::warn!(%task, %error, "cannot remove the networks that it was the last on now, the next pass will");
+            }
+            detached
+        })
+        .await?
     }
 
     /// Lists the node, mends what differs from what is desired, and removes what is not desired. Call it on a period, and once
@@ -143,7 +153,8 @@ impl Overlay {
         .await
     }
 
-    /// Ranges that this node has routes to, other than by its own networks: what [`crate::pool::SubnetPool::pick`] should avoid.
+    /// Ranges that this node has routes to, other than by its own networks: what networks should not be given. At most
+    /// [`crate::claimed::MOST_CLAIMED`], sorted.
     pub async fn routes(&self) -> Result<Vec<ipnet::IpNet>, OverlayError> {
         let kernel = self.kernel.clone();
         blocking(move || kernel.routes()).await?.map_err(|source| OverlayError::List { source })
@@ -166,7 +177,7 @@ impl Overlay {
         let kernel = self.kernel.clone();
         blocking(move || {
             state.forget_observed();
-            state.desired = Desired::default();
+            state.replace(Desired::default());
             kernel.teardown().map_err(|source: KernelError| OverlayError::List { source })
         })
         .await?

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::netlink::Netlink;
 use super::{KernelError, conntrack, nft_io, proc, route_io};
+use crate::claimed::claimed;
+use crate::config::Config;
 use crate::model::{BridgeState, MacAddr, Observed, VethState};
 use crate::names::{Instance, LinkName};
 use crate::nft::TableChange;
@@ -36,7 +38,7 @@ impl Host {
                 observed.bridges.insert(name, state);
             } else if instance.owns_veth(&link.name) {
                 let bridge = link.master.and_then(|index| names.get(&index).cloned());
-                observed.veths.insert(name, VethState { up: link.up, bridge });
+                observed.veths.insert(name, VethState { up: link.up, bridge, apart: link.isolated });
             }
         }
         observed.table = nft_io::list(&mut self.filter, Scope::Node, &self.table)?.0;
@@ -83,7 +85,14 @@ impl Host {
 
     /// Makes a task's link; the inner end is born in `namespace`.
     pub fn connect(&mut self, plan: &LinkPlan, namespace: std::os::fd::BorrowedFd<'_>) -> Result<(), KernelError> {
-        route_io::create_veth(&mut self.route, plan, namespace)
+        route_io::create_veth(&mut self.route, plan, namespace)?;
+        if plan.apart { route_io::set_isolated(&mut self.route, &plan.outside, true) } else { Ok(()) }
+    }
+
+    /// Plugs the node's end of a task's link into a bridge, up.
+    pub fn plug(&mut self, outside: &LinkName, bridge: &LinkName, apart: bool) -> Result<(), KernelError> {
+        route_io::set_link(&mut self.route, outside, None, Some(bridge))?;
+        route_io::set_isolated(&mut self.route, outside, apart)
     }
 
     /// Changes the node's table.
@@ -99,8 +108,8 @@ impl Host {
     /// Ranges that the node has routes to, other than by our own bridges.
     pub fn routes(&mut self, instance: &Instance) -> Result<Vec<ipnet::IpNet>, KernelError> {
         let links = route_io::links(&mut self.route)?;
-        let others: Vec<_> = links.into_iter().filter(|l| !instance.owns_bridge(&l.name)).collect();
-        route_io::destinations(&mut self.route, &others)
+        let own: Vec<_> = links.into_iter().filter(|l| instance.owns_bridge(&l.name)).collect();
+        route_io::destinations(&mut self.route, &own).map(claimed)
     }
 
     /// Chains of other programs that drop forwarded packets by default, as `family table chain`.
@@ -110,14 +119,36 @@ impl Host {
 
     /// Deletes the table and every link of this instance.
     pub fn teardown(&mut self, instance: &Instance) -> Result<(), KernelError> {
-        nft_io::delete(&mut self.filter, &self.table)?;
-        let mut observed = Observed::default();
-        self.list(instance, &mut observed)?;
-        for link in observed.veths.keys().chain(observed.bridges.keys()) {
-            route_io::delete_link(&mut self.route, link)?;
-        }
-        Ok(())
+        self.delete_table()?;
+        self.own_links(instance)?.iter().try_for_each(|link| self.delete_link(link))
     }
+
+    /// Deletes the node's table; tells whether there was one.
+    pub fn delete_table(&mut self) -> Result<bool, KernelError> {
+        let there = nft_io::exists(&mut self.filter, &self.table)?;
+        if there {
+            nft_io::delete(&mut self.filter, &self.table)?;
+        }
+        Ok(there)
+    }
+
+    /// Every link of this instance, tasks' links before the bridges that they are plugged into.
+    pub fn own_links(&mut self, instance: &Instance) -> Result<Vec<LinkName>, KernelError> {
+        let links = route_io::links(&mut self.route)?;
+        let (bridges, others): (Vec<_>, Vec<_>) = links.iter().partition(|link| instance.owns_bridge(&link.name));
+        let veths = others.into_iter().filter(|link| instance.owns_veth(&link.name));
+        Ok(veths.chain(bridges).map(|link| LinkName::listed(&link.name)).collect())
+    }
+
+    /// Deletes a link.
+    pub fn delete_link(&mut self, link: &LinkName) -> Result<(), KernelError> {
+        route_io::delete_link(&mut self.route, link)
+    }
+}
+
+/// What [`crate::Overlay::routes`] gives, before there is an overlay. Changes nothing; blocks for a moment.
+pub fn host_routes(config: &Config) -> Result<Vec<ipnet::IpNet>, KernelError> {
+    Host::open(config.table.clone(), false)?.routes(&config.instance)
 }
 
 /// The neighbour tables are shared by all namespaces of the machine; 1,024 entries are few for hundreds of tasks.

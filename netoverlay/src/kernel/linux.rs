@@ -100,6 +100,18 @@ impl Linux {
         work(&mut namespace)
     }
 
+    /// Takes something away inside a namespace; with the namespace it is gone already.
+    fn take_away(
+        &self,
+        task: TaskId,
+        work: impl FnOnce(&mut Namespace) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        match self.namespace(task)? {
+            Some(namespace) => work(&mut lock(&namespace)),
+            None => Ok(()),
+        }
+    }
+
     fn create(&self, task: TaskId, v6: bool) -> Result<(), KernelError> {
         let path = self.namespace_path(task);
         let spare = lock(&self.spare).pop();
@@ -131,8 +143,8 @@ impl Linux {
             Op::RemoveBridgeAddress { bridge, address } => {
                 route_io::remove_address(&mut host().route, bridge, *address)
             }
-            Op::DeleteLink { link } => route_io::delete_link(&mut host().route, link),
-            Op::Plug { outside, bridge } => route_io::set_link(&mut host().route, outside, None, Some(bridge)),
+            Op::DeleteLink { link } => host().delete_link(link),
+            Op::Plug { outside, bridge, apart } => host().plug(outside, bridge, *apart),
             Op::Table { place: Place::Node, change } => host().change(change),
             // UDP clients of a published port move on before the call returns; the rest may take a moment.
             Op::Forget { place: Place::Node, flow } if flow.proto.is_some() => host().forget(&[*flow]).map(drop),
@@ -152,17 +164,17 @@ impl Linux {
             Op::MendLink { task, link, mtu } => {
                 self.within(*task, |n| route_io::set_link(&mut n.route, link, Some(*mtu), None))
             }
-            Op::DeleteTaskLink { task, link } => self.within(*task, |n| route_io::delete_link(&mut n.route, link)),
+            Op::DeleteTaskLink { task, link } => self.take_away(*task, |n| route_io::delete_link(&mut n.route, link)),
             Op::AddAddress { task, link, address } => {
                 self.within(*task, |n| route_io::add_address(&mut n.route, link, *address))
             }
             Op::RemoveAddress { task, link, address } => {
-                self.within(*task, |n| route_io::remove_address(&mut n.route, link, *address))
+                self.take_away(*task, |n| route_io::remove_address(&mut n.route, link, *address))
             }
             Op::AddRoute { task, route } => self.within(*task, |n| n.add_route(route)),
-            Op::RemoveRoute { task, route } => self.within(*task, |n| n.remove_route(route)),
+            Op::RemoveRoute { task, route } => self.take_away(*task, |n| n.remove_route(route)),
             Op::AddRule { task, rule } => self.within(*task, |n| n.add_rule(*rule)),
-            Op::RemoveRule { task, rule } => self.within(*task, |n| n.remove_rule(*rule)),
+            Op::RemoveRule { task, rule } => self.take_away(*task, |n| n.remove_rule(*rule)),
             Op::OpenDns { task } => {
                 let sockets = self.within(*task, |n| n.open_dns(*task))?;
                 lock(&self.dns).push(sockets);

@@ -11,6 +11,7 @@ mod netlink;
 mod nft_io;
 mod ports;
 mod proc;
+mod purging;
 mod reaper;
 mod route_io;
 mod sandbox;
@@ -23,8 +24,10 @@ use berth_proto::id::TaskId;
 use crate::model::{Observed, PublishedPort};
 use crate::plan::Op;
 
+pub use host::host_routes;
 pub use linux::Linux;
 pub use ports::{PortError, PortOwner};
+pub use purging::{Purged, purge, unmount_below};
 
 /// What went wrong between us and the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,9 @@ pub enum KernelError {
     /// A namespace could not be made, entered or removed.
     #[error("cannot {action} network namespace {path}")]
     Namespace { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// Something could not be unmounted.
+    #[error("cannot unmount {path}")]
+    Unmount { path: PathBuf, source: std::io::Error },
     /// A kernel setting could not be written.
     #[error("cannot write {value:?} to {path}")]
     Setting { path: PathBuf, value: String, source: std::io::Error },

@@ -65,6 +65,16 @@ pub(super) fn delete(netlink: &mut Netlink, table: &str) -> Result<(), KernelErr
     send(netlink, table, messages)
 }
 
+/// Whether there is a table of that name, whoever made it.
+pub(super) fn exists(netlink: &mut Netlink, table: &str) -> Result<bool, KernelError> {
+    let ask = message::message(kind::GET_TABLE, 0, Attributes::default().text(1, table));
+    match netlink.get(ask) {
+        Ok(answer) => Ok(answer.is_some()),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(source) => Err(KernelError::Refused { what: format!("look for packet filter table {table}"), source }),
+    }
+}
+
 /// Lists a table. The name server's elements come separately: they are this process's business, not the planner's.
 pub(super) fn list(netlink: &mut Netlink, scope: Scope, table: &str) -> Result<(TableState, Elements), KernelError> {
     let refused =

@@ -9,7 +9,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -37,6 +40,8 @@ pub(super) struct Link {
     pub mtu: u32,
     pub mac: Option<MacAddr>,
     pub master: Option<u32>,
+    /// A bridge port that exchanges no frames with others like it.
+    pub isolated: bool,
     pub addresses: BTreeSet<IpNet>,
 }
 
@@ -122,6 +127,16 @@ pub(super) fn set_link(
     netlink.request(message).map_err(refused(format!("set up {link}")))
 }
 
+/// Lets a bridge's port exchange frames with its other isolated ports, or not.
+pub(super) fn set_isolated(netlink: &mut Netlink, port: &LinkName, isolated: bool) -> Result<(), KernelError> {
+    let index = index_of(netlink, port)?;
+    let settings = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(isolated)]);
+    let info = LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(settings)]);
+    // Settings of a port are changed by "new link" alone, without the flag that would make one.
+    let message = route_message(&Rt::NewLink(link_message(index, true, vec![info])), 0);
+    netlink.request(message).map_err(refused(format!("set whether {port} is isolated")))
+}
+
 /// Deletes a link.
 pub(super) fn delete_link(netlink: &mut Netlink, link: &LinkName) -> Result<(), KernelError> {
     let attributes = vec![LinkAttribute::IfName(link.as_str().to_owned())];
@@ -137,6 +152,14 @@ pub(super) fn index_of(netlink: &mut Netlink, link: &LinkName) -> Result<u32, Ke
     match answer.as_ref().and_then(read_route) {
         Some(Rt::NewLink(found)) => Ok(found.header.index),
         _ => Err(KernelError::Answer { what: format!("find {link}"), why: "not a link".to_owned() }),
+    }
+}
+
+/// `None` where a link does not exist.
+fn known<T>(found: Result<T, KernelError>) -> Result<Option<T>, KernelError> {
+    match found {
+        Err(KernelError::Refused { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -169,9 +192,10 @@ pub(super) fn add_address(netlink: &mut Netlink, link: &LinkName, address: IpNet
 
 /// Takes an address from a link.
 pub(super) fn remove_address(netlink: &mut Netlink, link: &LinkName, address: IpNet) -> Result<(), KernelError> {
-    let index = index_of(netlink, link)?;
+    let Some(index) = known(index_of(netlink, link))? else { return Ok(()) };
     let message = route_message(&Rt::DelAddress(address_message(index, address)), 0);
-    unless(&[libc::EADDRNOTAVAIL], netlink.request(message)).map_err(refused(format!("remove {address} from {link}")))
+    unless(&[libc::EADDRNOTAVAIL, libc::ENODEV], netlink.request(message))
+        .map_err(refused(format!("remove {address} from {link}")))
 }
 
 fn default_route(netlink: &mut Netlink, route: &Route) -> Result<RouteMessage, KernelError> {
@@ -195,10 +219,12 @@ pub(super) fn add_route(netlink: &mut Netlink, route: &Route) -> Result<(), Kern
     netlink.request(message).map_err(refused(format!("route via {} on {}", route.via, route.device)))
 }
 
-/// Removes a default route.
+/// Removes a default route. One whose link is gone went with it.
 pub(super) fn remove_route(netlink: &mut Netlink, route: &Route) -> Result<(), KernelError> {
-    let message = route_message(&Rt::DelRoute(default_route(netlink, route)?), 0);
-    unless(&[libc::ESRCH], netlink.request(message)).map_err(refused(format!("remove the route via {}", route.via)))
+    let Some(message) = known(default_route(netlink, route))? else { return Ok(()) };
+    let message = route_message(&Rt::DelRoute(message), 0);
+    unless(&[libc::ESRCH, libc::ENODEV], netlink.request(message))
+        .map_err(refused(format!("remove the route via {}", route.via)))
 }
 
 fn rule_message(rule: SourceRule) -> RuleMessage {
@@ -258,6 +284,7 @@ fn read_link(message: &LinkMessage) -> Link {
         mtu: 0,
         mac: None,
         master: None,
+        isolated: false,
         addresses: BTreeSet::new(),
     };
     for attribute in &message.attributes {
@@ -266,10 +293,16 @@ fn read_link(message: &LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr),
             LinkAttribute::Controller(master) => link.master = Some(*master),
+            LinkAttribute::LinkInfo(infos) => link.isolated = infos.iter().any(is_isolated),
             _ => {}
         }
     }
     link
+}
+
+fn is_isolated(info: &LinkInfo) -> bool {
+    let LinkInfo::PortData(InfoPortData::BridgePort(settings)) = info else { return false };
+    settings.iter().any(|setting| matches!(setting, InfoBridgePort::Isolated(true)))
 }
 
 fn read_address(message: &AddressMessage) -> Option<IpNet> {
@@ -318,17 +351,19 @@ fn read_route_entry(message: &RouteMessage, links: &[Link]) -> Option<Route> {
     Some(Route { table, via: via?, device: LinkName::listed(&device.name) })
 }
 
-/// Lists what the main table leads to over some links; default routes are left out.
-pub(super) fn destinations(netlink: &mut Netlink, links: &[Link]) -> Result<Vec<IpNet>, KernelError> {
+/// Lists what the node's tables lead to, by whatever way but over `own` links; default routes are left out. Programs that keep
+/// private networks together (VPNs) have tables of their own beside the main one.
+pub(super) fn destinations(netlink: &mut Netlink, own: &[Link]) -> Result<Vec<IpNet>, KernelError> {
+    const LOCAL_TABLE: u32 = 255;
     let mut found = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut ask = RouteMessage::default();
         ask.header.address_family = family;
         for answer in netlink.dump(&route_message(&Rt::GetRoute(ask), 0)).map_err(refused("list routes"))? {
             let Some(Rt::NewRoute(message)) = read_route(&answer) else { continue };
-            let main = u32::from(message.header.table) == crate::plan::MAIN_TABLE;
-            let over = |a: &RouteAttribute| matches!(a, RouteAttribute::Oif(i) if links.iter().any(|l| l.index == *i));
-            if main && message.attributes.iter().any(over) {
+            let local = u32::from(message.header.table) == LOCAL_TABLE;
+            let over = |a: &RouteAttribute| matches!(a, RouteAttribute::Oif(i) if own.iter().any(|l| l.index == *i));
+            if !local && !message.attributes.iter().any(over) {
                 found.extend(message.attributes.iter().find_map(|a| destination(&message, a)));
             }
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use berth_proto::id::NetworkId;
+use berth_proto::validate::network_options;
 use ipnet::IpNet;
 
 /// What carries a network's packets.
@@ -62,15 +63,24 @@ pub struct Network {
     pub internal: bool,
     /// Payload size of the links, in bytes; 1500 if not set.
     pub mtu: Option<u32>,
-    /// Driver options as in Compose's `driver_opts`; `com.docker.network.bridge.enable_ip_masquerade` is honoured.
+    /// Driver options as in Compose's `driver_opts`: [`network_options::MASQUERADE`] and [`network_options::ICC`] are honoured
+    /// from here.
     pub options: BTreeMap<String, String>,
 }
 
 impl Network {
     /// Whether packets that leave for the outside take the node's address.
     pub fn masquerade(&self) -> bool {
-        let off = |v: &String| v.eq_ignore_ascii_case("false") || v == "0";
-        !self.internal && !self.options.get("com.docker.network.bridge.enable_ip_masquerade").is_some_and(off)
+        !self.internal && self.says(network_options::MASQUERADE) != Some(false)
+    }
+
+    /// Whether its tasks reach each other only by published ports, as strangers do.
+    pub fn parts_tasks(&self) -> bool {
+        self.driver == Driver::Bridge && self.says(network_options::ICC) == Some(false)
+    }
+
+    fn says(&self, option: &str) -> Option<bool> {
+        network_options::flag(self.options.get(option)?)
     }
 
     /// The subnet that holds an address.

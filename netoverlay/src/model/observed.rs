@@ -45,6 +45,8 @@ pub struct VethState {
     pub up: bool,
     /// The bridge it is plugged into.
     pub bridge: Option<LinkName>,
+    /// No frame passes between it and another such end of the same bridge.
+    pub apart: bool,
 }
 
 /// A task's namespace.

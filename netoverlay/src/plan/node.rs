@@ -75,7 +75,9 @@ fn elements(rules: &Rules, desired: &Desired, observed: &Observed) -> Elements {
         let name = rules.instance.bridge(network.id);
         let key = || Bytes::default().ifname(name.as_str());
         elements.member(Set::Bridges, key().done());
-        elements.member(Set::Within, key().ifname(name.as_str()).done());
+        if !network.parts_tasks() {
+            elements.member(Set::Within, key().ifname(name.as_str()).done());
+        }
         if network.internal {
             elements.member(Set::Internal, key().done());
         }

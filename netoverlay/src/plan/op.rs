@@ -33,6 +33,8 @@ pub struct LinkPlan {
     pub mtu: u32,
     /// Hardware address of the task's end.
     pub mac: MacAddr,
+    /// No frame passes between it and another such link of the same bridge.
+    pub apart: bool,
 }
 
 /// Which tracked connections to forget.
@@ -69,7 +71,7 @@ pub enum Op {
     /// Make a link between a task and a bridge, both ends up.
     Connect { task: TaskId, link: LinkPlan },
     /// Plug the node's end back into its bridge, up.
-    Plug { outside: LinkName, bridge: LinkName },
+    Plug { outside: LinkName, bridge: LinkName, apart: bool },
     /// Put a task's link back up and to its payload size.
     MendLink { task: TaskId, link: LinkName, mtu: u32 },
     /// Delete a link from the task's side.
@@ -142,12 +144,12 @@ impl Op {
                 observed.sandboxes.remove(task);
             }
             Self::Connect { link, .. } => {
-                let state = VethState { up: true, bridge: Some(link.bridge.clone()) };
+                let state = VethState { up: true, bridge: Some(link.bridge.clone()), apart: link.apart };
                 observed.veths.insert(link.outside.clone(), state);
                 self.apply_inside(observed);
             }
-            Self::Plug { outside, bridge } => {
-                let state = VethState { up: true, bridge: Some(bridge.clone()) };
+            Self::Plug { outside, bridge, apart } => {
+                let state = VethState { up: true, bridge: Some(bridge.clone()), apart: *apart };
                 observed.veths.insert(outside.clone(), state);
             }
             Self::Table { place: Place::Node, change } => change.apply_to(&mut observed.table),
@@ -210,7 +212,7 @@ impl fmt::Display for Op {
             Self::Connect { task, link } => {
                 write!(f, "connect task {task} by {} to {} as {}: missing", link.outside, link.bridge, link.inside)
             }
-            Self::Plug { outside, bridge } => write!(f, "plug {outside} into {bridge}: it was unplugged"),
+            Self::Plug { outside, bridge, .. } => write!(f, "plug {outside} into {bridge}: it was not as wanted"),
             Self::MendLink { task, link, mtu } => write!(f, "set {link} of task {task} up, mtu {mtu}: it was changed"),
             Self::DeleteTaskLink { task, link } => write!(f, "delete {link} of task {task}: not as wanted"),
             Self::AddAddress { task, link, address } => write!(f, "add {address} to {link} of task {task}: missing"),

@@ -27,9 +27,9 @@ pub(super) fn create(rules: &Rules, desired: &Desired, observed: &Observed, task
         &fresh
     });
     let links = link_plans(rules, desired, spec);
-    let remade = connect(task, &links, state, observed, &mut ops);
-    addresses(task, &links, state, &remade, &mut ops);
-    rules_and_routes(task, &links, state, &remade, &mut ops);
+    let gone = connect(task, &links, state, observed, &mut ops);
+    addresses(task, &links, state, &gone, &mut ops);
+    rules_and_routes(task, &links, state, &gone, &mut ops);
     if !spec.attachments().is_empty() {
         vips.table(spec, state, &mut ops);
         if !state.dns {
@@ -69,6 +69,7 @@ fn link_plans<'a>(rules: &Rules, desired: &'a Desired, spec: &'a SandboxSpec) ->
                 inside: LinkName::inside(index),
                 bridge: rules.instance.bridge(network.id),
                 mtu: network.link_mtu(),
+                apart: network.parts_tasks(),
                 mac: attachment
                     .mac
                     .unwrap_or_else(|| task_mac(spec.task, network.id, attachment.addresses.first().copied())),
@@ -85,7 +86,8 @@ fn with_prefix(network: &Network, address: IpAddr) -> Option<IpNet> {
     IpNet::new(address, prefix).ok()
 }
 
-/// Removes links that are not as wanted and makes the missing ones. Returns the links that are made anew.
+/// Removes links that are not as wanted and makes the missing ones. Returns the links that lose what is on them: those that are
+/// not wanted any more, and those that are made anew.
 fn connect(
     task: TaskId,
     links: &[Wanted<'_>],
@@ -93,18 +95,20 @@ fn connect(
     observed: &Observed,
     ops: &mut Vec<Op>,
 ) -> BTreeSet<LinkName> {
-    let mut remade = BTreeSet::new();
+    let mut gone = BTreeSet::new();
     let wanted: BTreeMap<&LinkName, &LinkPlan> = links.iter().map(|l| (&l.plan.inside, &l.plan)).collect();
     for name in state.links.keys().filter(|n| n.as_str().starts_with("eth") && !wanted.contains_key(n)) {
         ops.push(Op::DeleteTaskLink { task, link: name.clone() });
+        gone.insert(name.clone());
     }
     for plan in wanted.values() {
         let outside = observed.veths.get(&plan.outside);
         let inside = state.links.get(&plan.inside);
         match (outside, inside) {
             (Some(outside), Some(inside)) if inside.mac == plan.mac => {
-                if !outside.up || outside.bridge.as_ref() != Some(&plan.bridge) {
-                    ops.push(Op::Plug { outside: plan.outside.clone(), bridge: plan.bridge.clone() });
+                if !outside.up || outside.bridge.as_ref() != Some(&plan.bridge) || outside.apart != plan.apart {
+                    let (outside, bridge) = (plan.outside.clone(), plan.bridge.clone());
+                    ops.push(Op::Plug { outside, bridge, apart: plan.apart });
                 }
                 if !inside.up || inside.mtu != plan.mtu {
                     ops.push(Op::MendLink { task, link: plan.inside.clone(), mtu: plan.mtu });
@@ -118,16 +122,16 @@ fn connect(
             ops.push(Op::DeleteTaskLink { task, link: plan.inside.clone() });
         }
         ops.push(Op::Connect { task, link: (*plan).clone() });
-        remade.insert(plan.inside.clone());
+        gone.insert(plan.inside.clone());
     }
-    remade
+    gone
 }
 
-fn addresses(task: TaskId, links: &[Wanted<'_>], state: &SandboxState, remade: &BTreeSet<LinkName>, ops: &mut Vec<Op>) {
+fn addresses(task: TaskId, links: &[Wanted<'_>], state: &SandboxState, gone: &BTreeSet<LinkName>, ops: &mut Vec<Op>) {
     let none = BTreeSet::new();
     for link in links {
         let name = &link.plan.inside;
-        let have = state.links.get(name).filter(|_| !remade.contains(name)).map_or(&none, |l| &l.addresses);
+        let have = state.links.get(name).filter(|_| !gone.contains(name)).map_or(&none, |l| &l.addresses);
         for address in have.difference(&link.addresses) {
             ops.push(Op::RemoveAddress { task, link: name.clone(), address: *address });
         }
@@ -141,15 +145,15 @@ fn rules_and_routes(
     task: TaskId,
     links: &[Wanted<'_>],
     state: &SandboxState,
-    remade: &BTreeSet<LinkName>,
+    gone: &BTreeSet<LinkName>,
     ops: &mut Vec<Op>,
 ) {
     let (routes, rules) = routing(links);
     for rule in state.rules.difference(&rules) {
         ops.push(Op::RemoveRule { task, rule: *rule });
     }
-    // Routes over a link that is made anew went away with the old one.
-    let have: BTreeSet<Route> = state.routes.iter().filter(|r| !remade.contains(&r.device)).cloned().collect();
+    // The kernel takes a link's routes away with the link.
+    let have: BTreeSet<Route> = state.routes.iter().filter(|r| !gone.contains(&r.device)).cloned().collect();
     for route in have.difference(&routes) {
         ops.push(Op::RemoveRoute { task, route: route.clone() });
     }

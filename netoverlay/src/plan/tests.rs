@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use berth_proto::id::{NetworkId, ServiceId, TaskId};
+use berth_proto::validate::network_options;
 use proptest::prelude::*;
 
 use super::*;
@@ -27,7 +28,10 @@ fn network(n: u8, internal: bool) -> Network {
         subnets,
         internal,
         mtu: (n == 3).then_some(1450),
-        options: Default::default(),
+        options: match n {
+            2 => [(network_options::ICC.to_owned(), "false".to_owned())].into(),
+            _ => Default::default(),
+        },
     }
 }
 
@@ -153,6 +157,25 @@ proptest! {
         observed.sandboxes.values_mut().for_each(|s| s.dns = false);
         reach(&rules(), &second, &mut observed);
         prop_assert_eq!(forget_chains(observed), forget_chains(straight));
+    }
+
+    #[test]
+    fn no_step_works_on_what_an_earlier_one_took_away(first in any_desired(), second in any_desired()) {
+        let mut observed = Observed::default();
+        reach(&rules(), &first, &mut observed);
+        // As when an agent hears that a network is gone before it ends the network's last task.
+        let mut half = first.clone();
+        half.networks = second.networks.clone();
+        for desired in [&half, &second] {
+            hold(desired, &mut observed);
+            let ops = plan(&rules(), desired, &observed);
+            for (at, op) in ops.iter().enumerate() {
+                let Op::RemoveRoute { task, route } = op else { continue };
+                let gone = |before: &&Op| matches!(before, Op::DeleteTaskLink { task: t, link } if (t, link) == (task, &route.device));
+                prop_assert!(!ops[..at].iter().any(|before| gone(&before)), "{op} after its link: {ops:?}");
+            }
+            carry_out(&ops, &mut observed);
+        }
     }
 
     #[test]

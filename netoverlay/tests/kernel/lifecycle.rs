@@ -1,11 +1,17 @@
 //! Restart, drift, removal.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
-use berth_netoverlay::OverlayError;
+use berth_netoverlay::kernel::{Kernel, KernelError, Linux};
 use berth_netoverlay::model::{Desired, Proto};
+use berth_netoverlay::names::{Instance, LinkName};
+use berth_netoverlay::plan::{MAIN_TABLE, Op, Route, SourceRule};
+use berth_netoverlay::{Overlay, OverlayError, Purged, purge, unmount_below};
+use berth_proto::id::TaskId;
 use hickory_proto::rr::RecordType;
+use ipnet::IpNet;
 
 use crate::dns::{addresses, ask_name};
 use crate::host::*;
@@ -152,6 +158,124 @@ fn two_hundred_rounds_leave_nothing_behind() {
         overlay.teardown().await.unwrap();
         assert_eq!(sh("nft list tables"), "");
         assert!(!directory.exists());
+    });
+}
+
+#[test]
+fn a_network_stays_until_its_last_task_is_gone() {
+    on_a_host("lifecycle::a_network_stays_until_its_last_task_is_gone", async |host| {
+        let overlay = host.overlay().await;
+        overlay.apply(desired(&[2, 3])).await.unwrap();
+        tcp_server(&host.task(3), 80, "three");
+        // The managers name a network no longer as soon as its last task is to end, while the task still serves.
+        let report = overlay.set_networks(Vec::new()).await.unwrap();
+        assert!(report.is_clean() && report.steps.is_empty(), "{report:?}");
+        overlay.detach(task(2)).await.unwrap();
+        assert_eq!(ask(host.client(), (HOST, 8080)).unwrap(), "three 192.0.2.2");
+        overlay.detach(task(3)).await.unwrap();
+        assert!(!links().contains("bthb"), "the bridge went with its last task: {}", links());
+        assert!(overlay.reconcile().await.unwrap().is_clean());
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn taking_away_what_is_gone_already_is_no_failure() {
+    on_a_host("lifecycle::taking_away_what_is_gone_already_is_no_failure", async |host| {
+        let config = host.config();
+        let overlay = host.overlay().await;
+        overlay.apply(desired(&[2])).await.unwrap();
+        let kernel = Linux::open(&config).unwrap();
+        let address = IpNet::new(address(1, 2), 24).unwrap();
+        let removals = |task: TaskId, link: LinkName| {
+            let route = Route { table: MAIN_TABLE, via: address.addr(), device: link.clone() };
+            [
+                Op::RemoveAddress { task, link: link.clone(), address },
+                Op::RemoveRoute { task, route },
+                Op::RemoveRule { task, rule: SourceRule::ConnectedFirst { v6: false } },
+                Op::DeleteTaskLink { task, link },
+            ]
+        };
+        // A link that is gone, then a namespace that is.
+        for (t, link) in [(2, LinkName::listed("eth7")), (77, LinkName::inside(0))] {
+            kernel.apply(&removals(task(t), link)).unwrap();
+        }
+        // What is there and refused is still told of, and so is adding to what is not there.
+        let route = Route { table: MAIN_TABLE, via: [10, 1, 0, 1].into(), device: LinkName::listed("eth7") };
+        assert!(kernel.apply(&[Op::AddRoute { task: task(2), route }]).is_err());
+        let loopback = Op::DeleteTaskLink { task: task(2), link: LinkName::listed("lo") };
+        let (done, error) = kernel.apply(&[loopback]).unwrap_err();
+        assert!(done == 0 && matches!(error, KernelError::Refused { .. }), "{error:?}");
+        overlay.teardown().await.unwrap();
+    });
+}
+
+/// Everything on the host by which a daemon could be recognised.
+fn traces(directory: &Path) -> String {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let parent = directory.parent().unwrap().to_str().unwrap();
+    let ours: Vec<&str> = mounts.lines().filter(|line| line.contains(parent)).collect();
+    let files: Vec<_> = std::fs::read_dir(parent).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    format!("{}\n{}{ours:?}\n{files:?}", links(), sh("nft list tables"))
+}
+
+#[test]
+fn a_purge_leaves_nothing_behind_and_others_alone() {
+    on_a_host("lifecycle::a_purge_leaves_nothing_behind_and_others_alone", async |host| {
+        let mut neighbour = host.config();
+        (neighbour.table, neighbour.instance) = ("other".to_owned(), Instance::new("oth").unwrap());
+        neighbour.netns_dir.set_file_name("other");
+        let other = Overlay::open(neighbour).await.unwrap();
+        other.set_networks(vec![network(9, "theirs")]).await.unwrap();
+        other.attach(spec(90, &[9])).await.unwrap();
+        let config = host.config();
+        let before = traces(&config.netns_dir);
+        assert!(purge(&config).is_empty(), "there is nothing yet");
+        for round in 0..20u8 {
+            let overlay = host.overlay().await;
+            overlay.apply(desired(&[2, 3, 4])).await.unwrap();
+            overlay.set_networks(vec![network(1, "n"), network(2, "m")]).await.unwrap();
+            overlay.attach(spec(5, &[1, 2])).await.unwrap();
+            if round % 2 == 0 {
+                // Killed between making the file and binding the namespace to it, and with a mount of somebody in the directory.
+                std::fs::write(config.netns_dir.join(task(50).to_string()), "").unwrap();
+                let bind = config.netns_dir.join(task(2).to_string());
+                sh(&format!("mount --bind {0} {0}", bind.display()));
+            }
+            drop(overlay);
+            let purged = purge(&config);
+            assert!(purged.failures.is_empty(), "{purged:?}");
+            assert_eq!((purged.links.len(), purged.tables.len()), (7, 1), "{purged:?}");
+            assert!(purged.namespaces.len() >= 4 && purged.mounts.contains(&config.netns_dir), "{purged:?}");
+            assert_eq!(traces(&config.netns_dir), before);
+            assert!(purge(&config).is_empty(), "a second time finds nothing");
+        }
+        let report = other.reconcile().await.unwrap();
+        assert!(report.is_clean() && report.steps.is_empty(), "{report:?}");
+        other.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn mounts_below_a_directory_are_unmounted() {
+    on_a_host("lifecycle::mounts_below_a_directory_are_unmounted", async |_| {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("secrets of tasks");
+        let beside = tempfile::tempdir().unwrap();
+        for path in [&inner, &inner.join("deep"), &beside.path().to_owned()] {
+            std::fs::create_dir_all(path).unwrap();
+            sh(&format!("mount -t tmpfs none '{}'", path.display()));
+            std::fs::create_dir_all(path.join("deep")).unwrap();
+        }
+        let mut purged = Purged::default();
+        unmount_below(directory.path(), &mut purged);
+        assert_eq!(purged.mounts, [inner.join("deep"), inner.clone()], "{purged:?}");
+        assert!(purged.failures.is_empty());
+        unmount_below(directory.path(), &mut purged);
+        unmount_below(&directory.path().join("missing"), &mut purged);
+        assert_eq!(purged.mounts.len(), 2);
+        assert!(beside.path().join("deep").exists(), "a mount beside it stays");
+        sh(&format!("umount '{}'", beside.path().display()));
     });
 }
 

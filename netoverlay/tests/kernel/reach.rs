@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use berth_netoverlay::model::{Mode, Subnet};
+use berth_netoverlay::model::{Mode, Proto, Subnet};
+use berth_proto::validate::network_options;
 
 use crate::host::*;
 
@@ -52,6 +53,57 @@ fn networks_are_apart_and_internal_ones_have_no_outside() {
         // Somebody outside with a route to the task network does not reach unpublished ports.
         sh("ip -n client route add 10.1.0.0/24 via 192.0.2.1");
         assert!(is_dropped(host.client(), (address(1, 2), 80)), "unpublished from outside");
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn tasks_of_a_network_without_icc_are_strangers() {
+    on_a_host("reach::tasks_of_a_network_without_icc_are_strangers", async |host| {
+        let overlay = host.overlay().await;
+        let mut apart = network(1, "apart");
+        apart.options.insert(network_options::ICC.to_owned(), "false".to_owned());
+        overlay.set_networks(vec![apart.clone()]).await.unwrap();
+        for t in [2, 3] {
+            overlay.attach(spec(t, &[1])).await.unwrap();
+            tcp_server(&host.task(t), 80, &format!("t{t}"));
+        }
+        overlay.set_service(service(1, &[3], &[port(Proto::Tcp, 8080, 80)])).await.unwrap();
+        tcp_server(host.client(), 7000, "outside");
+        let direct = || is_dropped(&host.task(2), (address(1, 3), 80));
+        assert!(direct(), "frames do not pass");
+        assert!(is_dropped(&host.task(2), (address(1, 200), 80)), "nor by the virtual address");
+        inside(&host.task(2), || sh("ip route add 10.1.0.3/32 via 10.1.0.1"));
+        assert!(direct(), "nor do packets by way of the node");
+        assert!(ask(&host.task(2), (HOST_CLIENT, 7000)).is_ok(), "the outside");
+        assert!(ask(&host.task(2), (HOST, 8080)).unwrap().starts_with("t3 "), "a published port, as from anywhere");
+        inside(&host.task(2), || sh("ip route del 10.1.0.3/32"));
+        overlay.reconcile().await.unwrap();
+        assert!(overlay.reconcile().await.unwrap().steps.is_empty(), "it is listed as it was made");
+        // Drift, and the option taken away.
+        sh(
+            "ip -o link show type veth | grep -o 'bthv[a-z0-9]*' | while read l; do ip link set $l type bridge_slave isolated off; done",
+        );
+        assert!(!overlay.reconcile().await.unwrap().steps.is_empty());
+        assert!(direct(), "mended");
+        apart.options.clear();
+        overlay.set_networks(vec![apart]).await.unwrap();
+        assert_eq!(ask(&host.task(2), (address(1, 3), 80)).unwrap(), "t3 10.1.0.2");
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn links_have_the_payload_size_of_their_network() {
+    on_a_host("reach::links_have_the_payload_size_of_their_network", async |host| {
+        let overlay = host.overlay().await;
+        let mut small = network(1, "small");
+        small.mtu = Some(1300);
+        overlay.set_networks(vec![small]).await.unwrap();
+        overlay.attach(spec(2, &[1])).await.unwrap();
+        let outside = sh("ip -o link show type bridge; ip -o link show type veth");
+        let within = inside(&host.task(2), || sh("ip -o link show eth0"));
+        assert!(outside.matches("mtu 1300").count() == 2 && within.contains("mtu 1300"), "{outside}{within}");
         overlay.teardown().await.unwrap();
     });
 }
