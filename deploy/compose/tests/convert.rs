@@ -353,6 +353,62 @@ networks:
     assert_eq!(one("    network_mode: host\n").task.networks[0].network.as_str(), "host");
 }
 
+/// A file with one service on a network with these fields.
+fn on_a_network(fields: &str) -> String {
+    format!("services:\n  web: {{image: nginx, networks: [n]}}\nnetworks:\n  n:\n{fields}")
+}
+
+#[test]
+fn options_of_network_drivers_are_honoured_or_warned_about() {
+    let stack = good(&on_a_network(
+        "    driver: bridge\n    driver_opts:\n      com.docker.network.driver.mtu: 1400\n      com.docker.network.bridge.enable_icc: \"false\"\n      com.docker.network.bridge.name: br0\n",
+    ));
+    let options: Vec<(&str, &str)> =
+        stack.networks[0].options.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(
+        options,
+        [("com.docker.network.bridge.enable_icc", "false"), ("com.docker.network.driver.mtu", "1400")],
+        "what does something is kept, the rest is not stored as if it did"
+    );
+    let warnings: Vec<String> = stack.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let start =
+        "/app/compose.yaml:9:7: networks.n.driver_opts.com.docker.network.bridge.name: has no effect: Berth names";
+    assert!(warnings[0].starts_with(start), "{warnings:?}");
+    let stack = good(&on_a_network("    driver_opts: {encrypted: \"true\"}\n"));
+    assert!(stack.warnings[0].to_string().contains("driver_opts.encrypted: has no effect"), "{:?}", stack.warnings);
+}
+
+#[test]
+fn options_of_network_drivers_that_cannot_be_had_are_refused() {
+    for (fields, error) in [
+        (
+            "    driver_opts: {com.docker.network.driver.mtu: many}\n",
+            "compose.yaml:5:19: networks.n.driver_opts.com.docker.network.driver.mtu: \"many\" is not a payload size",
+        ),
+        (
+            "    driver_opts: {com.docker.network.bridge.host_binding_ipv4: 127.0.0.1}\n",
+            "host_binding_ipv4: \"127.0.0.1\" is not supported (name the address with each port",
+        ),
+        (
+            "    driver: bridge\n    driver_opts: {com.docker.network.bridge.enable_ic: \"false\"}\n",
+            "is not an option of the driver bridge (did you mean `com.docker.network.bridge.enable_icc`?)",
+        ),
+        (
+            "    driver_opts: {com.docker.network.bridge.enable_icc: \"false\"}\n",
+            "tasks of an overlay network always reach each other",
+        ),
+        (
+            "    enable_ipv6: true\n    driver_opts: {com.docker.network.driver.mtu: 1000}\n",
+            "networks.n.driver_opts.com.docker.network.driver.mtu: 1000 bytes are too few for IPv6",
+        ),
+    ] {
+        let errors = bad(&on_a_network(fields)).join("\n");
+        assert!(errors.contains(error), "{fields}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+}
+
 #[test]
 fn what_has_no_effect_is_said() {
     for (fields, about) in [

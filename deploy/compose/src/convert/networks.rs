@@ -7,12 +7,14 @@ use berth_proto::spec::{
     EndpointMode, EndpointSpec, IpamPool, NetworkAttachmentSpec, NetworkDriver, NetworkSpec, PortConfig, Protocol,
     PublishMode,
 };
+use berth_proto::validate::network_options::{DriverOption, driver_option, driver_options};
 
 use super::Converter;
 use super::field::{Fields, pairs, texts};
 use crate::node::Node;
 use crate::path::Path;
 use crate::problem::Problem;
+use crate::suggest::did_you_mean;
 
 impl Converter<'_> {
     /// The networks that a service joins, highest priority first.
@@ -164,12 +166,13 @@ impl Converter<'_> {
                 continue;
             }
             let Some(name) = self.networks.get(key.as_str()).cloned() else { continue };
+            let driver = self.driver(node, &path);
             let spec = NetworkSpec {
                 name,
                 stack: Some(stack.clone()),
                 labels: pairs(node.get("labels")),
-                driver: self.driver(node, &path),
-                options: pairs(node.get("driver_opts")),
+                driver,
+                options: self.driver_options(driver, node, &path),
                 internal: node.is_true("internal"),
                 attachable: node.is_true("attachable"),
                 ipv6: node.is_true("enable_ipv6"),
@@ -196,6 +199,26 @@ impl Converter<'_> {
                 NetworkDriver::default()
             }
         }
+    }
+
+    /// The options that do something; those that only name things are warned of and left out.
+    fn driver_options(&mut self, driver: NetworkDriver, node: &Node, path: &Path<'_>) -> BTreeMap<String, String> {
+        let root = path.key("driver_opts");
+        let mut options = BTreeMap::new();
+        for (key, span, node) in node.entries("driver_opts") {
+            let value = node.scalar_text().unwrap_or_default();
+            let here = root.key(key);
+            match driver_option(driver, key, &value) {
+                DriverOption::Honoured => drop(options.insert(key.to_owned(), value)),
+                DriverOption::NoEffect(why) => self.diags.warn(&here, Some(span), format!("has no effect: {why}")),
+                DriverOption::Refused { problem, hint } => {
+                    let meant = did_you_mean(key, driver_options().filter(|known| *known != key));
+                    let hint = meant.or_else(|| Some(hint).filter(|hint| !hint.is_empty()));
+                    self.diags.error(&here, span, Problem::Refused(problem)).maybe_hint(hint);
+                }
+            }
+        }
+        options
     }
 
     fn pools(&mut self, node: &Node, path: &Path<'_>) -> Vec<IpamPool> {

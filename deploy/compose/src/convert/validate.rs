@@ -65,7 +65,12 @@ impl Converter<'_> {
         let Err(invalid) = spec.validate() else { return };
         for error in invalid.errors {
             let (problem, hint) = said(&error);
-            self.diags.error(&path.key(&error.path), span, Problem::Refused(problem)).maybe_hint(hint);
+            // The one field that has another name in the file.
+            let field = match error.path.strip_prefix("options") {
+                Some(rest) => format!("driver_opts{rest}"),
+                None => error.path.clone(),
+            };
+            self.diags.error(&path.key(&field), span, Problem::Refused(problem)).maybe_hint(hint);
         }
     }
 }
