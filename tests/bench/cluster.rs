@@ -1,11 +1,16 @@
 //! A whole daemon on a host of its own: memory, scaling, replacing a crashed task. The stop signal is KILL, so that a
 //! process that ignores TERM does not blur the figures.
 
+use std::collections::HashSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use berth_tests::image::hello;
 use berth_tests::{Host, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::figures::Samples;
@@ -63,54 +68,105 @@ pub fn memory() {
     println!("daemon with 20 tasks: PSS {:.1} MiB (n=1)", smaps(daemon, "Pss:") as f64 / 1024.0);
 }
 
-/// Time until the number of running tasks is reached, seen by the commands that a person would use.
-fn scale_to(host: &Host, count: usize) -> Duration {
-    let begin = Instant::now();
-    host.berth(&["scale", "--detach", &format!("s_web={count}")]).ok();
-    wait_for("the scale to be reached", || {
-        let running = host.service("s_web")["replicas"]["running"].as_u64().unwrap_or(u64::MAX);
-        if running == count as u64 { Ok(()) } else { Err(running) }
-    });
-    begin.elapsed()
+/// What `berth events` says of the tasks, line by line: no polling that would blur the figures.
+struct Events {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// Tasks and the states that they have been seen in: each counts once.
+    seen: HashSet<(String, String)>,
 }
+
+impl Events {
+    fn of_tasks(host: &Host) -> Self {
+        let mut command = host.berth_command();
+        command.args(["events", "--filter", "type=task", "--format", "json"]).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the command line runs");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Self { child, lines, seen: HashSet::new() }
+    }
+
+    /// Reads until `count` more tasks have come to a state that is one of `states`.
+    fn until(&mut self, count: usize, states: &[&str]) {
+        let mut left = count;
+        while left > 0 {
+            let line = self.lines.next().expect("events do not end").expect("events can be read");
+            let event: Value = serde_json::from_str(&line).expect("an event is a JSON object");
+            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            let state = text("action");
+            if states.contains(&state.as_str()) && self.seen.insert((text("id"), state)) {
+                left -= 1;
+            }
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it is reaped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const ENDED: [&str; 3] = ["complete", "shutdown", "failed"];
 
 pub fn scale() {
     let host = Host::start("bench-scale");
     host.load(&hello());
-    let begin = Instant::now();
-    host.apply_output("s", IDLE, &["--detach"]).ok();
-    wait_for("the first replica", || {
-        let running = host.service("s_web")["replicas"]["running"] == 1;
-        if running { Ok(()) } else { Err(()) }
-    });
-    Samples::new("apply one replica, until running", [begin.elapsed()]).print();
-    let steps = [(1, 30), (30, 1), (1, 100), (100, 1)];
-    let mut samples: Vec<Vec<Duration>> = vec![Vec::new(); steps.len()];
-    for _ in 0..5 {
-        for (at, (_, to)) in steps.iter().enumerate() {
-            samples[at].push(scale_to(&host, *to));
-        }
+    let mut events = Events::of_tasks(&host);
+    let (mut running, mut returned) = (Vec::new(), Vec::new());
+    for round in 0..20 {
+        let stack = format!("one{round}");
+        let begin = Instant::now();
+        let mut apply = host.berth_command();
+        let file = host.dir().join("one.yaml");
+        fs::write(&file, IDLE).expect("the host's directory is writable");
+        let mut child = apply.args(["apply", "--stack", &stack, "-f"]).arg(&file).stdout(Stdio::null()).spawn();
+        events.until(1, &["running"]);
+        running.push(begin.elapsed());
+        let status = child.as_mut().expect("the command line runs").wait();
+        returned.push(begin.elapsed());
+        assert!(status.is_ok_and(|status| status.success()), "apply failed");
+        host.berth(&["stack", "rm", &stack]).ok();
+        events.until(1, &ENDED);
     }
-    for ((from, to), samples) in steps.iter().zip(samples) {
-        Samples::new(&format!("scale {from} to {to}"), samples).print();
+    Samples::new("apply one replica, until running", running).print();
+    Samples::new("apply one replica, until the command returns", returned).print();
+    scale_up_and_down(&host, &mut events);
+}
+
+fn scale_up_and_down(host: &Host, events: &mut Events) {
+    host.apply_output("s", &IDLE.replace("replicas: 1", "replicas: 0"), &[]).ok();
+    for (count, rounds) in [(30, 5), (100, 3), (300, 1)] {
+        let (mut up, mut down) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let begin = Instant::now();
+            host.berth(&["scale", "--detach", &format!("s_web={count}")]).ok();
+            events.until(count, &["running"]);
+            up.push(begin.elapsed());
+            let begin = Instant::now();
+            host.berth(&["scale", "--detach", "s_web=0"]).ok();
+            events.until(count, &ENDED);
+            down.push(begin.elapsed());
+        }
+        Samples::new(&format!("scale 0 to {count}, until all run"), up).print();
+        Samples::new(&format!("scale {count} to 0, until all have ended"), down).print();
     }
 }
 
+/// Each task is its slot's first to crash: later ones would wait for their backoff.
 pub fn crash() {
     let host = Host::start("bench-crash");
     host.load(&hello());
-    host.apply("s", IDLE);
+    host.apply("s", &IDLE.replace("replicas: 1", "replicas: 20"));
+    let tasks = host.wait_running("s_web", 20);
+    let mut events = Events::of_tasks(&host);
     let mut samples = Vec::new();
-    for _ in 0..20 {
-        let task = host.wait_running("s_web", 1).remove(0);
-        let pid = host.pid(&task);
+    for task in &tasks {
+        let pid = Pid::from_raw(host.pid(task));
         let begin = Instant::now();
-        host.run("kill", &["-9", &pid.to_string()]).ok();
-        wait_for("the replacement", || {
-            let tasks = host.tasks("s_web");
-            let replaced = |other: &Value| other["state"] == "running" && other["id"] != task["id"];
-            if tasks.iter().any(replaced) { Ok(()) } else { Err(tasks) }
-        });
+        kill(pid, Signal::SIGKILL).expect("the task runs");
+        events.until(1, &["running"]);
         samples.push(begin.elapsed());
     }
     Samples::new("crashed task replaced, no delay", samples).print();

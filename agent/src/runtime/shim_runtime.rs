@@ -21,9 +21,10 @@ use berth_shim::protocol::{Failure, Reply, Request, State};
 use super::bundle::{self, Common, Prepared};
 use super::config::ContainerConfig;
 use super::connection::Connection;
+use super::warm_up::WarmUp;
 use super::{
     AttachSession, ContainerState, Created, ExecConfig, ExecSession, Exit, Layers, Phase, Runtime, RuntimeError, Stats,
-    TtySize, exec_session, shim_binary, stats, streams, warm_up,
+    TtySize, exec_session, shim_binary, stats, streams,
 };
 
 /// Longest creation: the shim itself gives up after a minute.
@@ -62,6 +63,7 @@ pub struct ShimRuntime {
     common: Common,
     /// Ids being created now: their directories are not containers yet.
     creating: Mutex<HashSet<String>>,
+    warm_up: Arc<WarmUp>,
 }
 
 /// Takes an id out of the set when a creation ends, however it ends.
@@ -97,7 +99,7 @@ impl ShimRuntime {
             hierarchies,
             filters: Arc::default(),
         };
-        Ok(Self { tasks_dir: options.tasks_dir, common, creating: Mutex::default() })
+        Ok(Self { tasks_dir: options.tasks_dir, common, creating: Mutex::default(), warm_up: Arc::default() })
     }
 
     /// Keeps a copy of a descriptor with the container's shim, for a later life of the agent.
@@ -222,8 +224,7 @@ impl ShimRuntime {
 
     async fn create_inner(&self, id: &str, config: &ContainerConfig, layers: &Layers) -> Result<Created, RuntimeError> {
         // Nobody waits for this; it runs while the files are written and the shim starts.
-        let hierarchies = self.common.hierarchies.clone();
-        drop(tokio::task::spawn_blocking(move || warm_up::begin(&hierarchies)));
+        let _warm = self.warm_up.begin(&self.common.hierarchies);
         let (name, config, layers) = (id.to_owned(), config.clone(), layers.clone());
         let work = move |common: &Common, task: &TaskDir| bundle::prepare(common, task, &name, &config, &layers);
         let mut prepared = self.blocking(id, "create", work).await?;
