@@ -4,7 +4,7 @@
 mod runtime_support;
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_agent::runtime::{ContainerConfig, ExecConfig, LogConfig, Phase, Runtime, RuntimeError, TtySize};
 use berth_shim::log::Stream;
@@ -125,6 +125,34 @@ async fn dropping_an_exec_kills_it_and_a_signal_reaches_it() {
     })
     .await;
     world.runtime.purge("a").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_detached_exec_runs_on_without_its_client() {
+    let mut world = World::new();
+    world.start("a", &shell("sleep 1000")).await;
+    let script = "while ! test -e /tmp/go; do sleep 0.01; done; seq 1 20000; echo $0 over >> /data/log; sleep 1000";
+    let named = |name: &str, tty| {
+        let args = ["/bin/sh", "-c", script, name].map(str::to_owned).into();
+        ExecConfig { args, tty, detach: true, ..ExecConfig::default() }
+    };
+    let piped = world.runtime.exec("a", &named("piped", None)).await.unwrap();
+    let terminal = Some(TtySize { rows: 11, cols: 22 });
+    let terminal = world.runtime.exec("a", &named("terminal", terminal)).await.unwrap();
+    drop((piped, terminal));
+    world.reopen();
+    // Output that nobody reads holds neither of them up.
+    assert_eq!(exec_output(&world, "a", &exec("touch /tmp/go")).await.0, Some(0));
+    let (mut last, deadline) = (String::new(), Instant::now() + PATIENCE);
+    while !(last.contains("piped over") && last.contains("terminal over")) {
+        assert!(Instant::now() < deadline, "they are held up: {last}");
+        last = exec_output(&world, "a", &exec("cat /data/log; sleep 0.05")).await.1;
+    }
+    let missing = ExecConfig { args: vec!["no-such".into()], detach: true, ..ExecConfig::default() };
+    assert!(world.runtime.exec("a", &missing).await.is_err(), "a command that cannot run is told at once");
+    assert!(shell_pids(&world, "a").len() >= 3, "both are still there");
+    world.runtime.purge("a").await.unwrap();
+    assert_eq!(world.cgroups(), [""; 0].map(std::path::PathBuf::from));
 }
 
 #[tokio::test]

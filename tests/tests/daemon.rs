@@ -97,6 +97,24 @@ fn a_clean_stop_leaves_containers_and_a_start_finds_them() {
 }
 
 #[test]
+fn a_detached_exec_outlives_a_killed_daemon() {
+    let mut host = Host::start("detached");
+    host.load(&hello());
+    host.apply("s", COUNTER);
+    host.wait_running("s_counter", 1);
+    let script = "while ! test -e /tmp/go; do sleep 0.05; done; touch /tmp/went";
+    host.berth(&["exec", "-d", "s_counter", "sh", "-c", script]).ok();
+    host.kill_daemon();
+    host.start_daemon();
+    host.wait_running("s_counter", 1);
+    host.berth(&["exec", "s_counter", "touch", "/tmp/go"]).ok();
+    wait_for("the detached process to go on", || {
+        let look = host.berth(&["exec", "s_counter", "test", "-e", "/tmp/went"]);
+        if look.code == 0 { Ok(()) } else { Err(look) }
+    });
+}
+
+#[test]
 fn a_second_daemon_on_the_same_data_is_refused_and_says_who_has_it() {
     let host = Host::start("second");
     let pid = host.daemon_pid().to_string();

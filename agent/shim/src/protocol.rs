@@ -43,7 +43,7 @@ pub enum Request {
         cols: u16,
     },
     /// Runs another process; the descriptors are its stdin, stdout, stderr, or none with a terminal.
-    /// Answered by [`Reply::ExecStarted`] and later [`Reply::Exited`]. Closing the connection kills it.
+    /// Answered by [`Reply::ExecStarted`] and later [`Reply::Exited`]. Closing the connection kills it, unless it is detached.
     Exec(ExecRequest),
     /// Copies the output to the descriptors: stdout, stderr, and stdin's read end when asked.
     Attach {
@@ -79,6 +79,9 @@ pub struct ExecRequest {
     pub tty: Option<(u16, u16)>,
     /// All capabilities there are, no seccomp.
     pub privileged: bool,
+    /// It runs on when its client goes; its terminal, if any, is the shim's.
+    #[serde(default)]
+    pub detach: bool,
 }
 
 /// What a shim answers.

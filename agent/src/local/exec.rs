@@ -1,6 +1,6 @@
 //! Exec and attach: a terminal or pipes between a person and a process in a container.
 //!
-//! Owns the pumping. A client that goes away takes an exec'd process with it, never the container's own.
+//! Owns the pumping. A client that goes away takes an exec'd process with it unless it is detached, never the container's own.
 
 use berth_proto::pb::exec_input::Input;
 use berth_proto::pb::exec_output::{Output, Started};
@@ -45,22 +45,16 @@ pub async fn exec(service: &LocalService, mut inputs: Streaming<ExecInput>) -> R
         tty: start.tty.then(|| size(start.tty_size)),
         stdin: start.stdin,
         privileged: start.privileged,
+        detach: start.detach,
     };
     let session = service.runtime.exec(&view.task.id.to_string(), &config).await.map_err(|error| refused(&error))?;
     let (send, receive) = mpsc::channel(QUEUE);
     let _ = send.try_send(Ok(answer(Output::Started(Started {}))));
-    let shutdown = service.shutdown.clone();
     if start.detach {
-        // Nobody listens: the process runs until it ends by itself.
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => {}
-                () = drain(session) => {}
-            }
-        });
+        // It is the supervisor's alone now and ends by itself.
         return Ok(Box::pin(ReceiverStream::new(receive)));
     }
+    let shutdown = service.shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
             biased;
@@ -70,22 +64,6 @@ pub async fn exec(service: &LocalService, mut inputs: Streaming<ExecInput>) -> R
         }
     });
     Ok(Box::pin(ReceiverStream::new(receive)))
-}
-
-async fn drain(mut session: ExecSession) {
-    drop(session.stdin.take());
-    let (mut out, mut sink) = (session.stdout, tokio::io::sink());
-    let mut errors = session.stderr;
-    let stderr = async {
-        if let Some(errors) = &mut errors {
-            let _ = tokio::io::copy(errors, &mut tokio::io::sink()).await;
-        }
-    };
-    // Output of a detached process goes nowhere; its end is all that matters.
-    let (_, (), exit) = tokio::join!(tokio::io::copy(&mut out, &mut sink), stderr, session.control.wait());
-    if let Err(error) = exit {
-        tracing::debug!(%error, "a detached exec was lost");
-    }
 }
 
 async fn serve(session: ExecSession, inputs: Streaming<ExecInput>, send: Send) {

@@ -1,11 +1,11 @@
 //! A process in a running container: its streams and its handle.
 //!
-//! Owns the connection on which it was started; the shim kills the process when that closes.
+//! Owns the connection on which it was started; the shim kills the process when that closes, unless it is detached.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use async_trait::async_trait;
-use berth_shim::protocol::{ExecRequest, Reply, Request};
+use berth_shim::protocol::{ExecRequest, ProtocolError, Reply, Request};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::sync::Mutex;
 
@@ -38,7 +38,11 @@ pub(super) async fn start(
         user: config.user.clone(),
         tty: config.tty.map(|size| (size.rows, size.cols)),
         privileged: config.privileged,
+        detach: config.detach,
     });
+    if config.detach {
+        return start_detached(id, connection, &request).await;
+    }
     let mut stdin = None;
     let mut outputs = None;
     let reply = if config.tty.is_some() {
@@ -57,11 +61,7 @@ pub(super) async fn start(
         outputs = Some((stdout, stderr));
         connection.call(&request, &[input.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()]).await
     };
-    match reply.map_err(|error| lost(id, "exec", &error))? {
-        Reply::ExecStarted { .. } => {}
-        Reply::Failed(reason) => return Err(failure(id, "exec", reason)),
-        other => return Err(lost(id, "exec", &format!("unexpected answer {other:?}"))),
-    }
+    started(id, reply)?;
     let (stdout, stderr, terminal) = match outputs {
         Some((stdout, stderr)) => (stdout, Some(stderr), None),
         None => {
@@ -73,6 +73,25 @@ pub(super) async fn start(
     };
     let control = Control { id: id.into(), terminal, inner: Mutex::new(Inner { connection, exit: None }) };
     Ok(ExecSession { stdin, stdout, stderr, control: Box::new(control) })
+}
+
+/// Starts a process that nobody listens to. A terminal, if it wants one, stays with the shim.
+async fn start_detached(id: &str, mut connection: Connection, request: &Request) -> Result<ExecSession, RuntimeError> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|error| lost(id, "exec", &error))?;
+    let wants_terminal = matches!(request, Request::Exec(exec) if exec.tty.is_some());
+    let stdio: &[_] = if wants_terminal { &[] } else { &[null.as_fd(), null.as_fd(), null.as_fd()] };
+    started(id, connection.call(request, stdio).await)?;
+    let control = Control { id: id.into(), terminal: None, inner: Mutex::new(Inner { connection, exit: None }) };
+    Ok(ExecSession { stdin: None, stdout: Box::new(tokio::io::empty()), stderr: None, control: Box::new(control) })
+}
+
+fn started(id: &str, reply: Result<Reply, ProtocolError>) -> Result<(), RuntimeError> {
+    match reply.map_err(|error| lost(id, "exec", &error))? {
+        Reply::ExecStarted { .. } => Ok(()),
+        Reply::Failed(reason) => Err(failure(id, "exec", reason)),
+        other => Err(lost(id, "exec", &format!("unexpected answer {other:?}"))),
+    }
 }
 
 #[async_trait]

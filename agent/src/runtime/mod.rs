@@ -121,6 +121,8 @@ pub struct ExecConfig {
     pub stdin: bool,
     /// Every capability the daemon has, no seccomp filter.
     pub privileged: bool,
+    /// Nobody listens: its output goes nowhere, and it outlives the session and this process.
+    pub detach: bool,
 }
 
 /// Bytes into a process.
@@ -128,7 +130,7 @@ pub type Input = Box<dyn AsyncWrite + Send + Unpin>;
 /// Bytes out of a process.
 pub type Output = Box<dyn AsyncRead + Send + Unpin>;
 
-/// A process started by `exec`. Dropping `control` kills it.
+/// A process started by `exec`. Dropping `control` kills it, unless it is detached.
 pub struct ExecSession {
     /// Standard input; dropping it is end of file.
     pub stdin: Option<Input>,

@@ -141,9 +141,12 @@ struct Kept {
 /// A process started by `Exec`.
 struct Exec {
     client: u64,
+    /// Lives on without its client.
+    detached: bool,
     /// Reports still to come; closed once it runs.
     reports: Option<(UnixStream, Receiver)>,
     pid: Option<i32>,
+    /// On its way to the client; a detached one's is kept and read here, so that the process neither hangs up nor blocks.
     terminal: Option<OwnedFd>,
     /// Wait status that came before the last report.
     ended: Option<i32>,
@@ -175,6 +178,7 @@ enum Token {
     Status,
     Client(u64),
     Exec(usize),
+    Terminal(usize),
     Stream(Port),
 }
 
@@ -194,6 +198,7 @@ impl Supervisor {
                     Token::Status => self.command_executed(),
                     Token::Client(id) => self.serve_client(id, flags),
                     Token::Exec(number) => self.read_reports(number),
+                    Token::Terminal(number) => self.discard_output(number),
                     Token::Stream(port) => ports.push(port),
                 }
             }
@@ -228,6 +233,9 @@ impl Supervisor {
             if let Some((stream, _)) = &exec.reports {
                 tokens.push(Token::Exec(number));
                 fds.push(PollFd::new(stream, PollFlags::IN));
+            } else if let Some(terminal) = &exec.terminal {
+                tokens.push(Token::Terminal(number));
+                fds.push(PollFd::new(terminal, PollFlags::IN));
             }
         }
         for (port, fd, flags) in self.streams.ports() {
@@ -385,6 +393,7 @@ impl Supervisor {
             .map_err(|error| Failure::new(format!("starting the process: {error}")))?;
         self.execs.push(Exec {
             client,
+            detached: request.detach,
             reports: Some((reports, Receiver::default())),
             pid: None,
             terminal: None,
@@ -417,17 +426,28 @@ impl Supervisor {
             (None, Some(pid)) => Reply::ExecStarted { pid },
             (None, None) => Reply::Failed(Failure::new("the process died on its way into the container")),
         };
-        let terminal = exec.terminal.take();
+        let terminal = if exec.detached { None } else { exec.terminal.take() };
         let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
         let started = matches!(reply, Reply::ExecStarted { .. });
         match self.clients.get(exec.client) {
             Some(client) => client.send(&reply, &fds),
+            None if exec.detached => {}
             None => kill_group(exec.pid),
         }
         if !started {
             exec.pid = None;
         } else if let Some(status) = exec.ended {
             self.exec_ended(number, status);
+        }
+    }
+
+    /// What a detached process writes to its terminal goes nowhere.
+    fn discard_output(&mut self, number: usize) {
+        let Some(exec) = self.execs.get_mut(number) else { return };
+        let mut buffer = [0u8; 4096];
+        // The last process has closed its side (EIO): the end.
+        if exec.terminal.as_ref().is_some_and(|master| !matches!(rustix::io::read(master, &mut buffer), Ok(1..))) {
+            exec.terminal = None;
         }
     }
 
@@ -449,7 +469,7 @@ impl Supervisor {
             // The start goes on; a later client sees the state. Somebody must still read the status.
             self.starter = Some(0);
         }
-        for exec in self.execs.iter().filter(|exec| exec.client == id) {
+        for exec in self.execs.iter().filter(|exec| exec.client == id && !exec.detached) {
             kill_group(exec.pid);
         }
     }
