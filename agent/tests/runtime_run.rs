@@ -4,7 +4,7 @@
 mod runtime_support;
 
 use berth_agent::runtime::{
-    ContainerConfig, Layers, Mount, NetworkMode, Phase, Rlimit, Runtime, RuntimeError, SeccompProfile,
+    ContainerConfig, Layers, Mount, NetworkMode, Phase, Resources, Rlimit, Runtime, RuntimeError, SeccompProfile,
 };
 use berth_shim::log::Stream;
 use runtime_support::{World, shell};
@@ -235,9 +235,60 @@ async fn a_new_volume_takes_over_what_the_image_has_once() {
 }
 
 #[tokio::test]
+async fn every_limit_reaches_the_kernel() {
+    let world = World::new();
+    let mut config = shell("sleep 1000");
+    config.resources = Resources {
+        memory: Some(64 << 20),
+        memory_reservation: Some(32 << 20),
+        memory_swap: Some(64 << 20),
+        nano_cpus: Some(500_000_000),
+        cpu_shares: Some(2048),
+        cpuset_cpus: Some("0".into()),
+        pids_limit: Some(50),
+        ..Resources::default()
+    };
+    let created = world.start("a", &config).await;
+    assert_eq!(created.warnings, [""; 0]);
+    let v1 = [
+        ("memory", "memory.limit_in_bytes", "67108864"),
+        ("memory", "memory.memsw.limit_in_bytes", "67108864"),
+        ("memory", "memory.soft_limit_in_bytes", "33554432"),
+        ("cpu", "cpu.cfs_period_us", "100000"),
+        ("cpu", "cpu.cfs_quota_us", "50000"),
+        ("cpu", "cpu.shares", "2048"),
+        ("cpuset", "cpuset.cpus", "0"),
+        ("pids", "pids.max", "50"),
+    ];
+    let v2 = [
+        ("memory", "memory.max", "67108864"),
+        ("memory", "memory.swap.max", "0"),
+        ("memory", "memory.low", "33554432"),
+        ("cpu", "cpu.max", "50000 100000"),
+        ("cpuset", "cpuset.cpus", "0"),
+        ("pids", "pids.max", "50"),
+    ];
+    let hierarchies = berth_shim::cgroup::Hierarchies::detect().unwrap();
+    let read = |controller: &str, file: &str| {
+        let dir = hierarchies.dir(controller, &format!("{}/a", world.options.cgroup_parent)).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.join("cgroup.procs")).unwrap(), format!("{}\n", created.pid));
+        std::fs::read_to_string(dir.join(file)).unwrap().trim().to_owned()
+    };
+    let unified = hierarchies.unified.is_some();
+    for (controller, file, value) in if unified { &v2[..] } else { &v1[..] } {
+        assert_eq!(read(controller, file), *value, "{file}");
+    }
+    if unified {
+        let weight: u64 = read("cpu", "cpu.weight").parse().unwrap();
+        assert!(weight > 0 && weight != 100, "{weight}: twice the normal shares are not the default weight");
+    }
+    world.runtime.purge("a").await.unwrap();
+}
+
+#[tokio::test]
 async fn limits_of_memory_pids_and_files() {
     let world = World::new();
-    let mut config = shell("x=$(yes | head -c 200000000); echo alive");
+    let mut config = shell("exec dd if=/dev/zero of=/dev/null bs=200M count=1");
     config.resources.memory = Some(32 << 20);
     config.resources.memory_swap = Some(32 << 20);
     let (exit, out, _) = world.run("oom", &config).await;
@@ -273,11 +324,12 @@ async fn a_container_sees_its_limits_and_cannot_lift_them() {
 #[tokio::test]
 async fn devices_cannot_be_made_or_used_but_those_given() {
     let world = World::new();
-    let script = "mknod /tmp/kmsg c 1 11; cat /tmp/kmsg 2>&1 | head -c 60; echo; \
-                  mknod /tmp/mem c 1 1; dd if=/tmp/mem bs=1 count=1 2>&1 | tail -1; \
+    // Anybody may write to kmsg, and a disk that is not there says so: only the group's filter refuses all six.
+    let script = "mknod /tmp/kmsg c 1 11; mknod /tmp/mem c 1 1; mknod /tmp/disk b 7 200; \
+                  for name in kmsg mem disk; do (: < /tmp/$name) 2>&1; (echo x >> /tmp/$name) 2>&1; done; \
                   echo x > /dev/null && echo null-works; head -c 4 /dev/urandom | wc -c; ls /dev/kmsg 2>&1";
-    let (_, out, _) = world.run("a", &shell(script)).await;
-    assert!(out.contains("Operation not permitted"), "{out}");
+    let (_, out, err) = world.run("a", &shell(script)).await;
+    assert_eq!((out.matches("Operation not permitted").count(), err.as_str()), (6, ""), "{out}");
     assert!(out.contains("null-works") && out.contains("\n4\n"), "{out}");
     assert!(out.contains("/dev/kmsg: No such file"), "{out}");
 

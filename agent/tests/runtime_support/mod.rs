@@ -98,6 +98,7 @@ impl Drop for World {
             let _ = hierarchies.kill(&cgroup);
             let _ = hierarchies.remove(&cgroup, Duration::from_secs(10));
         }
+        hierarchies.remove_if_empty(&self.options.cgroup_parent);
     }
 }
 
