@@ -109,7 +109,14 @@ async fn health_makes_a_task_running_and_then_fails_it() {
     world.until(task, TaskState::Running).await;
     assert_eq!(exec(&world, task, &["sh", "-c", "busybox rm /tmp/ok"]).await.1, 0);
     let failed = world.until(task, TaskState::Failed).await;
-    assert!(failed.error.contains("unhealthy") && failed.error.contains("probing"), "{}", failed.error);
+    assert!(failed.error.starts_with("unhealthy: "), "{}", failed.error);
+    assert!(failed.error.ends_with("the last probe exited with code 1: probing"), "{}", failed.error);
+    let request = pb::TaskHealthRequest { task_id: task.to_string() };
+    let health = world.node().task_health(request).await.unwrap().into_inner().health.unwrap();
+    assert_eq!((health.state(), health.failing_streak), (pb::HealthState::Unhealthy, 2));
+    let last = health.probes.last().unwrap();
+    assert_eq!((last.exit_code, last.output.as_str()), (Some(1), "probing\n"));
+    assert!(health.probes.iter().any(|probe| probe.exit_code == Some(0)), "{health:?}");
     world.finish().await;
 }
 

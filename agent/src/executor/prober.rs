@@ -2,17 +2,15 @@
 //!
 //! Owns their time limit and the first bytes of their output. A probe that is dropped is killed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_proto::id::TaskId;
 use tokio::io::AsyncReadExt;
 
-use crate::health::{Outcome, Prober};
+use crate::health::{MAX_OUTPUT, Outcome, Prober};
 use crate::runtime::{ExecConfig, Output, Runtime};
-
-const MAX_OUTPUT: usize = 4096;
 
 /// Probes of one task.
 pub struct ExecProber {
@@ -26,25 +24,27 @@ impl ExecProber {
         Self { runtime, id: task.to_string() }
     }
 
-    async fn run(&self, command: &[String]) -> (Outcome, String) {
+    async fn run(&self, command: &[String], said: &Said) -> Outcome {
         let config = ExecConfig { args: command.to_vec(), ..ExecConfig::default() };
         let mut session = match self.runtime.exec(&self.id, &config).await {
             Ok(session) => session,
-            Err(error) => return (Outcome::Error, crate::errors::chain(&error)),
+            Err(error) => {
+                said.add(crate::errors::chain(&error).as_bytes());
+                return Outcome::Error;
+            }
         };
         drop(session.stdin.take());
         let stderr = async {
-            match session.stderr {
-                Some(stderr) => first_bytes(stderr).await,
-                None => Vec::new(),
+            if let Some(stderr) = session.stderr {
+                first_bytes(stderr, said).await;
             }
         };
-        let (mut output, errors, exit) = tokio::join!(first_bytes(session.stdout), stderr, session.control.wait());
-        output.extend(errors);
-        let text = String::from_utf8_lossy(&output).into_owned();
-        match exit {
-            Ok(exit) => (exit.code.map_or(Outcome::Error, Outcome::Exit), text),
-            Err(error) => (Outcome::Error, crate::errors::chain(&error)),
+        match tokio::join!(first_bytes(session.stdout, said), stderr, session.control.wait()).2 {
+            Ok(exit) => exit.code.map_or(Outcome::Error, Outcome::Exit),
+            Err(error) => {
+                said.add(crate::errors::chain(&error).as_bytes());
+                Outcome::Error
+            }
         }
     }
 }
@@ -52,19 +52,33 @@ impl ExecProber {
 #[async_trait]
 impl Prober for ExecProber {
     async fn probe(&self, command: &[String], timeout: Duration) -> (Outcome, String) {
-        match tokio::time::timeout(timeout, self.run(command)).await {
-            Ok(done) => done,
-            Err(_) => (Outcome::Timeout, format!("the probe took longer than {timeout:?}")),
-        }
+        let said = Said::default();
+        // What it said before its time was over says most about why it hangs.
+        let outcome = tokio::time::timeout(timeout, self.run(command, &said)).await.unwrap_or(Outcome::Timeout);
+        (outcome, said.text())
     }
 }
 
-/// Reads to the end, keeping the first bytes: a probe that writes on must not be held up by a full pipe.
-async fn first_bytes(mut output: Output) -> Vec<u8> {
-    let (mut kept, mut block) = (Vec::new(), [0; 4096]);
-    while let Ok(count @ 1..) = output.read(&mut block).await {
+/// The first bytes of both streams of a probe, as they came.
+#[derive(Default)]
+struct Said(Mutex<Vec<u8>>);
+
+impl Said {
+    fn add(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = MAX_OUTPUT - kept.len();
-        kept.extend_from_slice(&block[..count.min(room)]);
+        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
-    kept
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+/// Reads to the end: a probe that writes on must not be held up by a full pipe.
+async fn first_bytes(mut output: Output, said: &Said) {
+    let mut block = [0; 4096];
+    while let Ok(count @ 1..) = output.read(&mut block).await {
+        said.add(&block[..count]);
+    }
 }

@@ -11,4 +11,4 @@ mod runner;
 mod schedule;
 
 pub use runner::{HealthRecord, Prober, run};
-pub use schedule::{Due, Outcome, Probe, Schedule, Settings, effective};
+pub use schedule::{Due, MAX_OUTPUT, Outcome, Probe, Schedule, Settings, effective};

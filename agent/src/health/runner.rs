@@ -23,7 +23,7 @@ pub trait Prober: Send + Sync {
 /// The health of a task, for whoever looks: the schedule with its last probes.
 pub type HealthRecord = Arc<Mutex<Schedule>>;
 
-/// Probes as the schedule says and sends each changed verdict with the output that led to it; ends when nobody listens.
+/// Probes as the schedule says and sends each changed verdict with what led to it, for people; ends when nobody listens.
 ///
 /// Cancel-safe: a dropped runner leaves no probe behind, the prober kills what it started.
 pub async fn run(
@@ -43,13 +43,13 @@ pub async fn run(
         tokio::time::sleep(due.at.saturating_sub(since_start())).await;
         let (began, started_at) = (since_start(), now());
         let (outcome, output) = prober.probe(&command, timeout).await;
-        let probe = Probe { started_at, ended_at: now(), outcome, output: output.clone() };
+        let probe = Probe { started_at, ended_at: now(), outcome, output };
         let verdict = {
             let mut schedule = record.lock().unwrap_or_else(PoisonError::into_inner);
-            schedule.record(probe, began, since_start())
+            schedule.record(probe, began, since_start()).map(|verdict| (verdict, schedule.explain()))
         };
         if let Some(verdict) = verdict
-            && verdicts.send((verdict, output)).await.is_err()
+            && verdicts.send(verdict).await.is_err()
         {
             return;
         }
@@ -63,18 +63,18 @@ mod tests {
     use crate::health::Settings;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    struct Good(AtomicU32, u32);
+    struct Flaky(AtomicU32);
 
     #[async_trait]
-    impl Prober for Good {
+    impl Prober for Flaky {
         async fn probe(&self, _: &[String], _: Duration) -> (Outcome, String) {
             let run = self.0.fetch_add(1, Ordering::SeqCst);
-            (Outcome::Exit(i32::from(run < self.1)), format!("run {run}"))
+            (Outcome::Exit(i32::from(run != 2)), format!("run {run}"))
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn verdicts_arrive_with_the_output_that_led_to_them() {
+    async fn verdicts_arrive_with_what_led_to_them() {
         let settings = Settings {
             command: vec!["probe".into()],
             interval: Duration::from_secs(10),
@@ -85,10 +85,13 @@ mod tests {
         };
         let record = Arc::new(Mutex::new(Schedule::new(settings)));
         let (send, mut verdicts) = mpsc::channel(4);
-        let prober = Arc::new(Good(AtomicU32::new(0), 2));
+        let prober = Arc::new(Flaky(AtomicU32::new(0)));
         let runner = tokio::spawn(run(Arc::clone(&record), prober, || Timestamp(5), Duration::ZERO, send));
-        let (state, output) = verdicts.recv().await.unwrap();
-        assert_eq!((state, output.as_str()), (HealthState::Healthy, "run 2"));
+        assert_eq!(verdicts.recv().await.unwrap().0, HealthState::Healthy);
+        let (state, why) = verdicts.recv().await.unwrap();
+        assert_eq!(state, HealthState::Unhealthy);
+        assert_eq!(why, "its health check failed 2 times in a row; the last probe exited with code 1: run 4");
+        assert_eq!(record.lock().unwrap().kept().count(), 3, "failed early probes are not kept");
         runner.abort();
     }
 }

@@ -151,6 +151,24 @@ impl Schedule {
         Due { at: self.regular_at, early: false }
     }
 
+    /// Why the task is unhealthy, for people.
+    pub fn explain(&self) -> String {
+        let times = match self.streak {
+            0 | 1 => "its health check failed".to_owned(),
+            streak => format!("its health check failed {streak} times in a row"),
+        };
+        let Some(last) = self.kept.back() else { return times };
+        let how = match last.outcome {
+            Outcome::Exit(code) => format!("the last probe exited with code {code}"),
+            Outcome::Timeout => format!("the last probe took longer than {:?}", self.settings.timeout),
+            Outcome::Error => "the last probe could not be run".to_owned(),
+        };
+        match last.output.trim() {
+            "" => format!("{times}; {how} and said nothing"),
+            output => format!("{times}; {how}: {output}"),
+        }
+    }
+
     /// Takes the outcome of the probe that was [`Self::next`] in; `began` and `ended` are spans since the container's start.
     /// Gives the verdict when it changed.
     pub fn record(&mut self, probe: Probe, began: Duration, ended: Duration) -> Option<HealthState> {
@@ -246,9 +264,14 @@ mod tests {
     #[test]
     fn three_failures_in_a_row_make_it_unhealthy_and_one_good_probe_heals() {
         let mut schedule = Schedule::new(settings(0));
-        let bad = [Outcome::Exit(1), Outcome::Timeout, Outcome::Error];
+        let bad = [Outcome::Exit(1), Outcome::Error, Outcome::Timeout];
         let (verdicts, times) = play(&mut schedule, &bad);
         assert_eq!((verdicts, times), (vec![HealthState::Unhealthy], vec![10, 20, 30]));
+        let why = schedule.explain();
+        assert!(
+            why.starts_with("its health check failed 3 times in a row; the last probe took longer than 3s: xx"),
+            "{why}"
+        );
         assert_eq!(play(&mut schedule, &[Outcome::Exit(0)]).0, [HealthState::Healthy]);
         let (verdicts, _) =
             play(&mut schedule, &[Outcome::Exit(1), Outcome::Exit(1), Outcome::Exit(0), Outcome::Exit(1)]);

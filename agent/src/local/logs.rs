@@ -2,26 +2,33 @@
 //! replicas that come.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use berth_proto::id::{ServiceId, TaskId};
 use berth_proto::pb;
+use berth_proto::time::Timestamp;
 use berth_shim::log::{ReadOptions, Stream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::service::Answers;
 use super::{LocalService, short_name};
-use crate::log::{Merge, Pick, TaskLine};
+use crate::log::{Merge, Pick, TaskLine, Watch};
 use crate::worker::TaskView;
 
 /// Records that wait for a slow client; reading stops meanwhile.
 const QUEUE: usize = 1024;
 /// Records read at one look.
 const BATCH: usize = 512;
-/// Between two looks while nothing comes.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// After a wake-up, so that a log that is written all the time is read in pieces of some size.
+const SETTLE: Duration = Duration::from_millis(5);
+/// Between two looks while nothing wakes the follower.
+const FULL_LOOK: Duration = Duration::from_secs(10);
+/// The same where the system does not tell of writes.
+const BLIND_LOOK: Duration = Duration::from_millis(250);
 
 /// Whose logs.
 enum Whose {
@@ -34,6 +41,11 @@ struct Follower {
     whose: Whose,
     request: pb::LogsRequest,
     names: BTreeMap<TaskId, String>,
+    /// Rings when one of the logs is written to.
+    bell: Arc<Notify>,
+    watched: BTreeMap<TaskId, Watch>,
+    /// One of the logs cannot be watched.
+    blind: bool,
     send: mpsc::Sender<Result<pb::LogRecord, Status>>,
 }
 
@@ -49,7 +61,16 @@ pub fn stream(service: &LocalService, request: pb::LogsRequest) -> Result<Answer
     };
     let (send, receive) = mpsc::channel(QUEUE);
     let shutdown = service.shutdown.clone();
-    let follower = Follower { service: service.clone(), whose, request, names: BTreeMap::new(), send };
+    let follower = Follower {
+        service: service.clone(),
+        whose,
+        request,
+        names: BTreeMap::new(),
+        bell: Arc::default(),
+        watched: BTreeMap::new(),
+        blind: false,
+        send,
+    };
     tokio::spawn(async move {
         let send = follower.send.clone();
         tokio::select! {
@@ -71,8 +92,10 @@ impl Follower {
         let pick = Pick { stdout: self.request.stdout || both, stderr: self.request.stderr || both };
         let mut merge = Merge::new(pick);
         let mut first = true;
+        let mut statuses = self.service.worker.watch();
         loop {
             // Looked at before reading: what a task wrote before it ended is read after.
+            statuses.mark_unchanged();
             let views = self.views();
             let over = self.is_over(&views);
             self.add_new(&mut merge, &views, first)?;
@@ -93,13 +116,23 @@ impl Follower {
             }
             let known: Vec<TaskId> = views.iter().map(|view| view.task.id).collect();
             merge.retain(|task| known.contains(&task));
+            self.watched.retain(|task, _| merge.has(*task));
             tokio::select! {
                 biased;
+                // Cancel-safe, all: a ring and a change that nobody took are there at the next wait.
                 () = self.send.closed() => return Ok(()),
-                // Cancel-safe, both.
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = self.bell.notified() => tokio::time::sleep(SETTLE).await,
+                _ = statuses.changed() => {}
+                () = tokio::time::sleep(self.patience()) => {}
             }
         }
+    }
+
+    /// How long to wait at most before the next look.
+    fn patience(&self) -> Duration {
+        let look = if self.blind { BLIND_LOOK } else { FULL_LOOK };
+        let now = Timestamp::from(SystemTime::now());
+        self.request.until.map_or(look, |until| look.min(Timestamp(until.saturating_add(1)).since(now)))
     }
 
     fn views(&self) -> Vec<TaskView> {
@@ -113,8 +146,7 @@ impl Follower {
 
     /// Following ends with the tasks that were named, or at `until`; a service may always get new tasks.
     fn is_over(&self, views: &[TaskView]) -> bool {
-        let now = std::time::SystemTime::now();
-        let passed = |until: i64| berth_proto::time::Timestamp::from(now).0 > until;
+        let passed = |until: i64| Timestamp::from(SystemTime::now()).0 > until;
         let ended = matches!(self.whose, Whose::Tasks(_)) && views.iter().all(|view| view.status.state.is_terminal());
         ended || self.request.until.is_some_and(passed)
     }
@@ -123,6 +155,9 @@ impl Follower {
     fn add_new(&mut self, merge: &mut Merge, views: &[TaskView], first: bool) -> Result<(), Status> {
         let time = |at: Option<i64>| at.map(|at| u64::try_from(at).unwrap_or(0));
         for view in views {
+            let path = self.service.runtime.log_path(&view.task.id.to_string());
+            // Before the first read: what is written after that rings.
+            self.watch(view.task.id, &path);
             if merge.has(view.task.id) {
                 continue;
             }
@@ -132,12 +167,32 @@ impl Follower {
                 since: time(self.request.since),
                 until: time(self.request.until),
             };
-            let path = self.service.runtime.log_path(&view.task.id.to_string());
             let added = merge.add(view.task.id, &path, &options);
             added.map_err(|error| Status::internal(format!("cannot read {}: {error}", path.display())))?;
             self.names.insert(view.task.id, short_name(view));
         }
         Ok(())
+    }
+
+    fn watch(&mut self, task: TaskId, path: &Path) {
+        if !self.request.follow || self.watched.contains_key(&task) {
+            return;
+        }
+        let (Some(watches), Some(directory)) = (self.service.watches(), path.parent()) else {
+            self.blind = true;
+            return;
+        };
+        match watches.watch(directory, Arc::clone(&self.bell)) {
+            Ok(watch) => drop(self.watched.insert(task, watch)),
+            // Not made yet, or gone: the task's status changes then.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                if !self.blind {
+                    tracing::warn!(%error, "cannot watch {}; looking again and again", directory.display());
+                }
+                self.blind = true;
+            }
+        }
     }
 
     fn record(&self, line: TaskLine) -> pb::LogRecord {

@@ -5,6 +5,7 @@
 //! | `logs.rs` | logs of tasks and services |
 //! | `exec.rs` | exec and attach |
 //! | `stats.rs` | use of resources |
+//! | `health.rs` | the last probes of health checks |
 //! | `copy.rs`, `tree.rs`, `pack.rs`, `unpack.rs` | files in and out of containers |
 //! | `images.rs`, `progress.rs` | images |
 //! | `volumes.rs` | volumes |
@@ -14,6 +15,7 @@
 
 mod copy;
 mod exec;
+mod health;
 mod images;
 mod logs;
 mod pack;
@@ -25,13 +27,14 @@ mod tree;
 mod unpack;
 mod volumes;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use berth_image::ImageStore;
 use berth_proto::id::{NodeId, TaskId};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::log::Watches;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::volume::VolumeStore;
 use crate::worker::{Inventory, TaskView, Worker};
@@ -45,6 +48,7 @@ pub struct LocalService {
     runtime: Arc<dyn Runtime>,
     images: ImageStore,
     volumes: Arc<VolumeStore>,
+    watches: Arc<OnceLock<Option<Watches>>>,
     shutdown: CancellationToken,
 }
 
@@ -58,7 +62,18 @@ impl LocalService {
         volumes: Arc<VolumeStore>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { node, worker, inventory, runtime, images, volumes, shutdown }
+        Self { node, worker, inventory, runtime, images, volumes, watches: Arc::default(), shutdown }
+    }
+
+    /// Where followers of logs are woken from, begun by the first of them; `None` where the system does not allow it.
+    fn watches(&self) -> Option<&Watches> {
+        let start = || {
+            let started = Watches::start(self.shutdown.clone());
+            started
+                .inspect_err(|error| tracing::warn!(%error, "cannot watch logs; followers look again and again"))
+                .ok()
+        };
+        self.watches.get_or_init(start).as_ref()
     }
 
     /// A task of this node by its id.

@@ -39,6 +39,14 @@ impl NodeService for LocalService {
         Ok(Response::new(super::stats::stream(self, request.into_inner())?))
     }
 
+    async fn task_health(
+        &self,
+        request: Request<pb::TaskHealthRequest>,
+    ) -> Result<Response<pb::TaskHealthResponse>, Status> {
+        let view = self.task(&request.into_inner().task_id)?;
+        Ok(Response::new(super::health::of(&view)))
+    }
+
     async fn copy_from(&self, request: Request<pb::CopyFromRequest>) -> Result<Response<Self::CopyFromStream>, Status> {
         Ok(Response::new(super::copy::copy_from(self, request.into_inner()).await?))
     }

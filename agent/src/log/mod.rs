@@ -3,5 +3,7 @@
 //! The files themselves, their form and their rotation are `berth_shim::log`'s. Never writes.
 
 mod merge;
+mod watch;
 
 pub use merge::{Merge, Pick, TaskLine};
+pub use watch::{Watch, Watches};

@@ -27,6 +27,8 @@ pub struct Setup {
     pub work: Work,
     /// What is wanted of it, the latest value.
     pub wanted: watch::Receiver<Wanted>,
+    /// What is wrong around it, the latest value.
+    pub trouble: watch::Receiver<Option<String>>,
     /// The machine.
     pub executor: Arc<dyn Executor>,
     /// Where it tells.
@@ -171,12 +173,16 @@ impl Actor {
             }
             // The stream keeps what is not finished.
             Some(done) = self.pending.next(), if !self.pending.is_empty() => done,
+            // As with `wanted`; its sender goes with that one's.
+            Ok(()) = self.setup.trouble.changed() => {
+                Done::Event(Event::Trouble(self.setup.trouble.borrow_and_update().clone()))
+            }
             Ok(()) = self.progress.1.changed() => {
                 Done::Event(Event::Progress(self.progress.1.borrow_and_update().clone()))
             }
             // A message is taken only by the branch that wins.
             verdict = verdict => match verdict {
-                Some((state, output)) => Done::Event(Event::Health { state, output }),
+                Some((state, why)) => Done::Event(Event::Health { state, why }),
                 None => {
                     self.probes = None;
                     Done::Nothing

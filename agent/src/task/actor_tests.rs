@@ -130,6 +130,7 @@ struct Bench {
     fake: Arc<Fake>,
     board: Arc<Board>,
     wanted: watch::Sender<Wanted>,
+    trouble: watch::Sender<Option<String>>,
     actor: JoinHandle<()>,
 }
 
@@ -138,9 +139,11 @@ impl Bench {
         let fake = Arc::new(fake);
         let board = Arc::new(Board { status: watch::Sender::default(), gone: AtomicBool::new(false) });
         let (wanted, receiver) = watch::channel(Wanted::assigned(DesiredState::Running));
+        let (trouble, troubles) = watch::channel(None);
         let setup = Setup {
             work: Work { task: Arc::new(testing::task()), spec: Arc::new(testing::service()) },
             wanted: receiver,
+            trouble: troubles,
             executor: Arc::new(Machinery(Arc::clone(&fake))),
             reports: Arc::clone(&board) as Arc<dyn Reports>,
             now: || Timestamp(5),
@@ -148,7 +151,7 @@ impl Bench {
             health: watch::Sender::default(),
         };
         let actor = tokio::spawn(run(setup, CancellationToken::new()));
-        Self { fake, board, wanted, actor }
+        Self { fake, board, wanted, trouble, actor }
     }
 
     async fn until(&self, state: TaskState) -> TaskStatus {
@@ -206,6 +209,21 @@ async fn a_refused_preparation_rejects_the_task_with_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn trouble_around_a_running_task_is_told_and_taken_back() {
+    let bench = Bench::start(Fake::default(), None);
+    bench.until(TaskState::Running).await;
+    let mut statuses = bench.board.status.subscribe();
+    bench.trouble.send_replace(Some("port 80 is taken".into()));
+    assert_eq!(statuses.wait_for(|status| !status.error.is_empty()).await.unwrap().error, "port 80 is taken");
+    bench.trouble.send_replace(None);
+    assert_eq!(statuses.wait_for(|status| status.error.is_empty()).await.unwrap().state, TaskState::Running);
+    bench.trouble.send_replace(Some("port 80 is taken".into()));
+    statuses.wait_for(|status| !status.error.is_empty()).await.unwrap();
+    bench.fake.end(0);
+    assert_eq!(bench.until(TaskState::Complete).await.error, "", "it is not why the task ended");
+}
+
+#[tokio::test(start_paused = true)]
 async fn health_decides_when_it_runs_and_when_it_fails() {
     let fake = Fake { has_health: AtomicBool::new(true), probe_code: Mutex::new(1), ..Fake::default() };
     let bench = Bench::start(fake, None);
@@ -214,7 +232,7 @@ async fn health_decides_when_it_runs_and_when_it_fails() {
     bench.until(TaskState::Running).await;
     *bench.fake.probe_code.lock().unwrap() = 1;
     let failed = bench.until(TaskState::Failed).await;
-    assert!(failed.error.ends_with("last output: probed"), "{}", failed.error);
+    assert!(failed.error.ends_with("exited with code 1: probed"), "{}", failed.error);
     assert_eq!(bench.fake.said()[2..], ["publish true", "publish false", "signal 3", "release"]);
 }
 

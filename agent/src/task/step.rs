@@ -119,11 +119,13 @@ pub enum Event {
     Health {
         /// Verdict.
         state: HealthState,
-        /// Output of the last probe, for people.
-        output: String,
+        /// What led to it, for people.
+        why: String,
     },
     /// The load balancing has the task.
     Published,
+    /// What is wrong around a task that runs all the same, for people; `None` once it is right.
+    Trouble(Option<String>),
     /// The stop signal was sent, after the task left the load balancing.
     StopSent,
     /// The armed timer ran out.
@@ -270,8 +272,9 @@ impl Machine {
             Event::Progress(message) => self.progress(message, &mut out),
             Event::Prepared(result) => self.prepared(result, now, &mut out),
             Event::Started(result) => self.started(result, now, &mut out),
-            Event::Health { state, output } => self.probed(state, output, &mut out),
+            Event::Health { state, why } => self.probed(state, why, &mut out),
             Event::Published => self.published(now, &mut out),
+            Event::Trouble(why) => self.troubled(why, &mut out),
             Event::StopSent => self.stop_sent(&mut out),
             Event::TimeUp => self.time_up(now, &mut out),
             Event::Exited(ended) => self.exited(ended, now, &mut out),
@@ -345,6 +348,7 @@ impl Machine {
 
     fn came_up(&mut self, pid: i32, now: Timestamp, out: &mut Vec<Action>) {
         self.phase = Phase::Up;
+        self.status.error.clear();
         let started_at = self.status.container.as_ref().and_then(|container| container.started_at).or(Some(now));
         let image_digest = self.traits.image_digest.clone();
         self.status.container = Some(ContainerStatus { pid, started_at, image_digest, ..ContainerStatus::default() });
@@ -369,7 +373,7 @@ impl Machine {
         }
     }
 
-    fn probed(&mut self, state: HealthState, output: String, out: &mut Vec<Action>) {
+    fn probed(&mut self, state: HealthState, why: String, out: &mut Vec<Action>) {
         if self.phase != Phase::Up || self.status.health == Some(state) {
             return;
         }
@@ -377,11 +381,19 @@ impl Machine {
         match state {
             HealthState::Healthy if self.status.state < TaskState::Running => out.push(Action::Publish(true)),
             HealthState::Unhealthy => {
-                self.unhealthy = Some(output);
+                self.unhealthy = Some(why);
                 out.push(Action::Report(self.status.clone()));
                 self.stop(out);
             }
             HealthState::Healthy | HealthState::Starting => out.push(Action::Report(self.status.clone())),
+        }
+    }
+
+    fn troubled(&mut self, why: Option<String>, out: &mut Vec<Action>) {
+        let error = why.unwrap_or_default();
+        if self.phase == Phase::Up && self.status.error != error {
+            self.status.error = error;
+            out.push(Action::Report(self.status.clone()));
         }
     }
 
@@ -420,12 +432,14 @@ impl Machine {
         container.oom_killed = ended.oom_killed;
         container.finished_at = Some(ended.at);
         self.status.health = None;
+        // What was wrong around it is not how it ended.
+        self.status.error.clear();
         let was_stopping = matches!(self.phase, Phase::Stopping { .. });
         if !was_stopping {
             out.extend([Action::StopHealth, Action::Publish(false)]);
         }
-        if let Some(output) = self.unhealthy.take() {
-            self.status.error = unhealthy_text(&output);
+        if let Some(why) = self.unhealthy.take() {
+            self.status.error = format!("unhealthy: {why}");
             self.enter(TaskState::Failed, now, "unhealthy", out);
         } else if was_stopping || (!self.wanted.wants_work() && ended.exit_code.is_some()) {
             self.enter(TaskState::Shutdown, now, "shutdown", out);
@@ -462,14 +476,6 @@ impl Machine {
         self.status.at = now;
         self.status.message = message.to_owned();
         out.push(Action::Report(self.status.clone()));
-    }
-}
-
-fn unhealthy_text(output: &str) -> String {
-    let output = output.trim();
-    match output.is_empty() {
-        true => "unhealthy: its health check failed too often in a row".to_owned(),
-        false => format!("unhealthy: its health check failed too often in a row; last output: {output}"),
     }
 }
 

@@ -15,7 +15,7 @@ fn ended(code: i32) -> Ended {
 }
 
 fn health(state: HealthState) -> Event {
-    Event::Health { state, output: "curl: (7)".into() }
+    Event::Health { state, why: "curl: (7)".into() }
 }
 
 fn want(desired: DesiredState) -> Event {

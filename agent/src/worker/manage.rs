@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use berth_proto::id::TaskId;
+use berth_proto::id::{ServiceId, TaskId};
 use berth_proto::object::{Task, TaskStatus};
 use berth_proto::pb;
 use berth_proto::spec::ServiceSpec;
@@ -69,6 +69,7 @@ struct State {
 
 struct Handle {
     wanted: watch::Sender<Wanted>,
+    trouble: watch::Sender<Option<String>>,
     health: watch::Receiver<Option<HealthRecord>>,
     work: Work,
 }
@@ -194,6 +195,24 @@ impl Worker {
         self.state().actors.values().map(|handle| self.view_of(handle)).collect()
     }
 
+    /// Says what is wrong around the tasks of a service that run all the same; `None` when nothing is.
+    pub fn trouble(&self, service: ServiceId, why: Option<&str>) {
+        for handle in self.state().actors.values().filter(|handle| handle.work.task.service == service) {
+            handle.trouble.send_if_modified(|known| {
+                let is_news = known.as_deref() != why;
+                if is_news {
+                    *known = why.map(str::to_owned);
+                }
+                is_news
+            });
+        }
+    }
+
+    /// Wakes at each change of a task's status; look again then.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.setup.board.watch()
+    }
+
     /// Waits until all actors have ended, after the shutdown fired.
     pub async fn ended(&self) {
         self.tracker.close();
@@ -226,9 +245,11 @@ impl Worker {
         let former = former(&work.task, &mut state.restored);
         let (wanted, receiver) = watch::channel(Wanted::assigned(work.task.desired));
         let (health_send, health) = watch::channel(None);
+        let (trouble, troubles) = watch::channel(None);
         let setup = Setup {
             work: work.clone(),
             wanted: receiver,
+            trouble: troubles,
             executor: Arc::clone(&self.setup.executor),
             reports: Arc::clone(&self.setup.reports),
             now: self.setup.now,
@@ -242,7 +263,7 @@ impl Worker {
                 actors.lock().unwrap_or_else(PoisonError::into_inner).actors.remove(&id);
             }
         });
-        state.actors.insert(id, Handle { wanted, health, work });
+        state.actors.insert(id, Handle { wanted, trouble, health, work });
     }
 
     /// Containers and records of tasks that nobody assigned: ended, then removed.

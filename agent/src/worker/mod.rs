@@ -7,6 +7,7 @@
 //! | `inventory.rs` | the assignments, shared |
 //! | `board.rs` | statuses: latest, and what is still to be told |
 //! | `reports.rs` | where actors tell: board and records |
+//! | `publishing.rs` | published ports that are not to be had |
 //! | `manage.rs` | the worker: level-triggered, an actor for each task |
 //!
 //! Invariant: nothing on the node is ended for being unknown before the managers have sent a complete set.
@@ -16,6 +17,7 @@ mod board;
 mod endpoints;
 mod inventory;
 mod manage;
+pub mod publishing;
 mod reports;
 
 pub use assignments::{Assignments, Item, Key, Touched};
