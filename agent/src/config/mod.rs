@@ -91,7 +91,7 @@ pub(crate) mod testing {
     use super::*;
     use berth_proto::id::{ServiceId, TaskId};
     use berth_proto::object::{Meta, RestartRecord, Slot, Task, TaskStatus};
-    use berth_proto::spec::{ContainerSpec, ServiceSpec, TaskSpec};
+    use berth_proto::spec::{ContainerSpec, ServiceSpec};
     use berth_proto::state::DesiredState;
 
     pub(crate) fn task() -> Task {
@@ -117,26 +117,10 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn service() -> ServiceSpec {
-        ServiceSpec {
-            name: "shop_web".parse().expect("a name"),
-            stack: Some("shop".parse().expect("a name")),
-            labels: Default::default(),
-            task: TaskSpec {
-                container: ContainerSpec { image: "busybox".into(), ..ContainerSpec::default() },
-                resources: Default::default(),
-                restart: Default::default(),
-                placement: Default::default(),
-                networks: Vec::new(),
-                log: Default::default(),
-                force_update: 0,
-            },
-            mode: Default::default(),
-            update: Default::default(),
-            rollback: Default::default(),
-            endpoint: Default::default(),
-            priority: 0,
-            depends_on: Default::default(),
-        }
+        let container = ContainerSpec { image: "busybox".into(), ..ContainerSpec::default() };
+        let name = "shop_web".parse().expect("a name");
+        let stack = Some("shop".parse().expect("a name"));
+        ServiceSpec { stack, ..ServiceSpec::new(name, container) }
     }
 
     pub(crate) fn node() -> NodeFacts {

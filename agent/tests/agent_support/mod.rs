@@ -18,7 +18,7 @@ use berth_proto::pb::dispatcher_server::{Dispatcher, DispatcherServer};
 use berth_proto::pb::node_service_client::NodeServiceClient;
 use berth_proto::pb::node_service_server::NodeServiceServer;
 use berth_proto::pb::{self, agent_message, assignment, manager_message};
-use berth_proto::spec::{ContainerSpec, NetworkDriver, NetworkSpec, ServiceSpec, TaskSpec};
+use berth_proto::spec::{ContainerSpec, NetworkDriver, NetworkSpec, ServiceSpec};
 use berth_proto::state::{DesiredState, TaskState};
 use futures::Stream;
 use tokio::sync::{mpsc, watch};
@@ -217,7 +217,7 @@ impl World {
         if container.image.is_empty() {
             container.image = image::NAME.into();
         }
-        let (mut task, mut spec) = (self.task(id, host), service(container));
+        let (mut task, mut spec) = (self.task(id, host), ServiceSpec::new("web".parse().unwrap(), container));
         change(&mut task, &mut spec);
         let key = pb::SpecKey { service_id: task.service.to_string(), spec_version: task.spec_version };
         let spec = pb::AssignedSpec { key: Some(key), spec: Some((&spec).into()) };
@@ -396,29 +396,6 @@ pub fn shell(script: &str) -> ContainerSpec {
 
 pub fn item(item: assignment::Item) -> pb::Assignment {
     pb::Assignment { item: Some(item) }
-}
-
-fn service(container: ContainerSpec) -> ServiceSpec {
-    ServiceSpec {
-        name: "web".parse().unwrap(),
-        stack: None,
-        labels: BTreeMap::new(),
-        task: TaskSpec {
-            container,
-            resources: Default::default(),
-            restart: Default::default(),
-            placement: Default::default(),
-            networks: Vec::new(),
-            log: Default::default(),
-            force_update: 0,
-        },
-        mode: Default::default(),
-        update: Default::default(),
-        rollback: Default::default(),
-        endpoint: Default::default(),
-        priority: 0,
-        depends_on: BTreeMap::new(),
-    }
 }
 
 /// Serves over pipes in memory and connects to it.

@@ -40,6 +40,22 @@ pub struct Service {
 }
 
 impl Service {
+    /// A service that nobody has done anything for yet.
+    pub fn new(id: ServiceId, spec: ServiceSpec) -> Self {
+        Self {
+            id,
+            meta: Meta::default(),
+            spec: Arc::new(spec),
+            spec_version: 0,
+            previous: None,
+            history: Vec::new(),
+            endpoint: None,
+            update: None,
+            job: None,
+            pending_delete: false,
+        }
+    }
+
     /// The spec of that version, if the service still has it.
     pub fn spec_at(&self, version: SpecVersion) -> Option<&Arc<ServiceSpec>> {
         if version == self.spec_version {

@@ -43,6 +43,24 @@ pub struct ServiceSpec {
     pub depends_on: BTreeMap<ServiceName, DependsOn>,
 }
 
+impl ServiceSpec {
+    /// One replica of a container, everything else by default.
+    pub fn new(name: ServiceName, container: ContainerSpec) -> Self {
+        Self {
+            name,
+            stack: None,
+            labels: Labels::new(),
+            task: TaskSpec::new(container),
+            mode: ServiceMode::default(),
+            update: UpdateConfig::default(),
+            rollback: UpdateConfig::default(),
+            endpoint: EndpointSpec::default(),
+            priority: 0,
+            depends_on: BTreeMap::new(),
+        }
+    }
+}
+
 /// What each task of a service runs. Two tasks with equal `TaskSpec` need not be replaced by one another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskSpec {
@@ -66,6 +84,21 @@ pub struct TaskSpec {
     /// Raised by `--force` to make an equal template count as changed.
     #[serde(default)]
     pub force_update: u64,
+}
+
+impl TaskSpec {
+    /// A container, everything else by default.
+    pub fn new(container: ContainerSpec) -> Self {
+        Self {
+            container,
+            resources: Requirements::default(),
+            restart: RestartPolicy::default(),
+            placement: Placement::default(),
+            networks: Vec::new(),
+            log: LogSpec::default(),
+            force_update: 0,
+        }
+    }
 }
 
 /// How many tasks a service has.

@@ -1,32 +1,12 @@
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::spec::{
-    BindMount, ContainerSpec, EndpointMode, Healthcheck, LogSpec, Mount, MountKind, NetworkAttachmentSpec, PortConfig,
-    Protocol, PublishMode, TaskSpec, Ulimit,
+    BindMount, ContainerSpec, EndpointMode, Healthcheck, Mount, MountKind, NetworkAttachmentSpec, PortConfig, Protocol,
+    PublishMode, Ulimit,
 };
 
 fn web() -> ServiceSpec {
-    ServiceSpec {
-        name: "shop_web".parse().expect("a name"),
-        stack: None,
-        labels: BTreeMap::new(),
-        task: TaskSpec {
-            container: ContainerSpec { image: "nginx:1.25".to_owned(), ..ContainerSpec::default() },
-            resources: Default::default(),
-            restart: Default::default(),
-            placement: Default::default(),
-            networks: Vec::new(),
-            log: LogSpec::default(),
-            force_update: 0,
-        },
-        mode: Default::default(),
-        update: Default::default(),
-        rollback: Default::default(),
-        endpoint: Default::default(),
-        priority: 0,
-        depends_on: BTreeMap::new(),
-    }
+    let container = ContainerSpec { image: "nginx:1.25".to_owned(), ..ContainerSpec::default() };
+    ServiceSpec::new("shop_web".parse().expect("a name"), container)
 }
 
 fn errors(spec: &ServiceSpec) -> Vec<String> {
