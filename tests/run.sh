@@ -1,9 +1,12 @@
 #!/bin/bash
-# Every check and every test: format, lints, docs, licences, unit tests, end-to-end tests on namespace hosts.
+# Every check and every test: format, lints, docs, licences, unit tests, containers on cgroup v2 under QEMU, end-to-end tests
+# on namespace hosts.
 #
 #   tests/run.sh           all of it (root; about half an hour on two cores)
 #   tests/run.sh --clean   removes what test runs left: target/e2e and cached packages
 #   tests/run.sh NAME...   only the end-to-end tests whose file is tests/tests/NAME.rs
+#
+# Not part of it, for it takes long: agent/tests/cgroup_v2.sh, every test of the runtime on cgroup v2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,7 +25,7 @@ step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
 step "packages"
 deploy/packages.sh build-essential pkg-config libseccomp-dev libelf-dev zlib1g-dev busybox-static nftables iproute2 \
-    util-linux curl xz-utils docker-registry apache2-utils openssl runc
+    util-linux curl xz-utils docker-registry apache2-utils openssl runc binutils qemu-system-x86
 cargo --version > /dev/null || { echo "tests/run.sh: install Rust 1.95 or newer first: https://rustup.rs" >&2; exit 1; }
 
 if [ $# -gt 0 ]; then
@@ -40,12 +43,17 @@ cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked
 step "build"
-cargo build --quiet --workspace --locked
+# What the steps below run, all at once: built one by one their crates would get other features and be built three times.
+cargo build --quiet --workspace --bins --tests --locked
 step "unit and component tests"
 # One seed, so that a run repeats; PROPTEST_RNG_SEED=$RANDOM and PROPTEST_CASES=5000 look further.
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
 cargo test --workspace --locked --exclude berth-tests
+step "containers on cgroup v2"
+agent/tests/cgroup_v2.sh --short
 step "end-to-end tests"
 # One binary at a time, each with few hosts at once: two cores.
-cargo test --locked -p berth-tests -- --test-threads=2
+names=()
+for file in tests/tests/*.rs; do names+=(--test "$(basename "$file" .rs)"); done
+cargo test --workspace --locked "${names[@]}" -- --test-threads=2
 step "done"
