@@ -209,8 +209,13 @@ impl Agent {
     }
 }
 
+/// How many inputs are tried: `PROPTEST_CASES`, or 200.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(200)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn an_agent_that_hears_of_urgent_events_knows_what_it_should(steps in prop::collection::vec(step(), 1..60)) {

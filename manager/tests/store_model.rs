@@ -329,8 +329,13 @@ fn replay(objects: &mut BTreeMap<ObjectRef, Object>, events: &[Event]) {
     }
 }
 
+/// How many inputs are tried: `PROPTEST_CASES`, or 400.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_does_what_the_model_does(

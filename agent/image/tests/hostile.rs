@@ -256,8 +256,13 @@ fn packed(entries: &[Any], canary: &Path) -> Layer {
     Layer { compress: Compress::No, ..Layer::new(tar) }
 }
 
+/// How many inputs are tried: `PROPTEST_CASES`, or 100.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever two layers say, nothing outside changes, and what is accepted can be mounted and walked.
     #[test]
