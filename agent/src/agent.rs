@@ -201,8 +201,13 @@ impl Agent {
             restored,
             shutdown: shutdown.clone(),
         });
-        let identity =
-            Identity { node: config.node, description, address: config.address.clone(), session: String::new() };
+        let identity = Identity {
+            node: config.node,
+            description,
+            routes: network.routes(),
+            address: config.address.clone(),
+            session: String::new(),
+        };
         let parts = Parts { inventory, board, network, worker: Arc::new(worker), files, volumes };
         Self {
             identity,
@@ -216,7 +221,7 @@ impl Agent {
         }
     }
 
-    /// What this node says of itself.
+    /// What this node says of itself, but for its routes, which may change.
     pub fn description(&self) -> &NodeDescription {
         &self.identity.description
     }
@@ -246,6 +251,8 @@ impl Agent {
         let stop = self.shutdown.clone();
         let _stop = stop.clone().drop_guard();
         self.adopt().await;
+        // The first session begins with them: the managers give out subnets by what they know of their nodes.
+        self.parts.network.look_at_routes().await;
         let network = Arc::clone(&self.parts.network);
         let following = tokio::spawn({
             let stop = stop.clone();

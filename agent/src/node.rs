@@ -28,6 +28,8 @@ pub fn describe(hostname: Option<String>, engine_labels: Labels) -> NodeDescript
         engine_version: env!("CARGO_PKG_VERSION").to_owned(),
         engine_labels,
         capabilities: abilities.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(),
+        // They change while the agent runs; each session tells the present ones.
+        routes: BTreeSet::new(),
     }
 }
 

@@ -13,6 +13,7 @@ use berth_netoverlay::model::{
 use berth_proto::id::{NetworkId, NodeId, TaskId};
 use berth_proto::object;
 use berth_proto::spec::{self, ContainerSpec, NetworkDriver, PortConfig, Protocol, PublishMode};
+use berth_proto::validate::network_options;
 
 use crate::config::ConfigError;
 use crate::task::Work;
@@ -28,7 +29,7 @@ pub fn network(network: &object::Network) -> Option<Network> {
         NetworkDriver::None => Driver::None,
     };
     let pools = allocation.unwrap_or_default().pools;
-    let mtu = network.spec.options.get("com.docker.network.driver.mtu").and_then(|mtu| mtu.parse().ok());
+    let mtu = network.spec.options.get(network_options::MTU).and_then(|mtu| network_options::mtu(mtu));
     Some(Network {
         id: network.id,
         name: network.spec.name.to_string(),

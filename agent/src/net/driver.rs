@@ -3,7 +3,7 @@
 //! Owns which of the node's tasks are ready, and the order of changes: a task that leaves the load balancing is never brought
 //! back by an older set of services. One change at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use berth_netoverlay::model::{Proto, PublishedPort};
 use berth_netoverlay::{OverlayError, Report, Sandbox};
 use berth_proto::id::{NodeId, TaskId};
 use berth_proto::spec::Protocol;
-use tokio::sync::{Mutex, Notify};
+use ipnet::IpNet;
+use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Network, desired};
@@ -31,6 +32,7 @@ pub struct Driver {
     ready: Mutex<BTreeMap<TaskId, bool>>,
     pending: std::sync::Mutex<BTreeMap<TaskId, bool>>,
     look: Notify,
+    routes: watch::Sender<BTreeSet<IpNet>>,
     settled: std::sync::atomic::AtomicBool,
 }
 
@@ -44,6 +46,7 @@ impl Driver {
             ready: Mutex::new(BTreeMap::new()),
             pending: std::sync::Mutex::default(),
             look: Notify::new(),
+            routes: watch::Sender::default(),
             settled: std::sync::atomic::AtomicBool::new(false),
         }
     }
@@ -57,6 +60,30 @@ impl Driver {
     pub fn settle(&self) {
         if !self.settled.swap(true, std::sync::atomic::Ordering::SeqCst) {
             self.look.notify_one();
+        }
+    }
+
+    /// Ranges that the node has routes to by other means than Berth's networks, as last seen.
+    pub fn routes(&self) -> watch::Receiver<BTreeSet<IpNet>> {
+        self.routes.subscribe()
+    }
+
+    /// Looks at the node's routes. Only a change wakes those who follow them.
+    pub async fn look_at_routes(&self) {
+        match self.network.routes().await {
+            Ok(found) => {
+                let found: BTreeSet<IpNet> = found.into_iter().collect();
+                self.routes.send_if_modified(|known| {
+                    let is_new = *known != found;
+                    if is_new {
+                        *known = found;
+                    }
+                    is_new
+                });
+            }
+            Err(error) => {
+                tracing::warn!(error = %crate::errors::chain(&error), "the node's routes cannot be listed, the last known stand");
+            }
         }
     }
 
@@ -152,13 +179,20 @@ impl Driver {
     /// Follows changes of services, and mends the kernel on a period, until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut settled_before = false;
+        // The period goes on however often services change.
+        let mut period = tokio::time::interval_at(tokio::time::Instant::now() + PERIOD, PERIOD);
+        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 // Cancel-safe: a permit that is not taken stays.
                 () = self.look.notified() => self.sync_services().await,
-                () = tokio::time::sleep(PERIOD) => self.reconcile().await,
+                // Cancel-safe: a tick that is not taken stays due.
+                _ = period.tick() => {
+                    self.reconcile().await;
+                    self.look_at_routes().await;
+                }
             }
             let settled = self.settled.load(std::sync::atomic::Ordering::SeqCst);
             if settled && !settled_before {
@@ -193,9 +227,9 @@ mod tests {
     use async_trait::async_trait;
     use berth_netoverlay::model::{Network as OverlayNetwork, SandboxSpec, Service};
 
-    /// A network that takes its time and remembers.
+    /// A network that takes its time and remembers what it was asked, and that has routes.
     #[derive(Default)]
-    struct Slow(std::sync::Mutex<Vec<String>>);
+    struct Slow(std::sync::Mutex<Vec<String>>, std::sync::Mutex<Vec<IpNet>>);
 
     impl Slow {
         async fn take(&self, what: String) -> Result<Report, OverlayError> {
@@ -225,6 +259,44 @@ mod tests {
         async fn reconcile(&self) -> Result<Report, OverlayError> {
             self.take("reconcile".into()).await
         }
+        async fn routes(&self) -> Result<Vec<IpNet>, OverlayError> {
+            Ok(self.1.lock().unwrap().clone())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn routes_that_change_are_told_once_and_services_do_not_put_the_period_off() {
+        let network = Arc::new(Slow::default());
+        let of_network = Arc::clone(&network) as Arc<dyn Network>;
+        let driver = Arc::new(Driver::new(of_network, Arc::default(), NodeId::from_random(1)));
+        let mut routes = driver.routes();
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn({
+            let (driver, shutdown) = (Arc::clone(&driver), shutdown.clone());
+            async move { driver.run(shutdown).await }
+        });
+        driver.settle();
+        let vpn: IpNet = "10.128.0.0/16".parse().unwrap();
+        *network.1.lock().unwrap() = vec![vpn];
+        let busy = async {
+            loop {
+                driver.kick();
+                tokio::time::sleep(PERIOD / 3).await;
+            }
+        };
+        tokio::select! {
+            () = busy => {}
+            changed = routes.changed() => changed.unwrap(),
+        }
+        assert_eq!(*routes.borrow_and_update(), BTreeSet::from([vpn]));
+        let reconciled = || network.0.lock().unwrap().iter().filter(|said| *said == "reconcile").count();
+        let before = reconciled();
+        while reconciled() < before + 3 {
+            tokio::time::sleep(PERIOD).await;
+        }
+        assert!(!routes.has_changed().unwrap(), "what did not change is not told again");
+        shutdown.cancel();
+        running.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

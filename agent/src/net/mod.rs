@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use berth_netoverlay::model::{Network as OverlayNetwork, SandboxSpec, Service};
 use berth_netoverlay::{Overlay, OverlayError, Report, Sandbox};
 use berth_proto::id::TaskId;
+use ipnet::IpNet;
 
 pub use desired::{network, sandbox, service};
 pub use driver::Driver;
@@ -33,6 +34,8 @@ pub trait Network: Send + Sync + 'static {
     async fn set_services(&self, services: Vec<Service>) -> Result<Report, OverlayError>;
     /// Mends what differs from what is desired and removes what is not.
     async fn reconcile(&self) -> Result<Report, OverlayError>;
+    /// Ranges that the node has routes to by other means than its own networks.
+    async fn routes(&self) -> Result<Vec<IpNet>, OverlayError>;
 }
 
 #[async_trait]
@@ -54,5 +57,8 @@ impl Network for Overlay {
     }
     async fn reconcile(&self) -> Result<Report, OverlayError> {
         Overlay::reconcile(self).await
+    }
+    async fn routes(&self) -> Result<Vec<IpNet>, OverlayError> {
+        Overlay::routes(self).await
     }
 }

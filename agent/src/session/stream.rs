@@ -2,6 +2,7 @@
 //!
 //! Owns the order on the stream. Never keeps anything of a session beyond it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use berth_proto::id::NodeId;
 use berth_proto::object::NodeDescription;
 use berth_proto::pb::dispatcher_client::DispatcherClient;
 use berth_proto::pb::{self, agent_message, manager_message};
-use tokio::sync::mpsc;
+use ipnet::IpNet;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -34,12 +36,30 @@ const MAX_MESSAGE: usize = 256 << 20;
 pub struct Identity {
     /// The node.
     pub node: NodeId,
-    /// What it is.
+    /// What it is, but for its routes.
     pub description: NodeDescription,
+    /// The ranges that it has routes to, as they change.
+    pub routes: watch::Receiver<BTreeSet<IpNet>>,
     /// Address that others reach it at; empty lets the manager take the stream's.
     pub address: String,
     /// The last session's id; empty for none.
     pub session: String,
+}
+
+impl Identity {
+    /// What it is now; its routes count as told.
+    fn describe(&mut self) -> pb::NodeDescription {
+        let routes = self.routes.borrow_and_update().clone();
+        (&NodeDescription { routes, ..self.description.clone() }).into()
+    }
+
+    /// Waits until its routes are not those that were told last. Cancel-safe: a change that is not taken stays one.
+    async fn changed(&mut self) {
+        if self.routes.changed().await.is_err() {
+            // Nobody looks at them any more.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// How a session ended.
@@ -76,7 +96,7 @@ pub async fn run(
     let (send, receive) = mpsc::channel(QUEUE);
     let register = pb::Register {
         node_id: identity.node.to_string(),
-        description: Some((&identity.description).into()),
+        description: Some(identity.describe()),
         address: identity.address.clone(),
         session_id: identity.session.clone(),
     };
@@ -101,7 +121,7 @@ pub async fn run(
     up();
     let period = Duration::from_nanos(welcome.heartbeat_period).max(Duration::from_millis(10));
     let mut session = Session { send, outbox: Outbox::default(), sequence: None };
-    session.run(stream, period, board, sink, shutdown).await
+    session.run(stream, period, identity, board, sink, shutdown).await
 }
 
 struct Session {
@@ -116,6 +136,7 @@ impl Session {
         &mut self,
         mut stream: Streaming<pb::ManagerMessage>,
         period: Duration,
+        identity: &mut Identity,
         board: &Board,
         sink: &Arc<dyn Sink>,
         shutdown: &CancellationToken,
@@ -134,6 +155,8 @@ impl Session {
                 },
                 // Cancel-safe: a tick that is not taken stays due.
                 _ = heartbeat.tick() => self.send(agent_message::Message::Heartbeat(pb::Heartbeat {})).await?,
+                // Cancel-safe: a change that is not taken stays one.
+                () = identity.changed() => self.send(agent_message::Message::Description(identity.describe())).await?,
                 // Cancel-safe: a permit that is not taken stays.
                 () = board.wait() => {
                     tokio::time::sleep(GATHER).await;

@@ -11,7 +11,7 @@
 //! | [`attach`] | addresses of tasks |
 //!
 //! Invariants: nothing is held twice; an address rests for a while before it is given out again, as long as there are
-//! others; what cannot be given is said in figures.
+//! others; no subnet is given out that a node has a route to by other means; what cannot be given is said in figures.
 
 pub mod attach;
 pub mod book;
@@ -47,13 +47,16 @@ pub struct AllocatorConfig {
     pub prefix: u8,
     /// Prefix of the predefined network. Default 16.
     pub default_network_prefix: u8,
-    /// Subnets that must not be touched, e.g. what the hosts have routes to.
+    /// Tried in this order when nothing is left in `base`. Default 172.16.0.0/12 and 192.168.0.0/16.
+    pub fallback: Vec<Ipv4Net>,
+    /// Ranges that must not be touched, besides those that the nodes say they have routes to. Default none.
     pub avoid: Vec<IpNet>,
 }
 
 impl Default for AllocatorConfig {
     fn default() -> Self {
-        let base = Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 128, 0, 0), 9);
-        Self { base, prefix: 20, default_network_prefix: 16, avoid: Vec::new() }
+        let net = |a, b, prefix| Ipv4Net::new_assert(std::net::Ipv4Addr::new(a, b, 0, 0), prefix);
+        let fallback = vec![net(172, 16, 12), net(192, 168, 16)];
+        Self { base: net(10, 128, 9), prefix: 20, default_network_prefix: 16, fallback, avoid: Vec::new() }
     }
 }

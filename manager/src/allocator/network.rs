@@ -1,5 +1,7 @@
 //! Subnets and VXLAN identifiers; the predefined network.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -10,24 +12,42 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Book, DEFAULT_NETWORK, VNIS};
 use crate::orchestrator::Turn;
-use crate::store::{Change, Object, Transaction};
+use crate::store::{Change, Object, State, Transaction};
 
 /// Why a network gets nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// No subnet is free.
-    #[error("no subnet of /{prefix} is left in {base}: {taken} networks have one")]
+    #[error("no subnet of /{prefix} is left in {}: {taken} networks have one{}", join(ranges), Claimed(*claimed))]
     Subnets {
         /// Where subnets are cut out of.
-        base: Ipv4Net,
+        ranges: Vec<Ipv4Net>,
         /// Their prefix.
         prefix: u8,
         /// Networks that have one.
         taken: usize,
+        /// Ranges that nodes have routes to.
+        claimed: usize,
     },
     /// No VXLAN identifier is free.
     #[error("no VXLAN identifier is left")]
     Vnis,
+}
+
+fn join(ranges: &[Ipv4Net]) -> String {
+    ranges.iter().map(Ipv4Net::to_string).collect::<Vec<_>>().join(", ")
+}
+
+struct Claimed(usize);
+
+impl fmt::Display for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            1 => f.write_str(", and nodes have routes to 1 other range"),
+            many => write!(f, ", and nodes have routes to {many} other ranges"),
+        }
+    }
 }
 
 /// Gives each network that has nothing yet what it needs, and makes the predefined one where it is missing. What was given
@@ -36,8 +56,13 @@ pub fn decide(book: &mut Book, transaction: &mut Transaction, turn: &mut Turn<'_
     let mut failures = Vec::new();
     let waiting: Vec<Arc<Network>> =
         turn.state.networks().filter(|network| network.allocation.is_none()).cloned().collect();
+    let predefined = turn.state.network_by_name(DEFAULT_NETWORK).is_some();
+    if waiting.is_empty() && predefined {
+        return failures;
+    }
+    let avoid = avoid(book, turn.state);
     for network in waiting {
-        match allocate(book, network.id, &network.spec) {
+        match allocate(book, network.id, &network.spec, &avoid) {
             Ok(allocation) => {
                 let network = Network { allocation: Some(allocation), ..Network::clone(&network) };
                 book.upsert_network(&network);
@@ -46,10 +71,10 @@ pub fn decide(book: &mut Book, transaction: &mut Transaction, turn: &mut Turn<'_
             Err(error) => failures.push((network.id, error)),
         }
     }
-    if turn.state.network_by_name(DEFAULT_NETWORK).is_none() {
+    if !predefined {
         let spec = default_network();
         let id = NetworkId::from_random(turn.bits());
-        match allocate(book, id, &spec) {
+        match allocate(book, id, &spec, &avoid) {
             Ok(allocation) => {
                 let network = Network { id, meta: Meta::default(), spec: Arc::new(spec), allocation: Some(allocation) };
                 book.upsert_network(&network);
@@ -76,7 +101,20 @@ pub fn default_network() -> NetworkSpec {
     }
 }
 
-fn allocate(book: &Book, id: NetworkId, spec: &NetworkSpec) -> Result<NetworkAllocation, NetworkError> {
+/// What no subnet may overlap besides the other networks: what is set, and what any node has a route to. A task on such a
+/// network could not reach what the node reaches there, and the node not the task.
+fn avoid(book: &Book, state: &State) -> BTreeSet<Ipv4Net> {
+    let routes =
+        state.nodes().filter_map(|node| node.description.as_ref()).flat_map(|said| said.routes.iter().copied());
+    routes.chain(book.config.avoid.iter().copied()).filter_map(v4).collect()
+}
+
+fn allocate(
+    book: &Book,
+    id: NetworkId,
+    spec: &NetworkSpec,
+    avoid: &BTreeSet<Ipv4Net>,
+) -> Result<NetworkAllocation, NetworkError> {
     if matches!(spec.driver, NetworkDriver::Host | NetworkDriver::None) {
         return Ok(NetworkAllocation::default());
     }
@@ -88,7 +126,7 @@ fn allocate(book: &Book, id: NetworkId, spec: &NetworkSpec) -> Result<NetworkAll
     if !pools.iter().any(|(subnet, _)| matches!(subnet, IpNet::V4(_))) {
         let prefix =
             if spec.name.as_str() == DEFAULT_NETWORK { book.config.default_network_prefix } else { book.config.prefix };
-        let subnet = IpNet::V4(free_subnet(book, prefix)?);
+        let subnet = IpNet::V4(free_subnet(book, prefix, avoid)?);
         pools.insert(0, (subnet, first_address(subnet)));
     }
     if spec.ipv6 && !pools.iter().any(|(subnet, _)| matches!(subnet, IpNet::V6(_))) {
@@ -102,21 +140,30 @@ fn allocate(book: &Book, id: NetworkId, spec: &NetworkSpec) -> Result<NetworkAll
     Ok(NetworkAllocation { pools, vni })
 }
 
-/// The lowest subnet that overlaps nothing that is given out or to be avoided.
-fn free_subnet(book: &Book, prefix: u8) -> Result<Ipv4Net, NetworkError> {
-    let config = &book.config;
-    let taken: Vec<Ipv4Net> = book.subnets().chain(config.avoid.iter().copied()).filter_map(v4).collect();
+/// The lowest subnet of the first range that has one which overlaps nothing that is given out or to be avoided.
+fn free_subnet(book: &Book, prefix: u8, avoid: &BTreeSet<Ipv4Net>) -> Result<Ipv4Net, NetworkError> {
+    let ranges = || std::iter::once(&book.config.base).chain(&book.config.fallback);
+    let taken: Vec<Ipv4Net> = book.subnets().filter_map(v4).chain(avoid.iter().copied()).collect();
+    ranges().find_map(|range| free_within(*range, prefix, &taken)).ok_or_else(|| NetworkError::Subnets {
+        ranges: ranges().copied().collect(),
+        prefix,
+        taken: book.networks.len(),
+        claimed: avoid.len(),
+    })
+}
+
+fn free_within(range: Ipv4Net, prefix: u8, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
     let size = 1u64 << (32 - u32::from(prefix));
-    let (mut at, end) = (u64::from(u32::from(config.base.network())), u64::from(u32::from(config.base.broadcast())));
+    let (mut at, end) = (u64::from(u32::from(range.network())), u64::from(u32::from(range.broadcast())));
     while at + size - 1 <= end {
         let subnet = Ipv4Net::new_assert(Ipv4Addr::from(at as u32), prefix);
         let overlap = taken.iter().find(|taken| taken.contains(&subnet) || subnet.contains(*taken));
-        let Some(overlap) = overlap else { return Ok(subnet) };
+        let Some(overlap) = overlap else { return Some(subnet) };
         // On to the first multiple of the size behind what is in the way.
         let behind = u64::from(u32::from(overlap.broadcast())) + 1;
         at = behind.max(at + size).div_ceil(size) * size;
     }
-    Err(NetworkError::Subnets { base: config.base, prefix, taken: book.networks.len() })
+    None
 }
 
 fn v4(net: IpNet) -> Option<Ipv4Net> {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use berth_proto::id::NetworkId;
-use berth_proto::object::{Meta, Network};
-use berth_proto::spec::{IpamPool, NetworkDriver, NetworkSpec};
+use berth_proto::id::{NetworkId, NodeId};
+use berth_proto::object::{Meta, Network, Node, NodeDescription};
+use berth_proto::spec::{IpamPool, NetworkDriver, NetworkSpec, NodeSpec};
 use berth_proto::time::Timestamp;
 use proptest::prelude::*;
 
@@ -64,8 +64,28 @@ fn spec(name: &str, driver: NetworkDriver) -> NetworkSpec {
 
 /// The book after giving out to these networks, with what each got.
 fn allocate(config: AllocatorConfig, specs: Vec<NetworkSpec>) -> (Book, Vec<Network>, Vec<String>) {
+    allocate_beside(config, specs, &[])
+}
+
+/// The same with a node for each list of routes.
+fn allocate_beside(
+    config: AllocatorConfig,
+    specs: Vec<NetworkSpec>,
+    routes: &[&[&str]],
+) -> (Book, Vec<Network>, Vec<String>) {
     let mut state = State::default();
     let mut tx = Transaction::new(NOW, "test");
+    for (n, routes) in routes.iter().enumerate() {
+        let routes = routes.iter().map(|route| route.parse().unwrap()).collect();
+        tx.create(Node {
+            id: NodeId::from_random(n as u128 + 1),
+            meta: Meta::default(),
+            spec: NodeSpec::default(),
+            description: Some(NodeDescription { routes, ..NodeDescription::default() }),
+            status: Default::default(),
+            manager: None,
+        });
+    }
     for (n, spec) in specs.into_iter().enumerate() {
         let id = NetworkId::from_random(n as u128 + 1);
         tx.create(Network { id, meta: Meta::default(), spec: Arc::new(spec), allocation: None });
@@ -113,11 +133,50 @@ fn networks_get_subnets_that_overlap_nothing() {
 }
 
 #[test]
+fn no_subnet_is_given_that_a_node_has_a_route_to() {
+    let routes: &[&[&str]] = &[
+        // A VPN on one machine, another daemon's networks on the second, a LAN in the midst of the range on the third.
+        &["10.128.0.0/19", "192.0.2.0/24", "fd00::/64"],
+        &["10.129.0.0/16", "172.17.0.0/16"],
+        &["10.128.48.0/20"],
+    ];
+    let specs = vec![spec("a", NetworkDriver::Overlay), spec("b", NetworkDriver::Bridge)];
+    let (_, networks, failures) = allocate_beside(AllocatorConfig::default(), specs, routes);
+    assert!(failures.is_empty(), "{failures:?}");
+    let mut given: Vec<String> = networks
+        .iter()
+        .flat_map(|network| &network.allocation.as_ref().unwrap().pools)
+        .map(|(s, _)| s.to_string())
+        .collect();
+    given.sort();
+    assert_eq!(given, ["10.128.32.0/20", "10.128.64.0/20", "10.130.0.0/16"]);
+}
+
+#[test]
+fn other_private_ranges_serve_where_a_route_takes_the_usual_one() {
+    let specs = vec![spec("a", NetworkDriver::Overlay)];
+    let (_, networks, failures) =
+        allocate_beside(AllocatorConfig::default(), specs.clone(), &[&["10.0.0.0/8", "172.16.0.0/15"]]);
+    assert!(failures.is_empty(), "{failures:?}");
+    let given: BTreeSet<String> =
+        networks.iter().map(|network| network.allocation.as_ref().unwrap().pools[0].0.to_string()).collect();
+    assert_eq!(given, BTreeSet::from(["172.18.0.0/20".to_owned(), "172.19.0.0/16".to_owned()]));
+    let everything: &[&str] = &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
+    let (_, _, failures) = allocate_beside(AllocatorConfig::default(), specs, &[everything]);
+    assert_eq!(
+        failures[0],
+        "no subnet of /20 is left in 10.128.0.0/9, 172.16.0.0/12, 192.168.0.0/16: 0 networks have one, and nodes have routes \
+         to 3 other ranges"
+    );
+}
+
+#[test]
 fn running_out_of_subnets_is_said_in_figures() {
     let config = AllocatorConfig {
         base: "10.0.0.0/22".parse().unwrap(),
         prefix: 24,
         default_network_prefix: 24,
+        fallback: Vec::new(),
         avoid: Vec::new(),
     };
     let specs = (0..5).map(|n| spec(&format!("n{n}"), NetworkDriver::Overlay)).collect();

@@ -397,16 +397,18 @@ fn node() -> impl Strategy<Value = Object> {
         .prop_map(|(role, availability, labels)| NodeSpec { role, availability, labels });
     let resources = (any::<(u64, u64)>(), btree_map(text(), any::<u64>(), 0..3))
         .prop_map(|((nano_cpus, memory), generic)| NodeResources { nano_cpus, memory, generic });
-    let description = (text(), (text(), text()), resources, text(), pairs(), vec(text(), 0..3)).prop_map(
-        |(hostname, (os, architecture), resources, engine_version, engine_labels, capabilities)| NodeDescription {
-            hostname,
-            platform: Platform { os, architecture },
-            resources,
-            engine_version,
-            engine_labels,
-            capabilities: capabilities.into_iter().collect(),
-        },
-    );
+    let description = (text(), (text(), text()), resources, text(), pairs(), vec(text(), 0..3), vec(subnet(), 0..3))
+        .prop_map(|(hostname, (os, architecture), resources, engine_version, engine_labels, capabilities, routes)| {
+            NodeDescription {
+                hostname,
+                platform: Platform { os, architecture },
+                resources,
+                engine_version,
+                engine_labels,
+                capabilities: capabilities.into_iter().collect(),
+                routes: routes.into_iter().collect(),
+            }
+        });
     let status = (one_of(&[NodeState::Unknown, NodeState::Down, NodeState::Ready]), text(), text(), time())
         .prop_map(|(state, message, address, at)| NodeStatus { state, message, address, at });
     let manager = (any::<(u64, bool, bool)>(), text())

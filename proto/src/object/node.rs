@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Meta;
@@ -43,6 +44,8 @@ pub struct NodeDescription {
     pub engine_labels: Labels,
     /// What it can do, e.g. `network:overlay`, `cgroup:v2`.
     pub capabilities: BTreeSet<String>,
+    /// Ranges that it has routes to, other than by Berth's own networks: no network is given one of them.
+    pub routes: BTreeSet<IpNet>,
 }
 
 /// What a machine has to give.

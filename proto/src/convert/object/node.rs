@@ -47,6 +47,7 @@ impl From<&NodeDescription> for pb::NodeDescription {
             engine_version: description.engine_version.clone(),
             engine_labels: to_map(&description.engine_labels),
             capabilities: description.capabilities.iter().cloned().collect(),
+            routes: description.routes.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -62,6 +63,7 @@ impl TryFrom<pb::NodeDescription> for NodeDescription {
             engine_version: message.engine_version,
             engine_labels: from_map(message.engine_labels),
             capabilities: message.capabilities.into_iter().collect(),
+            routes: message.routes.iter().map(|range| parse(range, "routes")).collect::<Result<_, _>>()?,
         })
     }
 }
