@@ -11,8 +11,8 @@ use agent_support::{World, item, shell};
 use berth_proto::object::Meta;
 use berth_proto::pb::{self, assignment, exec_input, exec_output};
 use berth_proto::spec::{
-    BindMount, ContainerSpec, FileMount, HealthTest, Healthcheck, Mount, MountKind, PortConfig, Protocol, PublishMode,
-    SecretBytes, SecretSpec, VolumeMount,
+    BindMount, ContainerSpec, FileMount, HealthTest, Healthcheck, ImageMount, Mount, MountKind, PortConfig, Protocol,
+    PublishMode, SecretBytes, SecretSpec, VolumeMount,
 };
 use berth_proto::state::{DesiredState, HealthState, TaskState};
 use tokio_stream::StreamExt;
@@ -186,6 +186,31 @@ async fn volumes_keep_data_and_secrets_have_their_owner() {
         removed = world.node().local_volume_remove(request.clone()).await;
     }
     assert_eq!(removed.unwrap().into_inner().removed, ["kept"]);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_mounted_whole_or_in_part_and_never_written() {
+    let world = World::new().await;
+    let mount = |target: &str, subpath: Option<&str>| {
+        let image = ImageMount { source: agent_support::image::NAME.into(), subpath: subpath.map(str::to_owned) };
+        Mount { target: target.into(), read_only: false, kind: MountKind::Image(image) }
+    };
+    let script = "cat /whole/data/seed /part/seed; touch /whole/x /part/x 2>&1; echo done; sleep 600";
+    let mounts = vec![mount("/whole", None), mount("/part", Some("data"))];
+    let task = world.assign(ContainerSpec { mounts, ..shell(script) }).await;
+    world.until(task, TaskState::Running).await;
+    world.written(task, "done").await;
+    let lines = world.output(task).await;
+    assert_eq!(lines[..2], ["from the image", "from the image"]);
+    assert_eq!(lines.iter().filter(|line| line.ends_with("Read-only file system")).count(), 2, "{lines:?}");
+
+    for outside in ["no/such", "../.."] {
+        let mounts = vec![mount("/part", Some(outside))];
+        let task = world.assign(ContainerSpec { mounts, ..shell("true") }).await;
+        let status = world.until(task, TaskState::Rejected).await;
+        assert!(status.error.contains("volumes (/part)") && status.error.contains(outside), "{}", status.error);
+    }
     world.finish().await;
 }
 
