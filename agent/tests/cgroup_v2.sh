@@ -62,7 +62,7 @@ fi
 # As `cargo test --workspace --exclude berth-tests` builds them: what that has built is used again.
 say "building the tests"
 binaries=$(cargo test --quiet --locked --workspace --exclude berth-tests --test runtime_run --test runtime_life --no-run \
-    --message-format json | sed -n 's/.*"executable":"\([^"]*\/runtime_[^"]*\)".*/\1/p')
+    --message-format json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\/runtime_[^"]*\)".*/\1/p')
 [ "$(wc -w <<< "$binaries")" = 2 ] || fail 2 "cargo built no runtime_run and runtime_life: $binaries"
 
 mkdir -p "$root"/{bin,dev,proc,sys,lib,lib64,etc,root,new}
@@ -76,6 +76,7 @@ install_program() {
 }
 cp "$(command -v busybox)" "$root/bin/busybox"
 for applet in sh mount insmod mkdir cat echo poweroff switch_root cp grep; do ln -s busybox "$root/bin/$applet"; done
+install_program "$(command -v setpriv)" setpriv
 for binary in $binaries; do
     name=$(basename "$binary")
     install_program "$binary" "${name%-*}"
@@ -104,6 +105,14 @@ cat > "$root/second" << STAGE
 export PATH=/bin RUST_BACKTRACE=0
 mount -t cgroup2 cgroup /sys/fs/cgroup; mount -t tmpfs tmp /tmp; mkdir -p /dev/shm
 for binary in /bin/runtime_*; do \$binary --test-threads 1 ${tests[*]} 2>&1 | cat; done
+# By path: busybox has a setpriv of its own.
+less="/bin/setpriv --bounding-set -sys_resource --inh-caps -sys_resource"
+echo "guest: without CAP_SYS_RESOURCE"
+ulimit -l 131072
+\$less /bin/runtime_run --test-threads 1 output_and_exit devices_cannot 2>&1 | cat
+ulimit -l 8192
+\$less /bin/runtime_run --exact output_and_exit_code_arrive_and_nothing_is_left 2>&1 | grep -q 'start it with LimitMEMLOCK' &&
+    echo "guest: too little locked memory is told"
 echo "guest: done"
 poweroff -f
 STAGE
@@ -117,14 +126,15 @@ say "running ${tests[*]:-every test}, at most $limit s"
 timeout "$limit" qemu-system-x86_64 -M q35 -accel tcg -cpu max -m 2048 -smp 2 -nographic -nic none -no-reboot \
     -kernel "$kernel" -initrd "$initrd" -append "console=ttyS0 loglevel=3 panic=-1 cgroup_no_v1=all" \
     < /dev/null > "$cache/log" 2>&1 || true
-tr -d '\r' < "$cache/log" | grep -aE '^test |panicked|left:|right:' || true
+tr -d '\r' < "$cache/log" | grep -aE '^test |^guest: |panicked|left:|right:' || true
 passed=$(grep -ac '^test result: ok' "$cache/log" || true)
 failed=$(grep -acE '^test (result: FAILED|.* FAILED)' "$cache/log" || true)
 if ! grep -aq '^guest: done' "$cache/log"; then
     tail -n 20 "$cache/log" >&2
     fail 1 "the guest did not come to its end within $limit s; the whole output is in $cache/log"
 fi
-if [ "$failed" != 0 ] || [ "$passed" != 2 ]; then
+grep -aq '^guest: too little locked memory is told' "$cache/log" || failed=1
+if [ "$failed" != 0 ] || [ "$passed" != 3 ]; then
     fail 1 "failed; the whole output is in $cache/log"
 fi
 say "passed in $SECONDS s"

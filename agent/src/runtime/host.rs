@@ -23,7 +23,7 @@ const LIMITS: [(&str, Resource); 16] = [
     ("RLIMIT_DATA", Resource::Data),
     ("RLIMIT_FSIZE", Resource::Fsize),
     ("RLIMIT_LOCKS", Resource::Locks),
-    ("RLIMIT_MEMLOCK", Resource::Memlock),
+    (MEMLOCK, Resource::Memlock),
     ("RLIMIT_MSGQUEUE", Resource::Msgqueue),
     ("RLIMIT_NICE", Resource::Nice),
     ("RLIMIT_NOFILE", Resource::Nofile),
@@ -35,12 +35,39 @@ const LIMITS: [(&str, Resource); 16] = [
     ("RLIMIT_STACK", Resource::Stack),
 ];
 
+/// Loading the device filter of v2, libcgroups sets the limit of locked memory to this, up or down, for good.
+const FILTER_MEMLOCK: u64 = 128 << 20;
+const MEMLOCK: &str = "RLIMIT_MEMLOCK";
+
+/// Why no container can be created on this machine by this process, if so.
+pub(super) fn obstacle(hierarchies: &Hierarchies) -> Option<String> {
+    let memlock = getrlimit(Resource::Memlock).maximum.unwrap_or(u64::MAX);
+    hierarchies.unified.as_ref().and_then(|_| filter_obstacle(may_raise_limits(caps::own_bounding()), memlock))
+}
+
+fn filter_obstacle(may_raise_limits: bool, memlock: u64) -> Option<String> {
+    (!may_raise_limits && memlock < FILTER_MEMLOCK).then(|| {
+        format!(
+            "the device filter of cgroup v2 needs {FILTER_MEMLOCK} bytes of locked memory and the daemon may have {memlock}: \
+             give it CAP_SYS_RESOURCE, or start it with LimitMEMLOCK=128M (ulimit -l 131072)"
+        )
+    })
+}
+
+fn may_raise_limits(bounding: u64) -> bool {
+    bounding & caps::bit("SYS_RESOURCE").unwrap_or(0) != 0
+}
+
 /// Facts for a container whose control group is `cgroup`.
 pub(super) fn look(hierarchies: &Hierarchies, cgroup: &str, task: &TaskDir) -> Host {
     let bounding = caps::own_bounding();
-    let hard_limits: BTreeMap<_, _> =
+    let mut hard_limits: BTreeMap<_, _> =
         LIMITS.iter().map(|(name, resource)| (*name, getrlimit(*resource).maximum.unwrap_or(u64::MAX))).collect();
     let unified = hierarchies.unified.is_some();
+    let may_raise_limits = may_raise_limits(bounding);
+    if unified && !may_raise_limits {
+        hard_limits.entry(MEMLOCK).and_modify(|limit| *limit = FILTER_MEMLOCK.min(*limit));
+    }
     let swap_accounting = match &hierarchies.unified {
         Some(_) => Path::new("/proc/swaps").exists(),
         None => hierarchies.dir("memory", "/").is_some_and(|dir| dir.join("memory.memsw.limit_in_bytes").exists()),
@@ -48,7 +75,7 @@ pub(super) fn look(hierarchies: &Hierarchies, cgroup: &str, task: &TaskDir) -> H
     let view = |name: &&str| hierarchies.dir(name, cgroup).map(|_| ((*name).to_owned(), task.cgroup_view(name)));
     Host {
         bounding,
-        may_raise_limits: bounding & caps::bit("SYS_RESOURCE").unwrap_or(0) != 0,
+        may_raise_limits,
         hard_limits,
         unified,
         swap_accounting,
@@ -133,5 +160,14 @@ mod tests {
         assert!(devices(&config).unwrap_err().to_string().contains("/dev/no-such-device"));
         config.devices[0].host_path = "/etc/hostname".into();
         assert!(devices(&config).is_err());
+    }
+
+    #[test]
+    fn only_who_can_neither_raise_limits_nor_has_enough_is_stopped() {
+        assert_eq!(filter_obstacle(true, 8 << 20), None);
+        assert_eq!(filter_obstacle(false, u64::MAX), None);
+        assert_eq!(filter_obstacle(false, FILTER_MEMLOCK), None);
+        let reason = filter_obstacle(false, 8 << 20).unwrap();
+        assert!(reason.contains("LimitMEMLOCK=128M"), "{reason}");
     }
 }

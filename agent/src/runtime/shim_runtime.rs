@@ -24,7 +24,7 @@ use super::connection::Connection;
 use super::warm_up::WarmUp;
 use super::{
     AttachSession, ContainerState, Created, ExecConfig, ExecSession, Exit, Layers, Phase, Runtime, RuntimeError, Stats,
-    TtySize, exec_session, shim_binary, stats, streams,
+    TtySize, exec_session, host, shim_binary, stats, streams,
 };
 
 /// Longest creation: the shim itself gives up after a minute.
@@ -64,6 +64,8 @@ pub struct ShimRuntime {
     /// Ids being created now: their directories are not containers yet.
     creating: Mutex<HashSet<String>>,
     warm_up: Arc<WarmUp>,
+    /// Why this machine lets us create nothing.
+    obstacle: Option<String>,
 }
 
 /// Takes an id out of the set when a creation ends, however it ends.
@@ -92,6 +94,10 @@ impl ShimRuntime {
         std::fs::create_dir_all(&options.tasks_dir).map_err(io(&options.tasks_dir))?;
         let shim = shim_binary::install(&options.runtime_dir).map_err(io(&options.runtime_dir))?;
         let hierarchies = Hierarchies::detect().map_err(io(Path::new("/proc/self/mountinfo")))?;
+        let obstacle = host::obstacle(&hierarchies);
+        if let Some(obstacle) = &obstacle {
+            tracing::error!("no container can be created: {obstacle}");
+        }
         let common = Common {
             shim,
             seccomp_dir: options.runtime_dir.join("seccomp"),
@@ -99,7 +105,7 @@ impl ShimRuntime {
             hierarchies,
             filters: Arc::default(),
         };
-        Ok(Self { tasks_dir: options.tasks_dir, common, creating: Mutex::default(), warm_up: Arc::default() })
+        Ok(Self { tasks_dir: options.tasks_dir, common, creating: Mutex::default(), warm_up: Arc::default(), obstacle })
     }
 
     /// Keeps a copy of a descriptor with the container's shim, for a later life of the agent.
@@ -223,6 +229,9 @@ impl ShimRuntime {
     }
 
     async fn create_inner(&self, id: &str, config: &ContainerConfig, layers: &Layers) -> Result<Created, RuntimeError> {
+        if let Some(reason) = self.obstacle.clone() {
+            return Err(RuntimeError::Failed { id: id.into(), operation: "create", reason });
+        }
         // Nobody waits for this; it runs while the files are written and the shim starts.
         let _warm = self.warm_up.begin(&self.common.hierarchies);
         let (name, config, layers) = (id.to_owned(), config.clone(), layers.clone());
