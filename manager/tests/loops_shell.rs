@@ -53,18 +53,7 @@ impl Cluster {
 
     async fn create(&self, n: u128, replicas: u64) -> ServiceId {
         let id = ServiceId::from_random(n);
-        let service = Service {
-            id,
-            meta: Meta::default(),
-            spec: Arc::new(spec::service(&format!("s{n}"), "run", replicas)),
-            spec_version: 0,
-            previous: None,
-            history: Vec::new(),
-            endpoint: None,
-            update: None,
-            job: None,
-            pending_delete: false,
-        };
+        let service = Service::new(id, spec::service(&format!("s{n}"), "run", replicas));
         self.write(|tx| tx.create(service.clone())).await;
         id
     }

@@ -14,7 +14,7 @@ fn commit(hub: &Hub, state: &mut State, index: u64) {
     tx.create(config(index.into(), &format!("c{index}"), "x"));
     let events = state.apply(index, &tx).unwrap();
     state.advance_to(index);
-    hub.publish(state.clone(), events, 100);
+    hub.publish(state.clone(), events, Vec::new(), 100);
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn few_large_commits_do_not_stay_in_memory() {
         tx.create(config(index.into(), &format!("c{index}"), vec![0; 1000]));
         let events = state.apply(index, &tx).unwrap();
         state.advance_to(index);
-        hub.publish(state.clone(), events, 1 << 20);
+        hub.publish(state.clone(), events, Vec::new(), 1 << 20);
     }
     let error = slow.next().await.unwrap_err();
     assert!(matches!(error, WatchError::Lagged { oldest: 13, .. }), "{error}");
@@ -126,7 +126,7 @@ async fn wake_ups_are_put_together_up_to_a_ceiling() {
     tx.create(network(1, "n"));
     let events = state.apply(101, &tx).unwrap();
     state.advance_to(101);
-    hub.publish(state.clone(), events, 100);
+    hub.publish(state.clone(), events, Vec::new(), 100);
     let wait = reader.wake(only_configs, Duration::ZERO, Duration::ZERO);
     assert!(tokio::time::timeout(Duration::from_secs(60), wait).await.is_err(), "a network is not wanted");
     hub.close();

@@ -15,7 +15,7 @@ use super::refusal::Refused;
 use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
-use super::{cleanup, find, node, read, resource, service, stack, watch};
+use super::{cleanup, depends, find, node, read, resource, service, stack, watch};
 use crate::raft::Proposer;
 use crate::store::{Hub, Snapshot, State, Transaction};
 
@@ -31,12 +31,20 @@ pub struct ControlApi {
     proposer: Proposer,
     node: NodeId,
     version: &'static str,
+    name_of_user: fn(u32) -> Option<String>,
 }
 
 impl ControlApi {
     /// `node` is the node that this manager runs on, `version` the program's.
     pub fn new(hub: Hub, proposer: Proposer, node: NodeId, version: &'static str) -> Self {
-        Self { hub, proposer, node, version }
+        Self { hub, proposer, node, version, name_of_user: |_| None }
+    }
+
+    /// Where the names of users come from who make changes; without it, and for a user without a name, it is `uid 1000`.
+    #[must_use]
+    pub fn with_user_names(mut self, name_of_user: fn(u32) -> Option<String>) -> Self {
+        self.name_of_user = name_of_user;
+        self
     }
 
     /// As a gRPC service.
@@ -84,20 +92,19 @@ impl ControlApi {
         }
     }
 
+    /// Who asks: the user at the other end of the unix socket (`SO_PEERCRED`, unix(7)).
+    fn actor<T>(&self, request: &Request<T>) -> String {
+        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+        match peer.map(|peer| peer.uid()) {
+            Some(uid) => (self.name_of_user)(uid).unwrap_or_else(|| format!("uid {uid}")),
+            None => "local".to_owned(),
+        }
+    }
+
     fn clean_up(&self, objects: Vec<ObjectRef>) {
         if !objects.is_empty() {
             tokio::spawn(cleanup::run(self.hub.clone(), self.proposer.clone(), objects));
         }
-    }
-}
-
-/// Who asks: the user at the other end of the unix socket.
-fn actor<T>(request: &Request<T>) -> String {
-    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    match peer.map(|peer| peer.uid()) {
-        Some(0) => "root".to_owned(),
-        Some(uid) => format!("uid {uid}"),
-        None => "local".to_owned(),
     }
 }
 
@@ -132,11 +139,13 @@ impl Control for ControlApi {
         &self,
         request: Request<pb::ServiceCreateRequest>,
     ) -> Result<Response<pb::Service>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let spec: ServiceSpec = required(request.into_inner().spec, "spec")?;
         self.until_free([spec.name.as_str()].into_iter()).await?;
-        let make =
-            |state: &State, tx: &mut Transaction, draw: DrawId<'_>| service::create(state, tx, spec.clone(), draw);
+        let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
+            let id = service::create(state, tx, spec.clone(), draw)?;
+            depends::check(state, tx).map(|()| id)
+        };
         let (state, id) = self.commit(&actor, make).await?;
         answer(state.service(id))
     }
@@ -145,7 +154,7 @@ impl Control for ControlApi {
         &self,
         request: Request<pb::ServiceUpdateRequest>,
     ) -> Result<Response<pb::Service>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let request = request.into_inner();
         let spec: ServiceSpec = required(request.spec, "spec")?;
         let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
@@ -154,6 +163,7 @@ impl Control for ControlApi {
                 return Err(Refused::Stale { what: format!("service {}", service.spec.name) });
             }
             service::update(state, tx, service, spec.clone(), request.force, draw)?;
+            depends::check(state, tx)?;
             Ok(service.id)
         };
         let (state, id) = self.commit(&actor, make).await?;
@@ -164,7 +174,7 @@ impl Control for ControlApi {
         &self,
         request: Request<pb::ServiceScaleRequest>,
     ) -> Result<Response<pb::ServiceScaleResponse>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let targets = request.into_inner().targets;
         let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
             let mut ids = Vec::new();
@@ -184,7 +194,7 @@ impl Control for ControlApi {
         &self,
         request: Request<pb::ServiceRollbackRequest>,
     ) -> Result<Response<pb::Service>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let word = request.into_inner().id;
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let service = service::alive(state, &word)?;
@@ -199,7 +209,7 @@ impl Control for ControlApi {
         &self,
         request: Request<pb::ServiceRemoveRequest>,
     ) -> Result<Response<pb::RemoveResponse>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let words = request.into_inner().ids;
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let mut removed = Vec::new();
@@ -215,7 +225,7 @@ impl Control for ControlApi {
     }
 
     async fn node_update(&self, request: Request<pb::NodeUpdateRequest>) -> Result<Response<pb::Node>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let request = request.into_inner();
         let spec: NodeSpec = required(request.spec, "spec")?;
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
@@ -235,7 +245,7 @@ impl Control for ControlApi {
         &self,
         request: Request<pb::NodeRemoveRequest>,
     ) -> Result<Response<pb::RemoveResponse>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let request = request.into_inner();
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let node = find::node(state, &request.id)?;
@@ -250,7 +260,7 @@ impl Control for ControlApi {
         &self,
         request: Request<pb::NetworkCreateRequest>,
     ) -> Result<Response<pb::Network>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let spec: NetworkSpec = required(request.into_inner().spec, "spec")?;
         let (state, bits) = self.create(&actor, spec).await?;
         let made = state.network(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
@@ -258,7 +268,7 @@ impl Control for ControlApi {
     }
 
     async fn volume_create(&self, request: Request<pb::VolumeCreateRequest>) -> Result<Response<pb::Volume>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let spec: VolumeSpec = required(request.into_inner().spec, "spec")?;
         let (state, bits) = self.create(&actor, spec).await?;
         let made = state.volume(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
@@ -266,7 +276,7 @@ impl Control for ControlApi {
     }
 
     async fn config_create(&self, request: Request<pb::ConfigCreateRequest>) -> Result<Response<pb::Config>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let spec: ConfigSpec = required(request.into_inner().spec, "spec")?;
         let (state, bits) = self.create(&actor, spec).await?;
         let made = state.config(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
@@ -274,7 +284,7 @@ impl Control for ControlApi {
     }
 
     async fn secret_create(&self, request: Request<pb::SecretCreateRequest>) -> Result<Response<pb::Secret>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let spec: SecretSpec = required(request.into_inner().spec, "spec")?;
         let (state, bits) = self.create(&actor, spec).await?;
         let made = state.secret(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
@@ -289,7 +299,7 @@ impl Control for ControlApi {
         &self,
         request: Request<pb::ObjectRemoveRequest>,
     ) -> Result<Response<pb::RemoveResponse>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let request = request.into_inner();
         let kind = read::kind(request.kind)?;
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
@@ -311,7 +321,7 @@ impl Control for ControlApi {
         &self,
         request: Request<pb::StackApplyRequest>,
     ) -> Result<Response<pb::StackApplyResponse>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let dry_run = request.get_ref().dry_run;
         let request = stack::Request::try_from(request.into_inner())?;
         let names: Vec<String> = request.stack.services.iter().map(|spec| spec.name.to_string()).collect();
@@ -345,7 +355,7 @@ impl Control for ControlApi {
         &self,
         request: Request<pb::StackRemoveRequest>,
     ) -> Result<Response<pb::RemoveResponse>, Status> {
-        let actor = actor(&request);
+        let actor = self.actor(&request);
         let name = request.into_inner().stack;
         let (_, (removed, later)) = self.commit(&actor, |state, tx, _draw| stack::remove(state, tx, &name)).await?;
         self.clean_up(later);

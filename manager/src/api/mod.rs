@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`control`] | the service: every call, in the shell of a commit |
 //! | [`refusal`] | why a call is refused, and how that goes over the wire |
+//! | [`depends`] | services that would wait for each other |
 //! | [`find`] | what a word means: id, name, unique beginning of an id |
 //! | [`service`] | creating, changing, scaling, rolling back, removing services |
 //! | [`node`] | changing and removing nodes |
@@ -18,6 +19,7 @@
 
 pub mod cleanup;
 pub mod control;
+pub mod depends;
 pub mod find;
 pub mod node;
 pub mod read;

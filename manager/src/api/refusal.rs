@@ -134,6 +134,12 @@ pub enum Refused {
         /// Its name.
         name: String,
     },
+    /// They would wait for each other for ever.
+    #[error("services depend on each other in a circle: {}", chain.join(" -> "))]
+    Circle {
+        /// Names, the first one again as the last.
+        chain: Vec<String>,
+    },
     /// Another service publishes the port, or no port is left.
     #[error("{0}")]
     Port(#[from] EndpointError),
@@ -200,9 +206,11 @@ impl From<Conflict> for Refused {
 impl Refused {
     fn code(&self) -> Code {
         match self {
-            Self::Lacks(_) | Self::Malformed(_) | Self::Invalid { .. } | Self::Ambiguous { .. } => {
-                Code::InvalidArgument
-            }
+            Self::Lacks(_)
+            | Self::Malformed(_)
+            | Self::Invalid { .. }
+            | Self::Ambiguous { .. }
+            | Self::Circle { .. } => Code::InvalidArgument,
             Self::NotFound { .. } | Self::NoStack(_) => Code::NotFound,
             Self::Stale { .. } => Code::Aborted,
             Self::Taken { .. } | Self::TakenByOthers { .. } => Code::AlreadyExists,
@@ -236,6 +244,7 @@ impl Refused {
             Self::InUse { .. } => "remove or change what uses it first".to_owned(),
             Self::Port(EndpointError::PortTaken { .. }) => "publish another port, or remove what has it".to_owned(),
             Self::Missing { kind, name, .. } => format!("create it first: berth {kind} create {name}"),
+            Self::Circle { .. } => "leave out one of these dependencies".to_owned(),
             Self::NodeNotDown { .. } => "stop its daemon first, or use --force".to_owned(),
             Self::NodeIsManager { .. } => "a manager cannot be removed yet".to_owned(),
             Self::NotFound { kind: ObjectKind::Task, .. } => "`berth task ls` lists the tasks".to_owned(),

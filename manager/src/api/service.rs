@@ -29,18 +29,7 @@ pub fn create(state: &State, tx: &mut Transaction, spec: ServiceSpec, draw: Draw
     create_volumes(state, tx, &spec, draw);
     check_references(state, tx, &spec)?;
     let id = Id::from_random(draw());
-    tx.create(Service {
-        id,
-        meta: Meta::default(),
-        spec: Arc::new(spec),
-        spec_version: 0,
-        previous: None,
-        history: Vec::new(),
-        endpoint: None,
-        update: None,
-        job: None,
-        pending_delete: false,
-    });
+    tx.create(Service::new(id, spec));
     Ok(id)
 }
 

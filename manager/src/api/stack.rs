@@ -12,8 +12,8 @@ use berth_proto::pb::planned_change;
 use berth_proto::spec::{ConfigSpec, NetworkSpec, SecretSpec, ServiceSpec, VolumeSpec};
 
 use super::refusal::Refused;
-use super::resource;
 use super::service::{self, DrawId};
+use super::{depends, resource};
 use crate::store::{State, Stored, Transaction};
 
 /// What is asked for, read from the wire.
@@ -83,6 +83,7 @@ pub fn apply(state: &State, tx: &mut Transaction, request: &Request, draw: DrawI
         writer.step(step)?;
     }
     let (refreshed, later) = (writer.refresh(&plan)?, writer.later);
+    depends::check(state, tx)?;
     Ok(Outcome { plan: shown(&plan, &request.stack, &refreshed), later })
 }
 

@@ -330,6 +330,25 @@ async fn a_watch_goes_on_where_a_list_ended() {
 }
 
 #[tokio::test]
+async fn every_change_is_shown_with_who_made_it() {
+    let cluster = Cluster::start().await;
+    let request = pb::WatchRequest { kinds: vec![pb::ObjectKind::Service.into()], after_index: None };
+    let mut events = cluster.api.watch(Request::new(request)).await.unwrap().into_inner();
+    cluster.create(spec("web")).await.unwrap();
+    let first = events.next().await.unwrap().unwrap();
+    assert_eq!((first.action(), first.actor.as_str()), (pb::watch_event::Action::Created, "local"));
+    cluster.api.service_remove(Request::new(pb::ServiceRemoveRequest { ids: vec!["web".to_owned()] })).await.unwrap();
+    let removed = loop {
+        let event = tokio::time::timeout(Duration::from_secs(20), events.next()).await.unwrap().unwrap().unwrap();
+        if event.action() == pb::watch_event::Action::Removed {
+            break event;
+        }
+    };
+    assert_eq!(removed.actor, "orchestrator");
+    assert!(removed.at >= first.at);
+}
+
+#[tokio::test]
 async fn a_service_can_be_made_anew_as_soon_as_it_was_removed() {
     let cluster = Cluster::start().await;
     let first = cluster.create(spec("web")).await.unwrap();

@@ -2,18 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::time::SystemTime;
 
 use berth_proto::object::ObjectKind;
 use berth_proto::pb;
 use berth_proto::pb::watch_event::Action;
-use berth_proto::time::Timestamp;
 use tokio_stream::Stream;
 use tonic::Status;
 
 use super::read;
 use super::refusal::Refused;
-use crate::store::{Event, Hub, Subscription, WatchError};
+use crate::store::{Author, Event, Hub, Subscription, WatchError};
 
 /// What a watch answers with.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<pb::WatchEvent, Status>> + Send>>;
@@ -59,9 +57,8 @@ impl Reader {
             };
             match commit {
                 Ok(commit) => {
-                    let now = SystemTime::now().into();
-                    let wanted = commit.events.iter().filter(|event| self.kinds.contains(&event.kind()));
-                    let events: Vec<_> = wanted.map(|event| shown(event, commit.index, now)).collect();
+                    let wanted = commit.authored().filter(|(event, _)| self.kinds.contains(&event.kind()));
+                    let events: Vec<_> = wanted.map(|(event, author)| shown(event, commit.index, author)).collect();
                     self.ready = events.into_iter();
                 }
                 Err(WatchError::Lagged { .. }) => {
@@ -78,12 +75,12 @@ impl Reader {
     }
 }
 
-fn shown(event: &Event, index: u64, now: Timestamp) -> pb::WatchEvent {
-    let (action, at) = match event {
-        Event::Created(object) => (Action::Created, object.meta().updated_at),
-        Event::Updated { new, .. } => (Action::Updated, new.meta().updated_at),
-        Event::Removed(_) => (Action::Removed, now),
+fn shown(event: &Event, index: u64, author: &Author) -> pb::WatchEvent {
+    let action = match event {
+        Event::Created(_) => Action::Created,
+        Event::Updated { .. } => Action::Updated,
+        Event::Removed(_) => Action::Removed,
     };
     let object = Some(read::shown(event.object()));
-    pb::WatchEvent { index, action: action.into(), object, at: at.0, actor: String::new() }
+    pb::WatchEvent { index, action: action.into(), object, at: author.at.0, actor: author.actor.to_string() }
 }

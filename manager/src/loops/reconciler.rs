@@ -2,7 +2,6 @@
 //! transactions. Keeps mirrors of the store (what is held on nodes, what is given out) so that no pass reads everything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use berth_proto::id::{NetworkId, ServiceId, TaskId};
@@ -15,7 +14,7 @@ use super::dirty::Dirty;
 use crate::allocator::attach::{AttachError, Attachments};
 use crate::allocator::{AllocatorConfig, Book, endpoint, network};
 use crate::orchestrator::work::TaskRef;
-use crate::orchestrator::{self, IdSource, Turn, Work, depends, removal};
+use crate::orchestrator::{self, IdSource, Loop, Turn, Work, depends, removal};
 use crate::placement::{self, Demands};
 use crate::reaper;
 use crate::store::{Change, Event, Object, ObjectRef, State, Transaction};
@@ -48,7 +47,6 @@ pub struct Reconciler {
     starved: BTreeMap<NetworkId, String>,
     /// When the waiting tasks of a service were last told why they wait.
     explained: BTreeMap<ServiceId, Timestamp>,
-    actor: Arc<str>,
 }
 
 /// The works of a pass.
@@ -67,7 +65,6 @@ impl Reconciler {
             timers: BTreeMap::new(),
             starved: BTreeMap::new(),
             explained: BTreeMap::new(),
-            actor: "loops".into(),
         };
         for node in state.nodes() {
             new.view.upsert_node(node.clone());
@@ -129,7 +126,7 @@ impl Reconciler {
     /// Looks at everything that is worth it and says what to write. Transactions of one service come in order.
     pub fn pass(&mut self, state: &State, now: Timestamp, ids: &mut dyn IdSource) -> Vec<Transaction> {
         if std::mem::take(&mut self.dirty.networks) {
-            let mut transaction = Transaction::new(now, self.actor.clone());
+            let mut transaction = Transaction::new(now, Loop::Allocator.as_str());
             let failures = network::decide(&mut self.book, &mut transaction, &mut Turn::new(state, now, ids));
             self.starved = failures.into_iter().map(|(id, error)| (id, error.to_string())).collect();
             if !transaction.is_empty() {
@@ -157,7 +154,7 @@ impl Reconciler {
         }
         self.place(&mut works, state, now);
         for work in works.into_values() {
-            transactions.extend(work.into_transactions(now, &self.actor));
+            transactions.extend(work.into_transactions(now));
         }
         transactions
     }
@@ -213,7 +210,9 @@ impl Reconciler {
         let id = work.service.id;
         let mut turn = Turn::new(state, now, ids);
         orchestrator::decide(work, &mut turn);
+        work.act_as(Loop::Reaper);
         reaper::decide(work, &mut turn);
+        work.act_as(Loop::Orchestrator);
         removal::finish(work);
         self.waiting.remove(&id);
         self.held.remove(&id);
@@ -230,6 +229,7 @@ impl Reconciler {
     /// Brings new tasks to pending: past the gate, with their addresses. A task that waits for its restart is not even
     /// prepared before: what is wrong may be its image, and its node would refuse it again and again without a pause.
     fn prepare(&mut self, work: &mut Work, turn: &Turn<'_>) {
+        work.act_as(Loop::Allocator);
         let endpoint = endpoint::decide(work, &mut self.book, turn);
         let new: Vec<TaskRef> = work
             .tasks()
@@ -242,6 +242,7 @@ impl Reconciler {
         }
         if let Some(message) = depends::held_by(work, turn.state) {
             self.held.insert(work.service.id);
+            work.act_as(Loop::Orchestrator);
             for at in new {
                 placement::hold(work, at, &message, "");
             }
@@ -301,6 +302,7 @@ impl Reconciler {
             return;
         }
         let Plan { placements, refusals } = schedule(&self.view, &groups, now);
+        works.values_mut().for_each(|work| work.act_as(Loop::Scheduler));
         let mut places: BTreeMap<ServiceId, BTreeMap<TaskId, TaskRef>> = BTreeMap::new();
         for (id, work) in works.iter() {
             let pending = work.tasks().filter(|(_, task)| task.status.state == TaskState::Pending);

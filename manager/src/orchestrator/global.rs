@@ -9,7 +9,7 @@ use berth_proto::state::DesiredState;
 use super::mend;
 use super::slot::{NewTask, SlotTasks, create, desired_now, slots};
 use super::turn::{Standing, Turn};
-use super::work::Work;
+use super::work::{Loop, Work};
 use crate::{constraint, placement, update};
 
 /// Gives each qualifying node its task, takes it from the others, mends the rest and rolls out a changed spec.
@@ -24,6 +24,7 @@ pub fn decide(work: &mut Work, turn: &mut Turn<'_>) {
         }
     }
     fill(work, &mut slots, None, turn);
+    work.act_as(Loop::Updater);
     update::decide(work, &mut slots, turn);
 }
 

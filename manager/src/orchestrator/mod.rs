@@ -32,7 +32,7 @@ pub mod work;
 use berth_proto::spec::ServiceMode;
 
 pub use turn::{IdSource, SeededIds, Turn};
-pub use work::Work;
+pub use work::{Loop, Work};
 
 /// Brings the tasks of one service to what its spec asks for.
 pub fn decide(work: &mut Work, turn: &mut Turn<'_>) {
@@ -47,5 +47,6 @@ pub fn decide(work: &mut Work, turn: &mut Turn<'_>) {
         }
         ServiceMode::GlobalJob => job::decide_global(work, turn),
     }
+    work.act_as(Loop::Orchestrator);
     start::decide(work, turn);
 }

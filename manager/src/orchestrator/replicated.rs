@@ -5,7 +5,7 @@ use berth_proto::state::DesiredState;
 
 use super::slot::{NewTask, create, desired_now, slots};
 use super::turn::Turn;
-use super::work::Work;
+use super::work::{Loop, Work};
 use super::{mend, scale};
 use crate::update;
 
@@ -39,5 +39,6 @@ pub fn decide(work: &mut Work, replicas: u64, turn: &mut Turn<'_>) {
         let new = NewTask { slot, version, desired, restarts: RestartRecord::default(), iteration: None };
         create(work, tasks, new, turn);
     }
+    work.act_as(Loop::Updater);
     update::decide(work, &mut slots, turn);
 }

@@ -13,9 +13,46 @@ use crate::store::{Change, Object, ObjectRef, Precondition, State, Transaction};
 /// Changes in one transaction at most; a service with more becomes several.
 pub const MAX_CHANGES: usize = 1_000;
 
+/// Whose decision a change is: the actor of its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loop {
+    /// How many tasks there are, and what they should do.
+    Orchestrator,
+    /// Bringing a changed spec to the tasks.
+    Updater,
+    /// Subnets, addresses and ports.
+    Allocator,
+    /// Where tasks go.
+    Scheduler,
+    /// Forgetting tasks.
+    Reaper,
+}
+
+impl Loop {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Orchestrator => "orchestrator",
+            Self::Updater => "updater",
+            Self::Allocator => "allocator",
+            Self::Scheduler => "scheduler",
+            Self::Reaper => "reaper",
+        }
+    }
+
+    /// What it does to a stored task holds whether or not the rest of the pass is accepted.
+    fn stands_alone(self) -> bool {
+        matches!(self, Self::Allocator | Self::Scheduler | Self::Reaper)
+    }
+}
+
 /// One service and its tasks on the way to a transaction.
 #[derive(Debug, Clone)]
 pub struct Work {
+    /// Who decides now.
+    turn_of: Loop,
+    /// Who was the first to change the service.
+    service_by: Option<Loop>,
     stored: Arc<Service>,
     /// The service as it shall be; edit with [`Work::service_mut`].
     pub service: Arc<Service>,
@@ -30,6 +67,8 @@ struct Entry {
     stored: Option<Arc<Task>>,
     task: Arc<Task>,
     removed: bool,
+    /// Who was the first to change it: what the others add follows from that.
+    by: Option<Loop>,
 }
 
 /// A task of a [`Work`].
@@ -39,8 +78,13 @@ pub struct TaskRef(usize);
 impl Work {
     /// The service as it is in `state`.
     pub fn load(state: &State, service: &Arc<Service>) -> Self {
-        let entry = |task: &Arc<Task>| Entry { stored: Some(task.clone()), task: task.clone(), removed: false };
+        let entry = |task: &Arc<Task>| {
+            let (stored, task) = (Some(task.clone()), task.clone());
+            Entry { stored, task, removed: false, by: None }
+        };
         Self {
+            turn_of: Loop::Orchestrator,
+            service_by: None,
             stored: service.clone(),
             service: service.clone(),
             remove_service: false,
@@ -48,8 +92,14 @@ impl Work {
         }
     }
 
+    /// Who makes the changes from now on.
+    pub fn act_as(&mut self, who: Loop) {
+        self.turn_of = who;
+    }
+
     /// The service, to change it.
     pub fn service_mut(&mut self) -> &mut Service {
+        self.service_by.get_or_insert(self.turn_of);
         Arc::make_mut(&mut self.service)
     }
 
@@ -66,12 +116,14 @@ impl Work {
 
     /// The task, to change it.
     pub fn task_mut(&mut self, at: TaskRef) -> &mut Task {
-        Arc::make_mut(&mut self.entries[at.0].task)
+        let entry = &mut self.entries[at.0];
+        entry.by.get_or_insert(self.turn_of);
+        Arc::make_mut(&mut entry.task)
     }
 
     /// Adds a task.
     pub fn create(&mut self, task: Task) -> TaskRef {
-        self.entries.push(Entry { stored: None, task: Arc::new(task), removed: false });
+        self.entries.push(Entry { stored: None, task: Arc::new(task), removed: false, by: Some(self.turn_of) });
         TaskRef(self.entries.len() - 1)
     }
 
@@ -84,7 +136,9 @@ impl Work {
 
     /// Forgets the task.
     pub fn remove(&mut self, at: TaskRef) {
-        self.entries[at.0].removed = true;
+        let entry = &mut self.entries[at.0];
+        entry.by.get_or_insert(self.turn_of);
+        entry.removed = true;
     }
 
     /// Tasks that are new or changed, as they shall be, and ids of those that go.
@@ -98,34 +152,92 @@ impl Work {
     }
 
     /// The changes as transactions of at most [`MAX_CHANGES`] each, to be proposed in this order. Empty when nothing changed.
-    pub fn into_transactions(self, now: Timestamp, actor: &Arc<str>) -> Vec<Transaction> {
-        let mut all: Vec<Transaction> = Vec::new();
-        let mut current = Transaction::new(now, actor.clone());
+    ///
+    /// What belongs together is one transaction, in the name of who began it; what another loop did to other tasks in the
+    /// same pass goes in its own name.
+    pub fn into_transactions(self, now: Timestamp) -> Vec<Transaction> {
+        let lead = self.lead();
+        let mut out = Builder { now, all: Vec::new(), current: Transaction::new(now, lead.as_str()), by: lead };
         let service = ObjectRef::Service(self.stored.id);
         let guard = Precondition { object: service, version: self.stored.meta.version };
-        let same_service = Arc::ptr_eq(&self.service, &self.stored) || *self.service == *self.stored;
-        let service_changed = !self.remove_service && !same_service;
-        let creates = self.entries.iter().any(|entry| entry.stored.is_none() && !entry.removed);
-        if service_changed || creates {
-            current.preconditions.push(guard);
+        let service_changed = self.service_changed();
+        if service_changed || self.creates().next().is_some() {
+            out.current.preconditions.push(guard);
         }
         if service_changed {
-            current.changes.push(Change::Put(Object::Service(self.service)));
+            out.current.changes.push(Change::Put(Object::Service(self.service)));
         }
-        for entry in self.entries {
-            if current.changes.len() >= MAX_CHANGES {
-                all.push(std::mem::replace(&mut current, Transaction::new(now, actor.clone())));
-            }
-            entry.add_to(&mut current);
-        }
+        let is_led = |entry: &Entry| {
+            let by = entry.by.unwrap_or(lead);
+            self.remove_service || entry.stored.is_none() || by == lead || !by.stands_alone()
+        };
+        let (led, mut others): (Vec<Entry>, Vec<Entry>) = self.entries.into_iter().partition(is_led);
+        led.into_iter().for_each(|entry| out.add(entry));
         if self.remove_service {
-            current.preconditions.push(guard);
-            current.changes.push(Change::Remove(service));
+            out.current.preconditions.push(guard);
+            out.current.changes.push(Change::Remove(service));
         }
-        if !current.is_empty() {
-            all.push(current);
+        others.sort_by_key(|entry| entry.by);
+        for entry in others {
+            out.turn_to(entry.by.unwrap_or(lead));
+            out.add(entry);
         }
-        all
+        out.finish()
+    }
+
+    fn creates(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.stored.is_none() && !entry.removed)
+    }
+
+    fn service_changed(&self) -> bool {
+        let same = Arc::ptr_eq(&self.service, &self.stored) || *self.service == *self.stored;
+        !self.remove_service && !same
+    }
+
+    /// Who began the first transaction: the maker of new tasks, else who changed the service, else who changed a task.
+    fn lead(&self) -> Loop {
+        let made = self.creates().next().and_then(|entry| entry.by);
+        let changed = self.service_by.filter(|_| self.service_changed());
+        let touched = || self.entries.iter().find_map(|entry| entry.by);
+        made.or(changed).or_else(touched).unwrap_or(Loop::Orchestrator)
+    }
+}
+
+/// Transactions in the making.
+struct Builder {
+    now: Timestamp,
+    all: Vec<Transaction>,
+    current: Transaction,
+    by: Loop,
+}
+
+impl Builder {
+    fn add(&mut self, entry: Entry) {
+        if self.current.changes.len() >= MAX_CHANGES {
+            self.close();
+        }
+        entry.add_to(&mut self.current);
+    }
+
+    fn turn_to(&mut self, by: Loop) {
+        if self.by != by {
+            self.by = by;
+            self.close();
+        }
+    }
+
+    /// What was added so far is a transaction of its own.
+    fn close(&mut self) {
+        let next = Transaction::new(self.now, self.by.as_str());
+        let done = std::mem::replace(&mut self.current, next);
+        if !done.is_empty() {
+            self.all.push(done);
+        }
+    }
+
+    fn finish(mut self) -> Vec<Transaction> {
+        self.close();
+        self.all
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
-use crate::store::{Event, Hub, State, Transaction};
+use crate::store::{Author, Event, Hub, State, Transaction};
 
 use super::snapshot::{SnapshotError, SnapshotFile, SnapshotStore};
 use super::types::{Request, Response, TypeConfig, typ};
@@ -40,13 +40,19 @@ impl Machine {
         index: u64,
         request: &Request,
         events: &mut Vec<Event>,
+        authors: &mut Vec<Author>,
     ) -> Result<Response, wire::WireError> {
         let transactions: Arc<[Transaction]> = match request.decoded() {
             Some(decoded) => Arc::clone(decoded),
             None => wire::decode_batch(request.encoded())?,
         };
-        let apply = |transaction| {
-            events.extend(self.state.apply(index, transaction)?);
+        let apply = |transaction: &Transaction| {
+            let done = self.state.apply(index, transaction)?;
+            if !done.is_empty() {
+                let (actor, at) = (Arc::clone(&transaction.actor), transaction.now);
+                authors.push(Author { actor, at, events: done.len() });
+            }
+            events.extend(done);
             Ok(())
         };
         Ok(Response { outcomes: transactions.iter().map(apply).collect() })
@@ -67,7 +73,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     {
         let mut responses = Vec::new();
         for entry in entries {
-            let mut events = Vec::new();
+            let (mut events, mut authors) = (Vec::new(), Vec::new());
             let mut response = Response::default();
             let mut bytes = 0;
             match entry.payload {
@@ -77,14 +83,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 }
                 EntryPayload::Normal(request) => {
                     bytes = request.encoded().len();
-                    let applied = self.apply_request(entry.log_id.index, &request, &mut events);
+                    let applied = self.apply_request(entry.log_id.index, &request, &mut events, &mut authors);
                     response =
                         applied.map_err(|error| typ::StorageIOError::apply(entry.log_id, AnyError::new(&error)))?;
                 }
             }
             self.state.advance_to(entry.log_id.index);
             self.applied = Some(entry.log_id);
-            self.hub.publish(self.state.clone(), events, bytes);
+            self.hub.publish(self.state.clone(), events, authors, bytes);
             responses.push(response);
         }
         Ok(responses)

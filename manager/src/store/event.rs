@@ -1,6 +1,9 @@
 //! What a commit did, object by object.
 
+use std::iter::repeat_n;
 use std::sync::Arc;
+
+use berth_proto::time::Timestamp;
 
 use super::object::{Object, ObjectKind, ObjectRef};
 
@@ -62,4 +65,24 @@ pub struct Commit {
     pub index: u64,
     /// What it did. The same object may appear more than once.
     pub events: Arc<[Event]>,
+    /// Whose events these are, one author for each transaction that did something.
+    pub authors: Arc<[Author]>,
+}
+
+/// Who made some of the events of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// A person, or a loop of the manager.
+    pub actor: Arc<str>,
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// How many of the events, after those of the authors before.
+    pub events: usize,
+}
+
+impl Commit {
+    /// The events, each with its author.
+    pub fn authored(&self) -> impl Iterator<Item = (&Event, &Author)> {
+        self.events.iter().zip(self.authors.iter().flat_map(|author| repeat_n(author, author.events)))
+    }
 }

@@ -28,7 +28,7 @@ pub mod transaction;
 pub mod watch;
 
 pub use conflict::Conflict;
-pub use event::{Commit, Event};
+pub use event::{Author, Commit, Event};
 pub use object::{Object, ObjectKind, ObjectRef, Stored};
 pub use state::{Snapshot, State};
 pub use transaction::{Change, Observation, Precondition, Transaction};

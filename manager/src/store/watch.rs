@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::event::{Commit, Event};
+use super::event::{Author, Commit, Event};
 use super::state::{Snapshot, State};
 
 /// Commits that the ring keeps.
@@ -90,10 +90,10 @@ impl Hub {
         Ok(Subscription { hub: self.clone(), turn, seen })
     }
 
-    /// Publishes the state after log entry `state.index()`, what the entry did, and its encoded size.
-    pub fn publish(&self, state: State, events: Vec<Event>, bytes: usize) {
+    /// Publishes the state after log entry `state.index()`, what the entry did, who did it, and its encoded size.
+    pub fn publish(&self, state: State, events: Vec<Event>, authors: Vec<Author>, bytes: usize) {
         let mut ring = self.ring();
-        let commit = Commit { index: state.index(), events: events.into() };
+        let commit = Commit { index: state.index(), events: events.into(), authors: authors.into() };
         ring.snapshot = Arc::new(state);
         if !commit.events.is_empty() {
             ring.push(Arc::new(commit), bytes);

@@ -119,18 +119,7 @@ impl Sim {
 
     pub fn create(&mut self, spec: ServiceSpec) -> ServiceId {
         let id = ServiceId::from_random(self.ids.bits());
-        let service = Service {
-            id,
-            meta: Meta::default(),
-            spec: Arc::new(spec),
-            spec_version: 0,
-            previous: None,
-            history: Vec::new(),
-            endpoint: None,
-            update: None,
-            job: None,
-            pending_delete: false,
-        };
+        let service = Service::new(id, spec);
         self.write(|tx| tx.create(service)).unwrap();
         id
     }

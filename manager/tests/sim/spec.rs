@@ -1,34 +1,17 @@
 //! Specs for simulations.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use berth_proto::spec::{
-    ContainerSpec, DependencyCondition, DependsOn, EndpointSpec, LogSpec, Placement, PortConfig, Protocol, PublishMode,
-    Requirements, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig,
+    ContainerSpec, DependencyCondition, DependsOn, PortConfig, Protocol, PublishMode, ServiceMode, ServiceSpec,
 };
 
 pub fn service(name: &str, image: &str, replicas: u64) -> ServiceSpec {
-    ServiceSpec {
-        name: name.parse().unwrap(),
-        stack: None,
-        labels: BTreeMap::new(),
-        task: TaskSpec {
-            container: ContainerSpec { image: image.into(), ..ContainerSpec::default() },
-            resources: Requirements::default(),
-            restart: RestartPolicy { delay: Duration::ZERO, ..RestartPolicy::default() },
-            placement: Placement::default(),
-            networks: Vec::new(),
-            log: LogSpec::default(),
-            force_update: 0,
-        },
-        mode: ServiceMode::Replicated { replicas },
-        update: UpdateConfig::default(),
-        rollback: UpdateConfig::default(),
-        endpoint: EndpointSpec::default(),
-        priority: 0,
-        depends_on: BTreeMap::new(),
-    }
+    let container = ContainerSpec { image: image.into(), ..ContainerSpec::default() };
+    let mut spec = ServiceSpec::new(name.parse().unwrap(), container);
+    spec.task.restart.delay = Duration::ZERO;
+    spec.mode = ServiceMode::Replicated { replicas };
+    spec
 }
 
 pub fn global(name: &str, image: &str) -> ServiceSpec {

@@ -8,7 +8,7 @@ use berth_manager::raft::{DataDir, RaftNode, RaftNodeError, RaftSettings};
 use berth_manager::store::Transaction;
 use berth_proto::id::Id;
 use berth_proto::object::{Config, Meta, Network, Service, Slot, Task, TaskStatus};
-use berth_proto::spec::{ConfigSpec, NetworkSpec, ServiceSpec, TaskSpec};
+use berth_proto::spec::{ConfigSpec, ContainerSpec, NetworkSpec, ServiceSpec};
 use berth_proto::state::{DesiredState, TaskState};
 use berth_proto::time::Timestamp;
 use bytes::Bytes;
@@ -42,42 +42,11 @@ pub fn network(number: u128, name: &str) -> Network {
 }
 
 pub fn service_spec(name: &str) -> ServiceSpec {
-    let task = TaskSpec {
-        container: Default::default(),
-        resources: Default::default(),
-        restart: Default::default(),
-        placement: Default::default(),
-        networks: Vec::new(),
-        log: Default::default(),
-        force_update: 0,
-    };
-    ServiceSpec {
-        name: name.parse().unwrap(),
-        stack: None,
-        labels: Default::default(),
-        task,
-        mode: Default::default(),
-        update: Default::default(),
-        rollback: Default::default(),
-        endpoint: Default::default(),
-        priority: 0,
-        depends_on: Default::default(),
-    }
+    ServiceSpec::new(name.parse().unwrap(), ContainerSpec::default())
 }
 
 pub fn service(number: u128, spec: ServiceSpec) -> Service {
-    Service {
-        id: id(number),
-        meta: Meta::default(),
-        spec: Arc::new(spec),
-        spec_version: 0,
-        previous: None,
-        history: Vec::new(),
-        endpoint: None,
-        update: None,
-        job: None,
-        pending_delete: false,
-    }
+    Service::new(id(number), spec)
 }
 
 pub fn task(number: u128, service: &Service, slot: u64) -> Task {

@@ -27,7 +27,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 const AGENT_STOP: Duration = Duration::from_secs(5);
 
 /// Runs the node until SIGTERM or SIGINT.
-pub async fn run(args: DaemonArgs) -> Result<(), Failure> {
+pub async fn run(mut args: DaemonArgs) -> Result<(), Failure> {
+    args.data_dir = share::absolute(&args.data_dir);
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let advertise = args.advertise_addr.map_or_else(own_address, |address| address.0);
@@ -49,7 +50,6 @@ async fn open_manager(args: &DaemonArgs, advertise: SocketAddr) -> Result<Manage
     Manager::open(config).await.map_err(|error| failed("cannot start the manager", &error))
 }
 
-async fn open_agent(args: &DaemonArgs, advertise: SocketAddr, manager: &ControlHandle) -> Result<Agent, Failure> {
 /// Ranges that this machine has routes to; none when they cannot be listed, which the agent finds out again and tells.
 async fn own_routes(args: &DaemonArgs) -> Vec<IpNet> {
     // The node's name means nothing to what its links are called.
@@ -66,6 +66,7 @@ async fn own_routes(args: &DaemonArgs) -> Vec<IpNet> {
     }
 }
 
+async fn open_agent(args: &DaemonArgs, advertise: SocketAddr, manager: &ControlHandle) -> Result<Agent, Failure> {
     let mut config = AgentConfig::new(manager.node, args.data_dir.join("agent"));
     config.address = advertise.ip().to_string();
     share::separate(&mut config, &args.data_dir);
@@ -88,7 +89,8 @@ async fn run_with(
     let dispatcher = Server::builder()
         .add_service(manager.dispatcher().into_server())
         .serve_with_incoming_shutdown(sessions, stop.clone().cancelled_owned());
-    let control = ControlApi::new(handle.hub, handle.proposer, handle.node, env!("CARGO_PKG_VERSION"));
+    let control = ControlApi::new(handle.hub, handle.proposer, handle.node, env!("CARGO_PKG_VERSION"))
+        .with_user_names(name_of_user);
     let commands = Server::builder()
         .add_service(control.into_server())
         .add_service(NodeServiceServer::new(agent.local_service()))
@@ -151,6 +153,12 @@ fn stop_on_signals(stop: CancellationToken) -> Result<(), Failure> {
         stop.cancel();
     });
     Ok(())
+}
+
+/// The name of a user of this machine.
+fn name_of_user(uid: u32) -> Option<String> {
+    let user = nix::unistd::User::from_uid(uid.into());
+    user.inspect_err(|error| tracing::warn!(%error, uid, "cannot look up a user")).ok()?.map(|user| user.name)
 }
 
 /// The address that the default route gives this machine; loopback without one. Sends nothing.

@@ -1,7 +1,7 @@
 //! Names that daemons on one machine must not have in common. The daemon of the usual data directory has the plain ones;
 //! any other gets names of its own, made from the directory, so that they are the same at its next start. Pure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use berth_agent::AgentConfig;
 use berth_agent::netoverlay::names::Instance;
@@ -9,7 +9,14 @@ use berth_agent::netoverlay::names::Instance;
 /// The data directory whose daemon has the plain names.
 const USUAL: &str = "/var/lib/berth";
 
-/// Sets the names.
+/// The directory by the one name that it always has, however it was written. Links are not followed: it may not exist.
+pub fn absolute(data_dir: &Path) -> PathBuf {
+    let whole = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    // Without a slash at the end.
+    whole.components().collect()
+}
+
+/// Sets the names. `data_dir` is [`absolute`].
 pub fn separate(config: &mut AgentConfig, data_dir: &Path) {
     if data_dir == Path::new(USUAL) {
         return;
@@ -37,5 +44,7 @@ mod tests {
     fn a_directory_always_has_the_same_tag_and_another_one_another() {
         assert_eq!(tag(Path::new("/a")), tag(Path::new("/a")));
         assert_ne!(tag(Path::new("/a")), tag(Path::new("/b")));
+        assert_eq!(absolute(Path::new("/a/./b/")).as_os_str(), "/a/b");
+        assert!(absolute(Path::new("a")).is_absolute());
     }
 }
