@@ -30,7 +30,7 @@ use crate::node::describe;
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
 use crate::session::{Client, Identity, Sink};
 use crate::volume::{VolumeError, VolumeStore};
-use crate::worker::{Board, Inventory, Item, Recorder, Restored, Touched, Worker, WorkerSetup};
+use crate::worker::{Board, Inventory, Item, Recorder, Restored, Touched, Worker, WorkerSetup, publishing};
 
 /// What an agent is started with.
 #[derive(Debug, Clone)]
@@ -258,6 +258,9 @@ impl Agent {
             let stop = stop.clone();
             async move { network.run(stop).await }
         });
+        let (driver, inventory) = (Arc::clone(&self.parts.network), Arc::clone(&self.parts.inventory));
+        let publishing = publishing::run(driver, inventory, Arc::clone(&self.parts.worker), stop.clone());
+        let publishing = tokio::spawn(publishing);
         let sink: Arc<dyn Sink> = Arc::clone(&self.parts) as Arc<dyn Sink>;
         let client = Client::new(self.identity.clone(), Arc::clone(&self.parts.board), sink, self.connected.clone());
         client.run(channel, shutdown).await;
@@ -265,6 +268,9 @@ impl Agent {
         self.parts.worker.ended().await;
         if let Err(error) = following.await {
             tracing::error!(%error, "the network driver died");
+        }
+        if let Err(error) = publishing.await {
+            tracing::error!(%error, "the look at published ports died");
         }
         self.close_records().await;
     }

@@ -194,3 +194,30 @@ secrets: { token: { environment: TOKEN } }
     let found = host.run("find", &[&[agent.to_str().unwrap()], &on_disk[..]].concat());
     assert_eq!(found.stdout, "", "the secret is on disk");
 }
+
+#[test]
+fn what_a_health_probe_said_is_shown() {
+    let host = Host::start("probe");
+    host.load(&hello());
+    let check = "test: 'echo looking for /tmp/ok; test -e /tmp/ok', interval: 300ms, retries: 2, start_period: 60s, start_interval: 100ms";
+    let yaml = format!(
+        "services:\n  web:\n    image: berth/hello:1\n    command: [sh, -c, 'touch /tmp/ok; exec sleep 1000']\n    \
+         stop_grace_period: 1s\n    healthcheck: {{ {check} }}\n    deploy: {{ restart_policy: {{ condition: none }} }}\n"
+    );
+    host.apply("s", &yaml);
+    let task = host.wait_running("s_web", 1).remove(0);
+    let id = task["id"].as_str().unwrap();
+    let health = || host.berth(&["task", "inspect", id]).json().pointer("/0/health").unwrap().clone();
+    let healthy = health();
+    assert_eq!((&healthy["status"], &healthy["failing_streak"]), (&"healthy".into(), &0.into()), "{healthy:#}");
+    host.berth(&["exec", "s_web", "rm", "/tmp/ok"]).ok();
+    let failed = wait_until("the task to fail", || host.tasks("s_web").remove(0), |task| task["state"] == "failed");
+    let why =
+        "unhealthy: its health check failed 2 times in a row; the last probe exited with code 1: looking for /tmp/ok";
+    assert_eq!(failed["error"], why);
+    let sick = health();
+    assert_eq!((&sick["status"], &sick["failing_streak"]), (&"unhealthy".into(), &2.into()), "{sick:#}");
+    let last = sick["log"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["exit_code"], &last["output"]), (&1.into(), &"looking for /tmp/ok\n".into()), "{last:#}");
+    assert!(host.berth(&["service", "ps", "s_web"]).ok().contains("health check failed"));
+}

@@ -61,6 +61,29 @@ fn a_port_that_is_taken_is_named_on_the_task() {
 }
 
 #[test]
+fn a_port_that_is_taken_when_a_running_service_gets_it_is_shown_with_the_reason() {
+    let host = Host::start("late-port");
+    host.load(&hello());
+    let yaml = |ports: &str| format!("services:\n  web: {{ image: berth/hello:1, ports: [{ports}] }}\n");
+    host.apply("s", &yaml("'8080:80'"));
+    let before = host.wait_running("s_web", 1).remove(0);
+    let mut holder =
+        host.command("busybox").args(["nc", "-l", "-p", "8081"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    wait_until("the port to be taken", || host.run("ss", &["-ltn"]).ok(), |list| list.contains(":8081"));
+    let said = host.apply_output("s", &yaml("'8080:80', '8081:80'"), &["--timeout", "30s"]).fails(1);
+    assert!(said.contains("s_web.1 runs, but port 8081/tcp"), "{said}");
+    let task = host.tasks("s_web").remove(0);
+    assert_eq!(task["id"], before["id"], "nothing was restarted: {task:#}");
+    assert!(task["error"].as_str().unwrap().contains("8081"), "{task:#}");
+    let page = host.run("curl", &["-fsS", "--max-time", "5", "http://127.0.0.1:8080/"]);
+    assert_eq!(page.code, 0, "the other port works on: {page:?}");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    wait_until("the port to be had", || host.tasks("s_web").remove(0), |task| task["error"] == "");
+    host.run("curl", &["-fsS", "--max-time", "5", "http://127.0.0.1:8081/"]).ok();
+}
+
+#[test]
 fn a_full_disk_while_unpacking_is_said_and_the_store_stays_sound() {
     let host = Host::without_daemon("full");
     let data = host.data_dir();

@@ -12,18 +12,24 @@ use berth_proto::time::Timestamp;
 
 use crate::client::resolve::short_task_name;
 use crate::client::world::World;
+use crate::ui::human::ellipsis;
+use crate::ui::progress::Stage;
 use crate::view::service::Replicas;
 
 /// A task that runs for this long without an end is believed to stay up.
 const SETTLE: Duration = Duration::from_millis(300);
 /// The same, once tasks of the service have failed.
 const SETTLE_AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// A node that cannot have a port that a running service now publishes has said so by then.
+const HEARD: Duration = Duration::from_secs(1);
 /// Tasks that ended badly before the service is given up.
 const MAX_FAILURES: usize = 3;
 /// Tasks that could not be started at all before the service is given up.
 const MAX_REJECTIONS: usize = 2;
 /// A task that no node takes for this long, or a slot that nobody fills again, is given up.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest reason that is shown while waiting; the end tells all of it.
+const MAX_TROUBLE: usize = 200;
 
 /// What is waited for.
 #[derive(Debug, Clone)]
@@ -68,18 +74,21 @@ pub struct Assessment {
     pub replicas: Replicas,
     /// A few words.
     pub words: String,
+    /// The same for a log, where only what is worth a line counts.
+    pub stage: Stage,
 }
 
 /// Looks at one service.
 pub fn assess(world: &World, goal: &Goal, now: Timestamp) -> Assessment {
     let Some(service) = world.services.get(&goal.service) else {
         let why = "it was removed meanwhile".to_owned();
-        return Assessment { verdict: Verdict::Failed(why.clone()), replicas: Replicas::default(), words: why };
+        let stage = Stage { name: why.clone(), words: why.clone() };
+        return Assessment { verdict: Verdict::Failed(why.clone()), replicas: Replicas::default(), words: why, stage };
     };
     let view = View::new(world, service, goal, now);
     let verdict = view.verdict();
-    let words = view.words(&verdict);
-    Assessment { verdict, replicas: view.replicas, words }
+    let (words, stage) = (view.words(&verdict), view.stage());
+    Assessment { verdict, replicas: view.replicas, words, stage }
 }
 
 struct View<'w> {
@@ -118,7 +127,10 @@ impl<'w> View<'w> {
             return verdict;
         }
         if self.is_complete() {
-            return self.settled();
+            return match self.troubled() {
+                Some(task) => self.trouble_verdict(task),
+                None => self.settled(),
+            };
         }
         match self.hopeless() {
             Some(why) => Verdict::Failed(why),
@@ -178,10 +190,26 @@ impl<'w> View<'w> {
         let checked = |task: &&&Task| task.status.health == Some(HealthState::Healthy);
         let settle = if self.failures.is_empty() { SETTLE } else { SETTLE_AFTER_FAILURE };
         let young = self.current.iter().filter(|task| is_up(task) && !checked(task)).map(|task| task.status.at).max();
-        match young.map(|at| at.after(settle)) {
+        let publishes = !self.service.spec.endpoint.ports.is_empty();
+        let heard = publishes.then(|| self.goal.since.after(HEARD));
+        match young.map(|at| at.after(settle)).max(heard) {
             Some(settled_at) if settled_at > self.now => Verdict::Waiting(Some(settled_at)),
             _ => Verdict::Up,
         }
+    }
+
+    /// A task that runs and of which its node says that not all is well, e.g. that a published port is taken.
+    fn troubled(&self) -> Option<&'w Task> {
+        self.current.iter().find(|task| is_up(task) && !task.status.error.is_empty()).copied()
+    }
+
+    /// It may pass: whatever holds the port may be about to end.
+    fn trouble_verdict(&self, task: &Task) -> Verdict {
+        let until = self.goal.since.after(PATIENCE);
+        if until > self.now {
+            return Verdict::Waiting(Some(until));
+        }
+        Verdict::Failed(format!("{} runs, but {}", short_task_name(self.world, task), task.status.error))
     }
 
     /// Why there is no point in waiting on.
@@ -226,33 +254,69 @@ impl<'w> View<'w> {
     }
 
     fn words(&self, verdict: &Verdict) -> String {
-        let Replicas { running, desired, completed, total } = self.replicas;
-        let count = match (completed, total) {
-            (Some(completed), Some(total)) => format!("{completed}/{total} completed"),
-            _ => format!("{running}/{desired} running"),
-        };
+        let Replicas { running, desired, .. } = self.replicas;
+        let count = self.count();
         match verdict {
             Verdict::Up => count,
             Verdict::Failed(why) => format!("{count}, {why}"),
             Verdict::Waiting(_) => {
-                let update = self.service.update.as_ref().filter(|_| self.update_verdict().is_some());
-                let phase = match update.map(|update| update.progress) {
-                    Some(UpdateProgress::RollbackStarted) => "rolling back".to_owned(),
-                    Some(_) => "updating".to_owned(),
+                let phase = match self.rollout() {
+                    Some(rollout) => rollout.to_owned(),
                     None if running == desired && desired > 0 => "checking that it stays up".to_owned(),
                     None => self.phase(),
                 };
-                let trouble = self.last_error().map(|error| format!("; last failure: {error}")).unwrap_or_default();
-                format!("{count}, {phase}{trouble}")
+                format!("{count}, {phase}{}", self.trouble())
             }
         }
     }
 
+    /// Counts and the states on the way to running pass by too quickly for a log.
+    fn stage(&self) -> Stage {
+        let phase = match self.rollout() {
+            Some(rollout) => rollout.to_owned(),
+            None => match self.slowest() {
+                Some(task) if task.status.error.is_empty() && task.status.health.is_none() => match task.status.state {
+                    TaskState::Preparing if task.status.message.starts_with("pulling") => "pulling".to_owned(),
+                    _ if task.restarts.start_at.is_some_and(|at| at > self.now) => self.phase(),
+                    _ => "starting".to_owned(),
+                },
+                Some(_) => self.phase(),
+                // None is there yet, perhaps because of others; or all are as far as they get.
+                None if self.current.is_empty() && !self.service.spec.depends_on.is_empty() => self.phase(),
+                None => "starting".to_owned(),
+            },
+        };
+        let name = format!("{phase}{}", self.trouble());
+        Stage { words: format!("{}, {name}", self.count()), name }
+    }
+
+    fn count(&self) -> String {
+        let Replicas { running, desired, completed, total } = self.replicas;
+        match (completed, total) {
+            (Some(completed), Some(total)) => format!("{completed}/{total} completed"),
+            _ => format!("{running}/{desired} running"),
+        }
+    }
+
+    fn rollout(&self) -> Option<&'static str> {
+        let update = self.service.update.as_ref().filter(|_| self.update_verdict().is_some())?;
+        Some(if update.progress == UpdateProgress::RollbackStarted { "rolling back" } else { "updating" })
+    }
+
+    fn trouble(&self) -> String {
+        let said = self.last_error().map(|error| format!("; last failure: {}", ellipsis(&error, MAX_TROUBLE)));
+        said.unwrap_or_default()
+    }
+
+    /// The task that is furthest from running.
+    fn slowest(&self) -> Option<&'w Task> {
+        let waits = |task: &&&Task| task.desired.wants_work() && task.status.state < TaskState::Running;
+        self.current.iter().filter(waits).min_by_key(|task| task.status.state).copied()
+    }
+
     /// What the slowest task is doing.
     fn phase(&self) -> String {
-        let waiting =
-            self.current.iter().filter(|task| task.desired.wants_work() && task.status.state < TaskState::Running);
-        match waiting.min_by_key(|task| task.status.state) {
+        match self.slowest() {
             Some(task) if !task.status.error.is_empty() => task.status.error.clone(),
             Some(task) if task.restarts.start_at.is_some_and(|at| at > self.now) => "waiting to restart".to_owned(),
             Some(task) if task.status.health == Some(HealthState::Starting) => "waiting to be healthy".to_owned(),
@@ -309,6 +373,7 @@ mod tests {
         let half = assess(&world, &goal, NOW);
         assert!(matches!(half.verdict, Verdict::Waiting(_)));
         assert_eq!(half.words, "1/2 running, preparing");
+        assert_eq!(half.stage.words, "1/2 running, starting");
         add_task(&mut world, goal.service, 11, 2, TaskState::Running, 100);
         assert_eq!(assess(&world, &goal, NOW).verdict, Verdict::Waiting(Some(ago(-200))));
         assert_eq!(assess(&world, &goal, ago(-200)).verdict, Verdict::Up);
@@ -357,6 +422,19 @@ mod tests {
         let task = world.tasks.values_mut().next().expect("one");
         task.status.error = "1 node is too small".to_owned();
         assert_eq!(failed(assess(&world, &goal, NOW)), "no node takes web.1: 1 node is too small");
+    }
+
+    #[test]
+    fn a_running_task_with_trouble_is_no_good_end() {
+        let (mut world, mut goal) = waiting();
+        add_task(&mut world, goal.service, 10, 1, TaskState::Running, 9000);
+        add_task(&mut world, goal.service, 11, 2, TaskState::Running, 9000);
+        for task in world.tasks.values_mut() {
+            task.status.error = "port 80 is taken".to_owned();
+        }
+        assert_eq!(failed(assess(&world, &goal, NOW)), "web.1 runs, but port 80 is taken");
+        goal.since = ago(100);
+        assert!(matches!(assess(&world, &goal, NOW).verdict, Verdict::Waiting(_)), "it may pass");
     }
 
     #[test]

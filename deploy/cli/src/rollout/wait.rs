@@ -116,7 +116,8 @@ fn look(world: &World, goals: &[Goal], settled: &mut [Option<Assessment>], board
             (Some(completed), Some(total)) => (completed, total),
             _ => (replicas.running, replicas.desired),
         };
-        board.set(&goal.name, Line { mark, words: assessment.words.clone(), amount: Some(amount), bytes: false });
+        let (words, stage) = (assessment.words.clone(), Some(assessment.stage.clone()));
+        board.set(&goal.name, Line { mark, words, stage, amount: Some(amount), bytes: false });
         if mark != Mark::Busy {
             *settled = Some(assessment);
         }

@@ -1,6 +1,6 @@
 //! Live progress of several things at once: bars on a terminal, plain lines elsewhere, always on stderr.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -23,18 +23,35 @@ pub enum Mark {
 pub struct Line {
     /// How far.
     pub mark: Mark,
-    /// What goes on, in a few words. Elsewhere than on a terminal, a line is printed when these change.
+    /// What goes on, in a few words.
     pub words: String,
+    /// Elsewhere than on a terminal, a line is printed when the thing comes to another stage; its words are one for `None`.
+    pub stage: Option<Stage>,
     /// Done and total, for a bar.
     pub amount: Option<(u64, u64)>,
     /// The amount counts bytes.
     pub bytes: bool,
 }
 
+/// A part of the way that is worth a line in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// Which; one that was told is not told again.
+    pub name: String,
+    /// The line.
+    pub words: String,
+}
+
 impl Line {
     /// A line without a bar.
     pub fn new(mark: Mark, words: impl Into<String>) -> Self {
-        Self { mark, words: words.into(), amount: None, bytes: false }
+        Self { mark, words: words.into(), stage: None, amount: None, bytes: false }
+    }
+
+    /// The name of its stage and what is to be said of it.
+    fn stage(&self) -> (&str, &str) {
+        let stage = self.stage.as_ref().filter(|_| self.mark == Mark::Busy);
+        stage.map_or((&self.words, &self.words), |stage| (&stage.name, &stage.words))
     }
 }
 
@@ -43,7 +60,21 @@ impl Line {
 pub struct Board {
     kind: Kind,
     last: BTreeMap<String, Line>,
+    told: Told,
     name_width: usize,
+}
+
+/// What a log has been told of each thing.
+#[derive(Debug, Default)]
+struct Told(BTreeMap<String, BTreeSet<String>>);
+
+impl Told {
+    /// The words that are worth a line, if any are.
+    fn news<'l>(&mut self, name: &str, line: &'l Line) -> Option<&'l str> {
+        let (stage, words) = line.stage();
+        let is_new = self.0.entry(name.to_owned()).or_default().insert(stage.to_owned());
+        (is_new || line.mark != Mark::Busy).then_some(words)
+    }
 }
 
 #[derive(Debug)]
@@ -61,7 +92,7 @@ impl Board {
             (false, false) => Kind::Plain,
             (false, true) => Kind::Drawn { multi: MultiProgress::new(), bars: BTreeMap::new() },
         };
-        Self { kind, last: BTreeMap::new(), name_width: 0 }
+        Self { kind, last: BTreeMap::new(), told: Told::default(), name_width: 0 }
     }
 
     /// Makes room for the longest of these names, so that the lines stand in columns.
@@ -81,8 +112,8 @@ impl Board {
         match &mut self.kind {
             Kind::Silent => {}
             Kind::Plain => {
-                if before.is_none_or(|before| before.words != line.words || before.mark != line.mark) {
-                    terminal::say(format!("{name:width$}  {}", line.words));
+                if let Some(words) = self.told.news(name, &line) {
+                    terminal::say(format!("{name:width$}  {words}"));
                 }
             }
             Kind::Drawn { multi, bars } => {
@@ -139,5 +170,34 @@ fn draw(bar: &ProgressBar, line: Line) {
     match line.mark {
         Mark::Busy => bar.set_message(line.words),
         Mark::Done | Mark::Failed => bar.abandon_with_message(line.words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_hears_of_each_stage_once_and_of_the_end() {
+        let mut told = Told::default();
+        let mut said = Vec::new();
+        let busy = |name: &str, words: &str| Line {
+            stage: Some(Stage { name: name.to_owned(), words: words.to_owned() }),
+            ..Line::new(Mark::Busy, "details")
+        };
+        let lines = [
+            busy("starting", "0/2 running, starting"),
+            busy("starting", "1/2 running, starting"),
+            busy("waiting to be healthy", "1/2 running, waiting to be healthy"),
+            busy("starting", "1/2 running, starting"),
+            Line { mark: Mark::Done, ..busy("starting", "never said") },
+            Line::new(Mark::Busy, "plain"),
+            Line::new(Mark::Busy, "plain"),
+        ];
+        for line in &lines {
+            said.extend(told.news("web", line));
+        }
+        let expected = ["0/2 running, starting", "1/2 running, waiting to be healthy", "details", "plain"];
+        assert_eq!(said, expected);
     }
 }

@@ -41,7 +41,7 @@ fn line(layer: &Layer) -> Line {
         Phase::Exists => (Mark::Done, "already here"),
     };
     let amount = (mark == Mark::Busy && layer.total > 0).then_some((layer.current, layer.total));
-    Line { mark, words: words.to_owned(), amount, bytes: true }
+    Line { mark, words: words.to_owned(), stage: None, amount, bytes: true }
 }
 
 #[cfg(test)]

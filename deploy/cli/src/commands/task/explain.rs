@@ -6,12 +6,14 @@ use berth_proto::state::TaskState;
 use berth_proto::time::Timestamp;
 use clap::Args;
 
+use super::inspect;
 use crate::cli::Context;
 use crate::client::resolve;
 use crate::client::world::World;
 use crate::rollout::wait::now;
 use crate::ui::human::{ago, duration};
 use crate::ui::{Outcome, terminal};
+use crate::view::health::HealthLog;
 
 /// Flags of `task explain`.
 #[derive(Debug, Args)]
@@ -25,11 +27,12 @@ pub async fn run(args: ExplainArgs, context: &Context) -> Outcome {
     let client = context.connect().await?;
     let world = client.world(&[ObjectKind::Service, ObjectKind::Task, ObjectKind::Node]).await?;
     let task = resolve::task(&world, &args.task)?;
-    terminal::done(explain(&world, task, now()))
+    let health = inspect::health(&client, task).await;
+    terminal::done(explain(&world, task, health.as_ref(), now()))
 }
 
 /// The sentences. Pure.
-fn explain(world: &World, task: &Task, now: Timestamp) -> String {
+fn explain(world: &World, task: &Task, health: Option<&HealthLog>, now: Timestamp) -> String {
     let mut lines = vec![
         format!(
             "{} ({}) is {} and should be {}.",
@@ -51,6 +54,7 @@ fn explain(world: &World, task: &Task, now: Timestamp) -> String {
     if !task.status.error.is_empty() {
         lines.push(format!("Error: {}", task.status.error));
     }
+    lines.extend(health.map(HealthLog::sentence));
     if let Some(container) = &task.status.container {
         if let Some(code) = container.exit_code {
             let memory = if container.oom_killed { "; the kernel ended it because it was out of memory" } else { "" };
