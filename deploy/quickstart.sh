@@ -31,28 +31,18 @@ daemon_pid() {
 
 if [ "${1:-}" = --clean ]; then
     if pid=$(daemon_pid); then
-        say "removing the stack hello"
-        "$berth" stack rm hello || true
-        # Its containers outlive the daemon: wait until they are gone before stopping it.
-        for _ in $(seq 100); do
-            [ "$("$berth" task ls --all --format json 2>/dev/null | tr -d '[:space:]')" = "[]" ] && break
-            sleep 0.1
-        done
         say "stopping the daemon (pid $pid)"
         kill "$pid"
         for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
     else
         say "no daemon of the quickstart runs"
     fi
-    # What a daemon keeps for its next start, so that containers run on meanwhile: none do any more.
-    awk -v data="$data/" -v run="$run/" 'index($2, data) == 1 || index($2, run) == 1 { print $2 }' /proc/mounts |
-        sort -r | while read -r mount; do umount "$mount" || true; done
-    if [ "$data" = /var/lib/berth ]; then
-        nft delete table inet berth 2> /dev/null || true
-        find /sys/fs/cgroup -depth -type d -name berth -exec rmdir {} \; 2> /dev/null || true
-    fi
-    rm -rf "$data" "$run"
-    say "removed $data and $run"
+    [ -x "$berth" ] || cargo build --release --locked -p berth
+    # Its containers outlive the daemon: they end here, with everything else of its.
+    rm -f "$log"
+    "$berth" reset --force --data-dir "$data"
+    rm -rf "$run"
+    say "removed $run"
     exit 0
 fi
 case "${1:-}" in ''|--foreground) ;; *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;; esac

@@ -16,6 +16,7 @@
 //! | [`node`] | what this node says of itself |
 //! | [`db`] | the agent's records |
 //! | [`runtime`] | running containers |
+//! | [`reset`] | taking all of it back |
 //!
 //! Invariants: containers outlive this process; the agent needs no manager to keep its tasks running; what is wanted comes
 //! only from the session, what is observed only from the machine, and they are different types.
@@ -30,6 +31,7 @@ pub mod local;
 pub mod log;
 pub mod net;
 pub mod node;
+pub mod reset;
 pub mod runtime;
 pub mod session;
 pub mod task;

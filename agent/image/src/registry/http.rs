@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::Client;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -67,16 +67,13 @@ impl HttpClients {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| setup(error.to_string()))?;
-        let mut tls = match kind {
-            Kind::Verified => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(self.verifier(provider)?))
-                .with_no_client_auth(),
-            Kind::Unverified | Kind::Loopback => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-                .with_no_client_auth(),
+        let algorithms = provider.signature_verification_algorithms;
+        let trust = match kind {
+            Kind::Verified => self.trust(provider)?,
+            Kind::Unverified | Kind::Loopback => Trust::Anyone,
         };
+        let verifier = Arc::new(Verifier { algorithms, trust });
+        let mut tls = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut client = Client::builder()
             .tls_backend_preconfigured(tls)
@@ -91,7 +88,7 @@ impl HttpClients {
         client.build().map_err(|error| setup(error.to_string()))
     }
 
-    fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Trusted, RegistryError> {
+    fn trust(&self, provider: Arc<CryptoProvider>) -> Result<Trust, RegistryError> {
         let extra = self.extra_certificates()?;
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -104,7 +101,7 @@ impl HttpClients {
         let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|error| RegistryError::Setup { reason: error.to_string() })?;
-        Ok(Trusted { chains, extra })
+        Ok(Trust::Known { chains, extra })
     }
 
     fn extra_certificates(&self) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
@@ -121,16 +118,25 @@ impl HttpClients {
     }
 }
 
-/// The usual verification; beyond it takes a server's own self-signed certificate that was named as
-/// trusted. `openssl req -x509` makes those CA certificates by default, which Docker accepts from a
-/// server and webpki does not.
+/// Who is believed to be the registry.
 #[derive(Debug)]
-struct Trusted {
-    chains: Arc<WebPkiServerVerifier>,
-    extra: Vec<CertificateDer<'static>>,
+enum Trust {
+    /// Whoever answers, for registries that the owner of the machine called insecure. Content is still checked by digest; a
+    /// tag's meaning is not.
+    Anyone,
+    /// The usual verification; beyond it a server's own self-signed certificate that was named as trusted.
+    /// `openssl req -x509` makes those CA certificates by default, which Docker accepts from a server and webpki does not.
+    Known { chains: Arc<WebPkiServerVerifier>, extra: Vec<CertificateDer<'static>> },
 }
 
-impl ServerCertVerifier for Trusted {
+/// Checks a server's certificate as [`Trust`] says, and always that the server has its key.
+#[derive(Debug)]
+struct Verifier {
+    algorithms: WebPkiSupportedAlgorithms,
+    trust: Trust,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -139,8 +145,9 @@ impl ServerCertVerifier for Trusted {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let result = self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        if result.is_err() && self.extra.contains(end_entity) {
+        let Trust::Known { chains, extra } = &self.trust else { return Ok(ServerCertVerified::assertion()) };
+        let result = chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if result.is_err() && extra.contains(end_entity) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());
         }
@@ -153,7 +160,7 @@ impl ServerCertVerifier for Trusted {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -162,50 +169,10 @@ impl ServerCertVerifier for Trusted {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
-    }
-}
-
-/// Takes any certificate, for registries that the owner of the machine called insecure. Content is
-/// still checked by digest; a tag's meaning is not.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }

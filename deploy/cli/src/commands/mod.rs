@@ -8,11 +8,13 @@ pub mod config;
 pub mod cp;
 pub mod events;
 pub mod exec;
+mod file;
 pub mod image;
 pub mod logs;
 pub mod network;
 pub mod node;
-pub mod remove;
+mod object;
+pub mod reset;
 pub mod scale;
 pub mod secret;
 pub mod service;
@@ -78,6 +80,8 @@ pub enum Command {
     Cluster(cluster::ClusterCommand),
     /// Run the node's daemon in the foreground
     Daemon(DaemonArgs),
+    /// End every container of a data directory and remove all of it
+    Reset(reset::ResetArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
     /// Print the versions of this program and of the daemon
@@ -107,6 +111,7 @@ impl Command {
             Self::Events(args) => events::run(args, context).await,
             Self::Cluster(command) => command.run(context).await,
             Self::Daemon(_) => Err(Failure::usage("the daemon cannot be run from here")),
+            Self::Reset(args) => reset::run(args).await,
             Self::Completion(args) => completion::run(args),
             Self::Version(args) => version::run(args, context).await,
         }

@@ -3,12 +3,12 @@
 mod create;
 
 use berth_proto::pb::ObjectKind;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::remove::{self, RmArgs};
+use super::object::{self, InspectArgs, RmArgs};
 use crate::cli::Context;
 use crate::client::resolve;
-use crate::flags::common::{InspectFlags, ListFlags};
+use crate::flags::common::ListFlags;
 use crate::ui::{Outcome, listing, terminal};
 use crate::view::resource::NetworkRow;
 
@@ -19,29 +19,12 @@ pub enum NetworkCommand {
     Create(create::CreateArgs),
     /// List networks
     #[command(visible_alias = "list")]
-    Ls(LsArgs),
+    Ls(ListFlags),
     /// Print networks in full
     Inspect(InspectArgs),
     /// Remove networks
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
-}
-
-/// Flags of `network ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    #[command(flatten)]
-    list: ListFlags,
-}
-
-/// Flags of `network inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// By name, id or beginning of an id
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-    #[command(flatten)]
-    inspect: InspectFlags,
 }
 
 impl NetworkCommand {
@@ -50,14 +33,14 @@ impl NetworkCommand {
         match self {
             Self::Create(args) => create::run(args, context).await,
             Self::Ls(args) => ls(args, context).await,
-            Self::Inspect(args) => inspect(args, context).await,
-            Self::Rm(args) => remove::remove(&context.connect().await?, ObjectKind::Network, &args.names).await,
+            Self::Inspect(args) => object::inspect(args, context, ObjectKind::Network, resolve::network).await,
+            Self::Rm(args) => object::remove(args, context, ObjectKind::Network).await,
         }
     }
 }
 
-async fn ls(args: LsArgs, context: &Context) -> Outcome {
-    let filters = args.list.filters(&["id", "name", "driver", "scope", "label", "stack"])?;
+async fn ls(list: ListFlags, context: &Context) -> Outcome {
+    let filters = list.filters(&["id", "name", "driver", "scope", "label", "stack"])?;
     let world = context.connect().await?.world(&[ObjectKind::Network]).await?;
     let mut rows: Vec<NetworkRow> = world.networks.values().map(NetworkRow::new).collect();
     rows.retain(|row| {
@@ -69,11 +52,5 @@ async fn ls(args: LsArgs, context: &Context) -> Outcome {
             && filters.allow_labels("label", &row.labels)
     });
     rows.sort_by(|a, b| a.name.cmp(&b.name));
-    terminal::done(listing::list(&rows, args.list.look())?)
-}
-
-async fn inspect(args: InspectArgs, context: &Context) -> Outcome {
-    let world = context.connect().await?.world(&[ObjectKind::Network]).await?;
-    let found = args.names.iter().map(|word| resolve::network(&world, word)).collect::<Result<Vec<_>, _>>()?;
-    terminal::done(listing::data(&found, args.inspect.format)?)
+    terminal::done(listing::list(&rows, list.look())?)
 }

@@ -1,15 +1,12 @@
 //! `berth node ps`.
 
-use berth_proto::pb::ObjectKind;
 use clap::Args;
 
 use super::inspect::find;
 use crate::cli::Context;
-use crate::commands::task::{FILTERS, matching};
+use crate::commands::task::TaskList;
 use crate::flags::common::ListFlags;
-use crate::rollout::wait::now;
-use crate::ui::{Outcome, listing, terminal};
-use crate::view::task;
+use crate::ui::Outcome;
 
 /// Flags of `node ps`.
 #[derive(Debug, Args)]
@@ -23,13 +20,11 @@ pub struct PsArgs {
 
 /// Lists the tasks on the nodes.
 pub async fn run(args: PsArgs, context: &Context) -> Outcome {
-    let filters = args.list.filters(&FILTERS)?;
-    let client = context.connect().await?;
-    let world = client.world(&[ObjectKind::Service, ObjectKind::Task, ObjectKind::Node]).await?;
+    let list = TaskList::open(&args.list, context).await?;
     let mut tasks = Vec::new();
     for word in &args.nodes {
-        let node = find(&client, &world, word).await?.id;
-        tasks.extend(matching(&world, world.tasks.values().filter(|task| task.node == Some(node)), &filters));
+        let node = find(&list.client, &list.world, word).await?.id;
+        tasks.extend(list.world.tasks.values().filter(|task| task.node == Some(node)));
     }
-    terminal::done(listing::list(&task::rows(tasks.into_iter(), &world, now()), args.list.look())?)
+    list.show(tasks.into_iter())
 }

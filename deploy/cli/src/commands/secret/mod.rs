@@ -6,16 +6,16 @@ use berth_proto::pb::ObjectKind;
 use berth_proto::spec::{SecretBytes, SecretSpec};
 use clap::{Args, Subcommand};
 
-use super::config::{read_content, rows_filtered};
-use super::remove::{self, RmArgs};
+use super::object::{InspectArgs, RmArgs};
+use super::{file, object};
 use crate::cli::Context;
 use crate::client::refusal::refused;
 use crate::client::resolve;
-use crate::flags::common::{InspectFlags, ListFlags};
+use crate::flags::common::ListFlags;
 use crate::flags::not_yet::{Never, NotYet};
 use crate::flags::value::parse_label;
 use crate::rollout::wait::now;
-use crate::ui::{Outcome, listing, terminal};
+use crate::ui::{Outcome, terminal};
 use crate::view::resource::FileRow;
 
 /// Commands on secrets.
@@ -25,7 +25,7 @@ pub enum SecretCommand {
     Create(CreateArgs),
     /// List secrets
     #[command(visible_alias = "list")]
-    Ls(LsArgs),
+    Ls(ListFlags),
     /// Print secrets in full, without their content
     Inspect(InspectArgs),
     /// Remove secrets
@@ -50,37 +50,20 @@ pub struct CreateArgs {
     template_driver: Option<Never>,
 }
 
-/// Flags of `secret ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    #[command(flatten)]
-    list: ListFlags,
-}
-
-/// Flags of `secret inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// By name, id or beginning of an id
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-    #[command(flatten)]
-    inspect: InspectFlags,
-}
-
 impl SecretCommand {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Outcome {
         match self {
             Self::Create(args) => create(args, context).await,
             Self::Ls(args) => ls(args, context).await,
-            Self::Inspect(args) => inspect(args, context).await,
-            Self::Rm(args) => remove::remove(&context.connect().await?, ObjectKind::Secret, &args.names).await,
+            Self::Inspect(args) => object::inspect(args, context, ObjectKind::Secret, resolve::secret).await,
+            Self::Rm(args) => object::remove(args, context, ObjectKind::Secret).await,
         }
     }
 }
 
 async fn create(args: CreateArgs, context: &Context) -> Outcome {
-    let data = SecretBytes(read_content(&args.file)?.into());
+    let data = SecretBytes(file::read_content(&args.file)?.into());
     let spec = SecretSpec { name: args.name, stack: None, labels: args.label.into_iter().collect(), data };
     let client = context.connect().await?;
     let request = pb::SecretCreateRequest { spec: Some((&spec).into()) };
@@ -90,15 +73,8 @@ async fn create(args: CreateArgs, context: &Context) -> Outcome {
     Ok(0)
 }
 
-async fn ls(args: LsArgs, context: &Context) -> Outcome {
+async fn ls(list: ListFlags, context: &Context) -> Outcome {
     let world = context.connect().await?.world(&[ObjectKind::Secret]).await?;
     let now = now();
-    let rows = world.secrets.values().map(|secret| FileRow::secret(secret, now)).collect();
-    terminal::done(listing::list(&rows_filtered(rows, &args.list)?, args.list.look())?)
-}
-
-async fn inspect(args: InspectArgs, context: &Context) -> Outcome {
-    let world = context.connect().await?.world(&[ObjectKind::Secret]).await?;
-    let found = args.names.iter().map(|word| resolve::secret(&world, word)).collect::<Result<Vec<_>, _>>()?;
-    terminal::done(listing::data(&found, args.inspect.format)?)
+    file::list(world.secrets.values().map(|secret| FileRow::secret(secret, now)).collect(), &list)
 }

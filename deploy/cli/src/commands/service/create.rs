@@ -2,10 +2,7 @@
 
 use berth_proto::name::ServiceName;
 use berth_proto::pb;
-use berth_proto::spec::{
-    ContainerSpec, EndpointSpec, LogSpec, Placement, Requirements, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec,
-    UpdateConfig,
-};
+use berth_proto::spec::{ContainerSpec, ServiceMode, ServiceSpec};
 use clap::{Args, ValueEnum};
 
 use super::taken;
@@ -85,26 +82,7 @@ fn spec(args: &CreateArgs, surname: &str) -> Result<ServiceSpec, Failure> {
         command: (!args.command.is_empty()).then(|| args.command.clone()),
         ..ContainerSpec::default()
     };
-    let mut spec = ServiceSpec {
-        name,
-        stack: None,
-        labels: Default::default(),
-        task: TaskSpec {
-            container,
-            resources: Requirements::default(),
-            restart: RestartPolicy::default(),
-            placement: Placement::default(),
-            networks: Vec::new(),
-            log: LogSpec::default(),
-            force_update: 0,
-        },
-        mode,
-        update: UpdateConfig::default(),
-        rollback: UpdateConfig::default(),
-        endpoint: EndpointSpec::default(),
-        priority: 0,
-        depends_on: Default::default(),
-    };
+    let mut spec = ServiceSpec { mode, ..ServiceSpec::new(name, container) };
     args.template.amend(&mut spec).map_err(Failure::usage)?;
     let env = read_env(&args.lists.env_file, &args.lists.env)?;
     args.lists.clone().add_to(&mut spec, env);

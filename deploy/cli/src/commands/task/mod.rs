@@ -5,13 +5,17 @@ mod inspect;
 mod ls;
 
 use berth_proto::object::Task;
+use berth_proto::pb::ObjectKind;
 use clap::Subcommand;
 
 use crate::cli::Context;
+use crate::client::Client;
 use crate::client::resolve::short_task_name;
 use crate::client::world::World;
-use crate::flags::common::Filters;
-use crate::ui::Outcome;
+use crate::flags::common::{Filters, ListFlags};
+use crate::rollout::wait::now;
+use crate::ui::{Failure, Outcome, listing, terminal};
+use crate::view::task;
 
 /// Commands on tasks.
 #[derive(Debug, Subcommand)]
@@ -37,10 +41,36 @@ impl TaskCommand {
 }
 
 /// Filters that lists of tasks know.
-pub const FILTERS: [&str; 7] = ["id", "name", "service", "stack", "node", "state", "desired-state"];
+const FILTERS: [&str; 7] = ["id", "name", "service", "stack", "node", "state", "desired-state"];
+
+/// What a list of tasks is made from: of all, of services, of a stack, of nodes.
+pub struct TaskList<'f> {
+    /// The connection.
+    pub client: Client,
+    /// Everything that the list speaks of, at one index.
+    pub world: World,
+    filters: Filters,
+    flags: &'f ListFlags,
+}
+
+impl<'f> TaskList<'f> {
+    /// Checks the flags and fetches the world.
+    pub async fn open(flags: &'f ListFlags, context: &Context) -> Result<Self, Failure> {
+        let filters = flags.filters(&FILTERS)?;
+        let client = context.connect().await?;
+        let world = client.world(&[ObjectKind::Service, ObjectKind::Task, ObjectKind::Node]).await?;
+        Ok(Self { client, world, filters, flags })
+    }
+
+    /// Prints those of the tasks that match the filters.
+    pub fn show<'w>(&'w self, tasks: impl Iterator<Item = &'w Task>) -> Outcome {
+        let rows = task::rows(matching(&self.world, tasks, &self.filters).into_iter(), &self.world, now());
+        terminal::done(listing::list(&rows, self.flags.look())?)
+    }
+}
 
 /// The tasks that match.
-pub fn matching<'w>(world: &World, tasks: impl Iterator<Item = &'w Task>, filters: &Filters) -> Vec<&'w Task> {
+fn matching<'w>(world: &World, tasks: impl Iterator<Item = &'w Task>, filters: &Filters) -> Vec<&'w Task> {
     let fits = |task: &&Task| {
         let id = task.id.to_string();
         let stack = world.services.get(&task.service).and_then(|service| service.spec.stack.as_ref());

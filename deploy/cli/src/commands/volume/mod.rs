@@ -8,10 +8,10 @@ use berth_proto::pb;
 use berth_proto::pb::ObjectKind;
 use clap::{Args, Subcommand};
 
+use super::object::InspectArgs;
 use crate::cli::Context;
 use crate::client::refusal::refused;
 use crate::client::resolve;
-use crate::flags::common::InspectFlags;
 use crate::ui::{Failure, Outcome, listing, terminal};
 use crate::view::resource::VolumeRow;
 
@@ -30,16 +30,6 @@ pub enum VolumeCommand {
     Rm(RmArgs),
     /// Remove the volumes of this node that nothing uses
     Prune(prune::PruneArgs),
-}
-
-/// Flags of `volume inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// By name, id or beginning of an id
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-    #[command(flatten)]
-    inspect: InspectFlags,
 }
 
 /// Flags of `volume rm`.

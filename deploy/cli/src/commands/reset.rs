@@ -1,0 +1,135 @@
+//! `berth reset`: makes the machine as it was before the daemon of a data directory ran on it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use berth_agent::AgentConfig;
+use berth_agent::reset::{self, Leftovers, Taken};
+use berth_manager::raft::{DataDir, DataDirError};
+use berth_proto::id::Id;
+use clap::Args;
+
+use crate::daemon::share;
+use crate::flags::common::ForceFlag;
+use crate::ui::{Failure, OrFail, Outcome, failure, prompt, terminal};
+
+/// Ends every container of a data directory whose daemon does not run, and removes its networks, mounts, control groups and
+/// data. Nothing can be brought back.
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// Data directory of the daemon
+    #[arg(long, value_name = "DIR", env = "BERTH_DATA_DIR", default_value = "/var/lib/berth")]
+    data_dir: PathBuf,
+    #[command(flatten)]
+    force: ForceFlag,
+}
+
+/// Removes everything.
+pub async fn run(args: ResetArgs) -> Outcome {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(
+            Failure::new("cannot reset: only root may end containers and remove networks").hint("run it with sudo")
+        );
+    }
+    let data = share::absolute(&args.data_dir);
+    let manager = data.join("manager");
+    // Held to the end: no daemon can start in between.
+    let _lock = match manager.exists() {
+        true => Some(DataDir::open(&manager).map_err(|error| refused(&data, &error))?),
+        false => None,
+    };
+    // The node's name means nothing to what is removed.
+    let mut config = AgentConfig::new(Id::from_random(0), data.join("agent"));
+    share::separate(&mut config, &data);
+    let fail = |error: &reset::ResetError| Failure::new(format!("cannot reset: {}", failure::chain(error)));
+    let leftovers = reset::survey(&config).await.map_err(|error| fail(&error))?;
+    prompt::confirm(&question(&data, &leftovers), args.force.yes)?;
+    let taken = reset::reset(&config).await.map_err(|error| fail(&error))?;
+    for line in told(&taken) {
+        terminal::print_line(line)?;
+    }
+    if remove(&manager)? {
+        terminal::print_line(format!("removed {}", manager.display()))?;
+    }
+    finish(&data)
+}
+
+fn refused(data: &Path, error: &DataDirError) -> Failure {
+    match error {
+        DataDirError::InUse { pid, .. } => Failure::new(format!("a daemon runs on {} (pid {pid})", data.display()))
+            .hint("stop it first: its containers run on until the reset ends them"),
+        error => Failure::new(format!("cannot reset {}: {}", data.display(), failure::chain(error))),
+    }
+}
+
+fn question(data: &Path, leftovers: &Leftovers) -> String {
+    let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    format!(
+        "End {} and remove everything in {}: services, images, logs, secrets and the data of {}?",
+        count(leftovers.running, "running container"),
+        data.display(),
+        count(leftovers.volumes, "volume"),
+    )
+}
+
+/// What was removed, a line for each kind.
+fn told(taken: &Taken) -> Vec<String> {
+    let network = &taken.network;
+    let paths = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    let kinds = [
+        ("container", taken.containers.clone()),
+        ("packet filter table", network.tables.clone()),
+        ("network link", network.links.clone()),
+        ("network namespace", paths(&network.namespaces)),
+        ("mount", paths(&network.mounts)),
+        ("control group", paths(&taken.cgroups)),
+    ];
+    let some = kinds.into_iter().filter(|(_, names)| !names.is_empty());
+    let mut lines: Vec<String> = some
+        .map(|(kind, names)| match names.as_slice() {
+            [one] => format!("removed {kind} {one}"),
+            several => format!("removed {} {kind}s: {}", several.len(), several.join(", ")),
+        })
+        .collect();
+    lines.extend(taken.directory.iter().map(|path| format!("removed {}", path.display())));
+    lines
+}
+
+fn remove(directory: &Path) -> Result<bool, Failure> {
+    match std::fs::remove_dir_all(directory) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).or_fail(|| format!("cannot remove {}", directory.display())),
+    }
+}
+
+/// The data directory itself goes when nothing of others is in it, and when it is no mount point.
+fn finish(data: &Path) -> Outcome {
+    match std::fs::remove_dir(data) {
+        Ok(()) => terminal::print_line(format!("removed {}", data.display()))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => terminal::say(format!("{} is clean", data.display())),
+        Err(error) => terminal::say(format!("{} stays: {error}", data.display())),
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_says_what_is_lost() {
+        let asked = question(Path::new("/d"), &Leftovers { running: 1, volumes: 2 });
+        assert_eq!(
+            asked,
+            "End 1 running container and remove everything in /d: services, images, logs, secrets and the data of 2 volumes?"
+        );
+    }
+
+    #[test]
+    fn only_what_was_there_is_told() {
+        let mut taken = Taken { containers: vec!["a".into(), "b".into()], ..Taken::default() };
+        taken.network.tables.push("inet berth".into());
+        assert_eq!(told(&taken), ["removed 2 containers: a, b", "removed packet filter table inet berth"]);
+    }
+}
