@@ -467,8 +467,13 @@ fn there_and_back(object: &Object) -> Object {
     message.try_into().expect("what was well formed")
 }
 
+/// How many inputs are tried: `PROPTEST_CASES`, or 64.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn services_round_trip(object in service()) {
