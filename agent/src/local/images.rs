@@ -1,5 +1,7 @@
 //! Images of this node, for people.
 
+use std::collections::BTreeSet;
+
 use berth_image::{
     ImageError, ImageSummary, Progress, ProgressEvent, PruneFilter, Reference, RegistryAuth, RemoveReport,
 };
@@ -61,8 +63,13 @@ pub fn load(service: &LocalService, chunks: Streaming<pb::ImageLoadChunk>) -> An
     work(service, move |send, progress| async move {
         let bytes = chunks.map(|chunk| chunk.map(|chunk| chunk.data).map_err(std::io::Error::other));
         let loaded = store.load(StreamReader::new(bytes), progress).await?;
+        let mut told = BTreeSet::new();
         for image in loaded {
-            let references = image.names.iter().map(Reference::familiar).collect();
+            let references: Vec<String> = image.names.iter().map(Reference::familiar).collect();
+            // An archive of several names of one image has it several times.
+            if !told.insert((image.id.to_string(), references.clone())) {
+                continue;
+            }
             let done = Done { references, image_id: image.id.to_string(), ..Done::default() };
             let _ = send.send(Ok(progress::done(done))).await;
         }

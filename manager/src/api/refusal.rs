@@ -114,6 +114,12 @@ pub enum Refused {
         /// The fields.
         fields: Vec<String>,
     },
+    /// It is always there.
+    #[error("network {name} is built in and cannot be removed")]
+    BuiltIn {
+        /// The network.
+        name: String,
+    },
     /// Something uses it.
     #[error("{kind} {name} is in use by {by}")]
     InUse {
@@ -221,6 +227,7 @@ impl Refused {
             | Self::NotScalable { .. }
             | Self::NoPrevious { .. }
             | Self::Fixed { .. }
+            | Self::BuiltIn { .. }
             | Self::InUse { .. }
             | Self::Missing { .. }
             | Self::Port(_)

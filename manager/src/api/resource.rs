@@ -76,7 +76,13 @@ pub fn check<R: Resource>(spec: &R) -> Result<(), Refused> {
 /// Removes what `word` names; the store refuses what is in use. Returns its name.
 pub fn remove(state: &State, tx: &mut Transaction, kind: ObjectKind, word: &str) -> Result<String, Refused> {
     Ok(match kind {
-        ObjectKind::Network => take(tx, find::network(state, word)?, |one| one.spec.name.to_string()),
+        ObjectKind::Network => {
+            let network = find::network(state, word)?;
+            if BUILT_IN_NETWORKS.contains(&network.spec.name.as_str()) {
+                return Err(Refused::BuiltIn { name: network.spec.name.to_string() });
+            }
+            take(tx, network, |one| one.spec.name.to_string())
+        }
         ObjectKind::Volume => take(tx, find::volume(state, word)?, |one| one.spec.name.to_string()),
         ObjectKind::Config => take(tx, find::config(state, word)?, |one| one.spec.name.to_string()),
         ObjectKind::Secret => take(tx, find::secret(state, word)?, |one| one.spec.name.to_string()),

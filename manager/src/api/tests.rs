@@ -330,6 +330,16 @@ async fn a_watch_goes_on_where_a_list_ended() {
 }
 
 #[tokio::test]
+async fn the_built_in_network_stays() {
+    let cluster = Cluster::start().await;
+    cluster.until_count(pb::ObjectKind::Network, 1).await;
+    let kind = pb::ObjectKind::Network.into();
+    let remove = pb::ObjectRemoveRequest { kind, ids: vec!["bridge".to_owned()] };
+    let status = cluster.api.object_remove(Request::new(remove)).await.unwrap_err();
+    assert_eq!(status.message(), "network bridge is built in and cannot be removed");
+}
+
+#[tokio::test]
 async fn every_change_is_shown_with_who_made_it() {
     let cluster = Cluster::start().await;
     let request = pb::WatchRequest { kinds: vec![pb::ObjectKind::Service.into()], after_index: None };

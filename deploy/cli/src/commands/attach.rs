@@ -41,6 +41,7 @@ pub async fn run(args: AttachArgs, context: &Context) -> Outcome {
         tty,
         detach_keys: true,
         forward_signals: args.sig_proxy && !tty,
+        detached: false,
     };
     let start = pb::ExecStart {
         task_id: task.id.to_string(),

@@ -63,6 +63,7 @@ pub async fn run(args: ExecArgs, context: &Context) -> Outcome {
         tty: args.tty && !args.detach,
         detach_keys: true,
         forward_signals: !args.tty,
+        detached: args.detach,
     };
     let what = format!("cannot run {} in {}", args.command[0], resolve::short_task_name(&world, task));
     run::run(&what, start, mode, |request| {

@@ -258,7 +258,8 @@ impl<'w> View<'w> {
         let count = self.count();
         match verdict {
             Verdict::Up => count,
-            Verdict::Failed(why) => format!("{count}, {why}"),
+            // The command ends with the reason.
+            Verdict::Failed(_) => format!("{count}, did not come up"),
             Verdict::Waiting(_) => {
                 let phase = match self.rollout() {
                     Some(rollout) => rollout.to_owned(),
@@ -286,8 +287,10 @@ impl<'w> View<'w> {
                 None => "starting".to_owned(),
             },
         };
-        let name = format!("{phase}{}", self.trouble());
-        Stage { words: format!("{}, {name}", self.count()), name }
+        let trouble = self.trouble();
+        let words = format!("{}, {phase}{trouble}", self.count());
+        // One line for a failure, whatever follows it.
+        Stage { name: if trouble.is_empty() { phase } else { trouble }, words }
     }
 
     fn count(&self) -> String {

@@ -19,7 +19,7 @@ use crate::ui::{Failure, OrFail, terminal};
 
 /// Messages that wait to be sent; typing pauses when the daemon is slower.
 const QUEUE: usize = 16;
-/// Exit code after the detach keys.
+/// Exit code of whoever leaves the process to itself.
 const DETACHED: u8 = 0;
 
 /// What the session is like.
@@ -33,6 +33,8 @@ pub struct Mode {
     pub detach_keys: bool,
     /// Ctrl-C and SIGTERM go to the process.
     pub forward_signals: bool,
+    /// Its start is all that is waited for.
+    pub detached: bool,
 }
 
 /// Sends `start`, then talks until the process ends. Returns its exit code. `open` makes the call; `what` is "cannot …".
@@ -84,6 +86,7 @@ where
         match output.and_then(|output| output.output) {
             Some(Output::Stdout(data)) => terminal::print(&data)?,
             Some(Output::Stderr(data)) => drop(io::stderr().lock().write_all(&data)),
+            Some(Output::Started(_)) if mode.detached => return Ok(DETACHED),
             Some(Output::Started(_)) => {}
             Some(Output::ExitCode(code)) => return Ok(code.clamp(0, 255) as u8),
             None => return Err(Failure::new(format!("{what}: the connection ended before the process did"))),

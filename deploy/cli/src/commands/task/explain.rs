@@ -69,8 +69,10 @@ fn explain(world: &World, task: &Task, health: Option<&HealthLog>, now: Timestam
             .push(format!("It waits to start until {start_at} (in {}).", duration(start_at.since(now)).to_lowercase()));
     }
     if task.restarts.total > 0 {
-        let in_row = task.restarts.failures_in_row;
-        lines.push(format!("Its slot was restarted {} times, {in_row} failures in a row.", task.restarts.total));
+        let times = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let (total, in_row) = (task.restarts.total, u64::from(task.restarts.failures_in_row));
+        let (total, in_row) = (times(total, "time"), times(in_row, "failure"));
+        lines.push(format!("Its slot was restarted {total}, {in_row} in a row."));
     }
     lines.extend(history(world, task, now));
     lines.join("\n") + "\n"
