@@ -57,7 +57,7 @@ fn a_reset_ends_and_removes_everything_of_a_daemon_that_does_not_run() {
     host.kill_daemon();
     assert!(!processes_of(data).is_empty(), "containers outlive the daemon");
     let told = host.berth(&["reset", "--force", "--data-dir", data]).ok();
-    for part in ["removed 3 containers", "packet filter table", "network link", "control group", data] {
+    for part in ["removed 3 containers", "packet filter table", "network link", "mount", data] {
         assert!(told.contains(part), "{part:?} is missing in: {told}");
     }
     wait_for("every process to be gone", || {
