@@ -43,28 +43,28 @@ pub async fn run(args: DaemonArgs) -> Result<(), Failure> {
 async fn open_manager(args: &DaemonArgs, advertise: SocketAddr) -> Result<Manager, Failure> {
     std::fs::create_dir_all(&args.data_dir).or_fail(|| format!("cannot make {}", args.data_dir.display()))?;
     let raft = RaftSettings { address: advertise.to_string(), ..RaftSettings::default() };
-    let mut config = ManagerConfig { data_dir: args.data_dir.join("manager"), raft, ..ManagerConfig::default() };
+    let mut config = ManagerConfig { raft, ..ManagerConfig::new(args.data_dir.join("manager")) };
     // The first network is given its subnet before any agent has told the routes of its machine.
     config.loops.allocator.avoid = own_routes(args).await;
     Manager::open(config).await.map_err(|error| failed("cannot start the manager", &error))
 }
 
 async fn open_agent(args: &DaemonArgs, advertise: SocketAddr, manager: &ControlHandle) -> Result<Agent, Failure> {
-/// Ranges that this machine has routes to; none when they cannot be listed, which the agent finds out again and tells.
-async fn own_routes(args: &DaemonArgs) -> Vec<IpNet> {
-    // The node's name means nothing to what its links are called.
-    let mut config = AgentConfig::new(Id::from_random(0), args.data_dir.join("agent"));
-    share::separate(&mut config, &args.data_dir);
-    let listed = tokio::task::spawn_blocking(move || netoverlay::host_routes(&config.network)).await;
-    match listed {
-        Ok(Ok(routes)) => routes,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the machine's routes cannot be listed");
-            Vec::new()
+    /// Ranges that this machine has routes to; none when they cannot be listed, which the agent finds out again and tells.
+    async fn own_routes(args: &DaemonArgs) -> Vec<IpNet> {
+        // The node's name means nothing to what its links are called.
+        let mut config = AgentConfig::new(Id::from_random(0), args.data_dir.join("agent"));
+        share::separate(&mut config, &args.data_dir);
+        let listed = tokio::task::spawn_blocking(move || netoverlay::host_routes(&config.network)).await;
+        match listed {
+            Ok(Ok(routes)) => routes,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the machine's routes cannot be listed");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
         }
-        Err(_) => Vec::new(),
     }
-}
 
     let mut config = AgentConfig::new(manager.node, args.data_dir.join("agent"));
     config.address = advertise.ip().to_string();
