@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_manager::raft::{DataDir, RaftNode, RaftSettings};
+use berth_manager::raft::{DataDir, PlainConnect, RaftNode, RaftSettings};
 use berth_manager::store::Transaction;
 use berth_proto::id::Id;
 use berth_proto::object::{Config, Meta};
@@ -35,8 +35,13 @@ fn main() {
     let syncs: Vec<f64> = (0..RUNS).map(|_| synced_appends(&dir)).collect();
     print_line("fsync", &syncs, &mut [], 1.0);
     runtime.block_on(async {
-        let node =
-            RaftNode::start(DataDir::open(&dir.join("manager")).unwrap(), RaftSettings::default()).await.unwrap();
+        let node = RaftNode::start(
+            DataDir::open(&dir.join("manager")).unwrap(),
+            RaftSettings::default(),
+            Arc::new(PlainConnect),
+        )
+        .await
+        .unwrap();
         for clients in [1, 16, 64, 256] {
             let (mut rates, mut latencies, mut entries) = (Vec::new(), Vec::new(), 0);
             for _ in 0..RUNS {

@@ -1,6 +1,7 @@
 //! A manager as one thing: opens the data directory, takes part in Raft, leads when it is elected, serves agents.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use berth_proto::id::{ClusterId, Id, NodeId};
@@ -15,21 +16,37 @@ use tokio_util::sync::CancellationToken;
 use crate::dispatcher::{DispatcherService, Registry, heartbeat};
 use crate::loops::{self, ReconcilerConfig};
 use crate::raft::datadir::write_whole;
-use crate::raft::{DataDir, DataDirError, ProposeError, Proposer, RaftNode, RaftNodeError, RaftSettings};
+use crate::raft::{
+    Connect, DataDir, DataDirError, PlainConnect, ProposeError, Proposer, RaftNode, RaftNodeError, RaftSettings,
+};
 use crate::store::{Hub, State, Transaction};
 
 /// Before loops that ended by themselves are started again.
 const RESTART_WAIT: Duration = Duration::from_millis(200);
 
 /// Settings of a manager.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct ManagerConfig {
     /// Its data directory, e.g. `/var/lib/berth/manager`.
     pub data_dir: PathBuf,
     /// Raft.
     pub raft: RaftSettings,
+    /// How other managers are reached.
+    pub connect: Arc<dyn Connect>,
     /// Seed and address pools of the loops.
     pub loops: ReconcilerConfig,
+}
+
+impl ManagerConfig {
+    /// Defaults, with everything in `data_dir`; other managers are reached without TLS.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            raft: RaftSettings::default(),
+            connect: Arc::new(PlainConnect),
+            loops: ReconcilerConfig::default(),
+        }
+    }
 }
 
 /// Why a manager cannot start.
@@ -73,7 +90,7 @@ impl Manager {
     pub async fn open(config: ManagerConfig) -> Result<Self, ManagerError> {
         let dir = DataDir::open(&config.data_dir)?;
         let node = node_id(dir.path())?;
-        let raft = RaftNode::start(dir, config.raft.clone()).await?;
+        let raft = RaftNode::start(dir, config.raft.clone(), config.connect.clone()).await?;
         let stop = CancellationToken::new();
         let registry = Registry::new();
         if let Err(error) = bootstrap(raft.proposer(), node, &config.raft).await {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_manager::loops::{self, ReconcilerConfig};
-use berth_manager::raft::{DataDir, RaftNode, RaftSettings};
+use berth_manager::raft::{DataDir, PlainConnect, RaftNode, RaftSettings};
 use berth_manager::store::{Snapshot, Transaction};
 use berth_proto::id::{NodeId, ServiceId};
 use berth_proto::object::{Meta, Node, NodeStatus, Service};
@@ -28,7 +28,9 @@ struct Cluster {
 impl Cluster {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let raft = RaftNode::start(DataDir::open(dir.path()).unwrap(), RaftSettings::default()).await.unwrap();
+        let raft = RaftNode::start(DataDir::open(dir.path()).unwrap(), RaftSettings::default(), Arc::new(PlainConnect))
+            .await
+            .unwrap();
         let stop = CancellationToken::new();
         let config = ReconcilerConfig::default();
         let loops = tokio::spawn(loops::run(raft.hub().clone(), raft.proposer().clone(), config, stop.clone()));

@@ -32,7 +32,7 @@ struct Bench {
 
 impl Bench {
     async fn start(dir: tempfile::TempDir) -> Self {
-        let config = ManagerConfig { data_dir: dir.path().join("manager"), ..ManagerConfig::default() };
+        let config = ManagerConfig::new(dir.path().join("manager"));
         let manager = Manager::open(config).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -121,7 +121,12 @@ pub fn scale() {
         let mut apply = host.berth_command();
         let file = host.dir().join("one.yaml");
         fs::write(&file, IDLE).expect("the host's directory is writable");
-        let mut child = apply.args(["apply", "--stack", &stack, "-f"]).arg(&file).stdout(Stdio::null()).spawn();
+        let mut child = apply
+            .args(["apply", "--stack", &stack, "-f"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
         events.until(1, &["running"]);
         running.push(begin.elapsed());
         let status = child.as_mut().expect("the command line runs").wait();

@@ -235,7 +235,7 @@ impl Refused {
             | Self::NodeIsManager { .. } => Code::FailedPrecondition,
             Self::Propose(error) => match error {
                 ProposeError::Conflict(_) => Code::Aborted,
-                ProposeError::NotLeader { .. } | ProposeError::Stopped => Code::Unavailable,
+                ProposeError::NotLeader { .. } | ProposeError::Stopped | ProposeError::Lost => Code::Unavailable,
                 ProposeError::TooLarge { .. } => Code::ResourceExhausted,
             },
         }

@@ -22,7 +22,7 @@ struct Cluster {
 impl Cluster {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = ManagerConfig { data_dir: dir.path().join("manager"), ..ManagerConfig::default() };
+        let config = ManagerConfig::new(dir.path().join("manager"));
         let manager = Manager::open(config).await.unwrap();
         let handle = manager.handle();
         Self { api: ControlApi::new(handle.hub, handle.proposer, handle.node, "test"), manager, _dir: dir }

@@ -133,7 +133,9 @@ fn now() -> Timestamp {
 
 fn refused(error: &ProposeError) -> Status {
     match error {
-        ProposeError::NotLeader { .. } | ProposeError::Stopped => Status::unavailable(error.to_string()),
+        ProposeError::NotLeader { .. } | ProposeError::Stopped | ProposeError::Lost => {
+            Status::unavailable(error.to_string())
+        }
         ProposeError::Conflict(_) | ProposeError::TooLarge { .. } => Status::aborted(error.to_string()),
     }
 }

@@ -111,7 +111,7 @@ impl Shell {
                 Ok(_) => {}
                 Err(ProposeError::NotLeader { .. }) => return Err(LoopsError::NotLeader),
                 Err(ProposeError::Stopped) => return Err(LoopsError::Stopped),
-                Err(error @ (ProposeError::Conflict(_) | ProposeError::TooLarge { .. })) => {
+                Err(error @ (ProposeError::Conflict(_) | ProposeError::TooLarge { .. } | ProposeError::Lost)) => {
                     self.refused(transaction, &error);
                 }
             }

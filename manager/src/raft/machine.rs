@@ -9,6 +9,7 @@ use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use crate::store::{Author, Event, Hub, State, Transaction};
 
+use super::outcomes::Outcomes;
 use super::snapshot::{SnapshotError, SnapshotFile, SnapshotStore};
 use super::types::{Request, Response, TypeConfig, typ};
 use super::wire;
@@ -20,6 +21,7 @@ pub struct Machine {
     membership: typ::StoredMembership,
     hub: Hub,
     snapshots: SnapshotStore,
+    outcomes: Outcomes,
 }
 
 impl Machine {
@@ -27,12 +29,19 @@ impl Machine {
     pub fn open(snapshots: SnapshotStore) -> Result<Self, SnapshotError> {
         let (meta, state) = snapshots.load()?.unwrap_or_default();
         let hub = Hub::new(state.clone());
-        Ok(Self { state, applied: meta.last_log_id, membership: meta.last_membership, hub, snapshots })
+        let outcomes = Outcomes::default();
+        outcomes.record(meta.last_log_id.map_or(0, |id| id.index), None);
+        Ok(Self { state, applied: meta.last_log_id, membership: meta.last_membership, hub, snapshots, outcomes })
     }
 
     /// Where it publishes.
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// What becomes of the batches it applies.
+    pub fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
     }
 
     fn apply_request(
@@ -76,6 +85,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let (mut events, mut authors) = (Vec::new(), Vec::new());
             let mut response = Response::default();
             let mut bytes = 0;
+            let mut is_foreign = false;
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Membership(membership) => {
@@ -83,6 +93,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 }
                 EntryPayload::Normal(request) => {
                     bytes = request.encoded().len();
+                    is_foreign = request.decoded().is_none();
                     let applied = self.apply_request(entry.log_id.index, &request, &mut events, &mut authors);
                     response =
                         applied.map_err(|error| typ::StorageIOError::apply(entry.log_id, AnyError::new(&error)))?;
@@ -91,6 +102,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             self.state.advance_to(entry.log_id.index);
             self.applied = Some(entry.log_id);
             self.hub.publish(self.state.clone(), events, authors, bytes);
+            self.outcomes.record(entry.log_id.index, is_foreign.then_some(&response.outcomes[..]));
             responses.push(response);
         }
         Ok(responses)
@@ -127,6 +139,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.hub.reset(self.state.clone());
+        self.outcomes.record(self.state.index(), None);
         Ok(())
     }
 

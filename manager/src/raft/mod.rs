@@ -8,7 +8,11 @@
 //! | [`log`] | entries, vote and committed index in redb |
 //! | [`snapshot`] | snapshot files |
 //! | [`machine`] | applies committed entries to the store and publishes them |
-//! | [`network`] | how managers reach each other |
+//! | [`forward`] | where a batch is written: here, or by the leader |
+//! | [`outcomes`] | what became of batches that were given to the leader |
+//! | [`transport`] | how managers reach each other |
+//! | [`campaign`] | when a manager asks to lead |
+//! | [`members`] | who takes part |
 //! | [`node`] | one manager's part: start, stop, leadership |
 //! | [`proposer`] | batches transactions into entries |
 //! | [`wire`] | everything above as protobuf messages |
@@ -16,17 +20,23 @@
 //! Invariants: nothing is acknowledged before it is on disk; what is on disk is sealed with the node's key; a file that
 //! cannot be read whole is an error with its path, never skipped.
 
+pub mod campaign;
 pub mod datadir;
+pub mod forward;
 pub mod log;
 pub mod machine;
-pub mod network;
+pub mod members;
 pub mod node;
+pub mod outcomes;
 pub mod proposer;
 pub mod seal;
 pub mod snapshot;
+pub mod transport;
 pub mod types;
 pub mod wire;
 
 pub use datadir::{DataDir, DataDirError};
+pub use members::MembersError;
 pub use node::{RaftNode, RaftNodeError, RaftSettings};
 pub use proposer::{Committed, ProposeError, Proposer};
+pub use transport::{Connect, PlainConnect};

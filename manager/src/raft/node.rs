@@ -1,6 +1,6 @@
 //! One manager's part in the Raft group: opens what is on disk, takes part, stops cleanly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::Hub;
 
+use super::campaign::{Campaigner, Pulse};
 use super::datadir::{DataDir, DataDirError};
+use super::forward::Forward;
 use super::log::{LogError, LogStore};
 use super::machine::Machine;
-use super::network::SoleManager;
-use super::proposer::Proposer;
+use super::members::{self, MembersError};
+use super::proposer::{ProposeError, Proposer};
 use super::snapshot::{SnapshotError, SnapshotStore};
+use super::transport::{Connect, Network, Peers, RaftService};
 use super::types::typ;
 
 /// How often the size of the log is looked at.
@@ -33,6 +36,9 @@ pub struct RaftSettings {
     pub id: u64,
     /// Address that the other managers reach this one at.
     pub address: String,
+    /// Make a cluster of one where there is nothing on disk yet. A manager that joins a cluster waits to be taken in
+    /// instead.
+    pub found: bool,
     /// Between two heartbeats of the leader. Default 100 ms.
     pub heartbeat: Duration,
     /// A follower that hears nothing for a random time of this range campaigns. Default 300 to 600 ms.
@@ -50,6 +56,7 @@ impl Default for RaftSettings {
         Self {
             id: 1,
             address: String::new(),
+            found: true,
             heartbeat: Duration::from_millis(100),
             election: (Duration::from_millis(300), Duration::from_millis(600)),
             snapshot_entries: 10_000,
@@ -96,44 +103,126 @@ pub struct RaftNode {
     raft: typ::Raft,
     hub: Hub,
     log: LogStore,
+    snapshots: SnapshotStore,
+    pulse: Arc<Pulse>,
+    forward: Forward,
     proposer: Proposer,
     leads: watch::Receiver<bool>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    /// Nothing is on disk yet, and another manager has to take this one in.
+    waits: bool,
     /// Held until everything else has stopped.
     _dir: DataDir,
 }
 
 impl RaftNode {
-    /// Opens what is on disk and takes part; makes a cluster of one where there is nothing yet. Returns once a leader is
-    /// known and everything committed before is applied.
-    pub async fn start(dir: DataDir, settings: RaftSettings) -> Result<Self, RaftNodeError> {
+    /// [`Self::open`] and [`Self::ready`] in one: for a manager that needs no others to start.
+    ///
+    /// # Errors
+    /// As those.
+    pub async fn start(dir: DataDir, settings: RaftSettings, connect: Arc<dyn Connect>) -> Result<Self, RaftNodeError> {
+        Self::open(dir, settings, connect).await?.ready().await
+    }
+
+    /// Opens what is on disk and takes part; makes a cluster of one where there is nothing yet, if it may. Its
+    /// [service](Self::service) has to be served from now on: the others' word may be needed to find a leader.
+    ///
+    /// # Errors
+    /// When what is on disk cannot be read, or the settings contradict each other.
+    pub async fn open(dir: DataDir, settings: RaftSettings, connect: Arc<dyn Connect>) -> Result<Self, RaftNodeError> {
         let config = Arc::new(config(&settings)?);
         let sealer = Arc::new(dir.sealer()?);
         let log = LogStore::open(&dir.log(), Arc::clone(&sealer))?;
         let snapshots = SnapshotStore::open(dir.snapshots(), sealer, log.clone())?;
-        let machine = Machine::open(snapshots)?;
-        let hub = machine.hub().clone();
-        let raft =
-            typ::Raft::new(settings.id, config, SoleManager, log.clone(), machine).await.map_err(start_failed)?;
-        if !raft.is_initialized().await.map_err(start_failed)? {
+        let machine = Machine::open(snapshots.clone())?;
+        let (hub, outcomes) = (machine.hub().clone(), machine.outcomes().clone());
+        let peers = Peers::new(connect);
+        let network = Network::new(peers.clone(), snapshots.clone(), settings.id);
+        let raft = typ::Raft::new(settings.id, config, network, log.clone(), machine).await.map_err(start_failed)?;
+        let is_new = !raft.is_initialized().await.map_err(start_failed)?;
+        if is_new && settings.found {
             let members = BTreeMap::from([(settings.id, BasicNode { addr: settings.address.clone() })]);
             raft.initialize(members).await.map_err(start_failed)?;
         }
         let stop = CancellationToken::new();
-        let (proposer, batcher) = Proposer::start(raft.clone(), hub.clone(), stop.clone());
+        let forward = Forward { id: settings.id, raft: raft.clone(), peers: peers.clone(), outcomes };
+        let (proposer, batcher) = Proposer::start(forward.clone(), hub.clone(), stop.clone());
         let (leads_tx, leads) = watch::channel(false);
+        let pulse = Arc::new(Pulse::new(settings.election.0));
+        let campaigner = Campaigner {
+            id: settings.id,
+            raft: raft.clone(),
+            log: log.clone(),
+            peers,
+            pulse: Arc::clone(&pulse),
+            election: settings.election,
+        };
         let tasks = vec![
             batcher,
+            tokio::spawn(campaigner.run(stop.clone())),
             tokio::spawn(follow_leadership(raft.clone(), leads_tx, stop.clone())),
             tokio::spawn(limit_size(raft.clone(), log.clone(), settings.snapshot_bytes, stop.clone())),
         ];
-        let node = Self { raft, hub, log, proposer, leads, stop, tasks, _dir: dir };
-        if let Err(error) = node.caught_up().await {
-            node.stop().await;
+        let waits = is_new && !settings.found;
+        Ok(Self { raft, hub, log, snapshots, pulse, forward, proposer, leads, stop, tasks, waits, _dir: dir })
+    }
+
+    /// Returns once a leader is known and everything that was committed before is applied. A manager that waits to
+    /// be taken in is ready at once.
+    ///
+    /// # Errors
+    /// When nobody leads within half a minute.
+    pub async fn ready(self) -> Result<Self, RaftNodeError> {
+        if self.waits {
+            return Ok(self);
+        }
+        if let Err(error) = self.caught_up().await {
+            self.stop().await;
             return Err(error);
         }
-        Ok(node)
+        Ok(self)
+    }
+
+    /// The service that the other managers call.
+    pub fn service(&self) -> RaftService {
+        RaftService::new(self.raft.clone(), self.log.clone(), self.snapshots.clone(), Arc::clone(&self.pulse))
+    }
+
+    /// Waits until everything that was committed before this call is applied here: a read after it is linearizable.
+    ///
+    /// # Errors
+    /// When nobody leads.
+    pub async fn linearizable(&self) -> Result<(), ProposeError> {
+        self.forward.linearizable().await
+    }
+
+    /// Takes the manager `id` at `address` into the Raft group; returns once it is a voter. Only on the leader.
+    ///
+    /// # Errors
+    /// When this manager does not lead, or another change is under way.
+    pub async fn take_in(&self, id: u64, address: &str) -> Result<(), MembersError> {
+        members::take_in(&self.raft, id, address).await
+    }
+
+    /// Lets the manager `id` go. Only on the leader; `answers` are the managers known to be alive.
+    ///
+    /// # Errors
+    /// When the others could not go on without it; see [`MembersError`].
+    pub async fn let_go(&self, id: u64, answers: &BTreeSet<u64>) -> Result<(), MembersError> {
+        members::let_go(&self.raft, id, answers).await
+    }
+
+    /// The term, and who leads as far as this manager knows.
+    pub fn leader(&self) -> (u64, Option<u64>) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        (metrics.current_term, metrics.current_leader)
+    }
+
+    /// Ids of the voters.
+    pub fn voters(&self) -> BTreeSet<u64> {
+        self.raft.metrics().borrow().membership_config.membership().voter_ids().collect()
     }
 
     /// Where commits are published.
@@ -191,7 +280,7 @@ impl RaftNode {
             let _ = task.await;
         }
         self.hub.close();
-        drop((self.raft, self.proposer));
+        drop((self.raft, self.proposer, self.forward, self.snapshots));
         if !self.log.released(RELEASE_WAIT).await {
             tracing::warn!("the log is still in use by a task that does not end");
         }
@@ -202,16 +291,18 @@ impl RaftNode {
     }
 
     async fn caught_up(&self) -> Result<(), RaftNodeError> {
-        let no_leader = |problem: String| RaftNodeError::NoLeader { problem };
-        let leads = |metrics: &openraft::RaftMetrics<u64, BasicNode>| metrics.current_leader.is_some();
-        let wait = self.raft.wait(Some(LEADER_WAIT));
-        wait.metrics(leads, "a leader is known").await.map_err(|error| no_leader(error.to_string()))?;
-        // On the leader, this waits until everything committed before is applied.
-        let is_leader = self.raft.metrics().borrow().state == ServerState::Leader;
-        if is_leader {
-            self.raft.ensure_linearizable().await.map_err(|error| no_leader(error.to_string()))?;
+        let end = tokio::time::Instant::now() + LEADER_WAIT;
+        // A manager that led when it stopped believes so until it hears of its successor: its word is not enough.
+        while let Err(error) = self.linearizable().await {
+            if tokio::time::Instant::now() >= end || !self.is_running() {
+                return Err(RaftNodeError::NoLeader { problem: error.to_string() });
+            }
         }
         Ok(())
+    }
+
+    fn is_running(&self) -> bool {
+        self.raft.metrics().borrow().running_state.is_ok()
     }
 }
 
@@ -220,8 +311,11 @@ fn config(settings: &RaftSettings) -> Result<Config, RaftNodeError> {
     let config = Config {
         cluster_name: "berth".to_owned(),
         heartbeat_interval: millis(settings.heartbeat),
-        election_timeout_min: millis(settings.election.0),
-        election_timeout_max: millis(settings.election.1),
+        // Its own elections are off (see `campaign`); the longest election is how long a vote is not given after a leader
+        // was heard.
+        enable_elect: false,
+        election_timeout_min: millis(settings.election.0) - 1,
+        election_timeout_max: millis(settings.election.0),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_entries),
         max_in_snapshot_log_to_keep: settings.keep_entries,
         ..Config::default()

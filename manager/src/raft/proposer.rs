@@ -1,19 +1,19 @@
 //! Writes: transactions that wait together become one log entry and one fsync, each with an outcome of its own.
 //!
 //! One entry is on its way at a time; whatever arrives meanwhile is the next one (group commit). The queue is bounded:
-//! when it is full, callers wait.
+//! when it is full, callers wait. A manager that does not lead gives its batches to the leader.
 
 use std::mem;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Conflict, Hub, Snapshot, State, Transaction};
 
-use super::types::{Request, typ};
+use super::forward::Forward;
+use super::types::Request;
 use super::wire;
 
 /// Encoded bytes of one transaction at most.
@@ -52,6 +52,9 @@ pub enum ProposeError {
         /// Its encoded size.
         bytes: usize,
     },
+    /// The leader was lost while it wrote. The transaction may or may not have been applied.
+    #[error("the leader was lost meanwhile; the change may or may not have been made: look, and try again")]
+    Lost,
     /// The manager stops or has failed. The transaction may or may not have been applied.
     #[error("the manager is stopping; the change may or may not have been made")]
     Stopped,
@@ -75,10 +78,10 @@ struct Waiting {
 }
 
 impl Proposer {
-    /// Starts batching for `raft` until `stop`.
-    pub(super) fn start(raft: typ::Raft, hub: Hub, stop: CancellationToken) -> (Self, tokio::task::JoinHandle<()>) {
+    /// Starts batching until `stop`.
+    pub(super) fn start(forward: Forward, hub: Hub, stop: CancellationToken) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let batcher = Batcher { raft, waiting, held: None };
+        let batcher = Batcher { forward, waiting, held: None };
         (Self { queue, hub }, tokio::spawn(batcher.run(stop)))
     }
 
@@ -116,7 +119,7 @@ impl Proposer {
 
 /// Makes entries of what waits.
 struct Batcher {
-    raft: typ::Raft,
+    forward: Forward,
     waiting: mpsc::Receiver<Waiting>,
     /// Did not fit into the entry before.
     held: Option<Waiting>,
@@ -175,30 +178,18 @@ impl Batcher {
                 all.freeze()
             }
         };
-        let written = self.raft.client_write(Request::new(encoded, transactions)).await;
-        match written {
-            Ok(written) => {
-                let index = written.log_id.index;
-                for (waiting, outcome) in batch.into_iter().zip(written.data.outcomes) {
-                    let outcome = outcome.map(|()| Committed { index }).map_err(ProposeError::Conflict);
+        match self.forward.write(Request::new(encoded, transactions)).await {
+            Ok((index, outcomes)) => {
+                for (waiting, outcome) in batch.into_iter().zip(outcomes.iter()) {
+                    let outcome = outcome.clone().map(|()| Committed { index }).map_err(ProposeError::Conflict);
                     let _ = waiting.reply.send(outcome);
                 }
             }
             Err(error) => {
-                let error = refusal(&error);
                 for waiting in batch {
                     let _ = waiting.reply.send(Err(error.clone()));
                 }
             }
         }
-    }
-}
-
-fn refusal(error: &RaftError<u64, ClientWriteError<u64, openraft::BasicNode>>) -> ProposeError {
-    match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-            ProposeError::NotLeader { leader: forward.leader_node.as_ref().map(|node| node.addr.clone()) }
-        }
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(_)) | RaftError::Fatal(_) => ProposeError::Stopped,
     }
 }

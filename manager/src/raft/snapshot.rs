@@ -74,6 +74,12 @@ pub struct SnapshotStore {
     current: Arc<Mutex<Option<(typ::SnapshotMeta, SnapshotFile)>>>,
 }
 
+impl std::fmt::Debug for SnapshotStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotStore").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
 impl SnapshotStore {
     /// The snapshots in `dir`; removes what a crash left half written or replaced.
     pub fn open(dir: PathBuf, sealer: Arc<Sealer>, log: LogStore) -> Result<Self, SnapshotError> {
@@ -116,6 +122,29 @@ impl SnapshotStore {
         SnapshotFile { path: self.dir.join(format!("{:016x}.tmp", rand::random::<u64>())) }
     }
 
+    /// Gives the content of a snapshot, open and compressed, to `take`: for another manager, whose key is another.
+    pub fn export(
+        &self,
+        file: &SnapshotFile,
+        take: impl FnOnce(&mut dyn Read) -> io::Result<()>,
+    ) -> Result<(), SnapshotError> {
+        let failed = |source| SnapshotError::Read { path: file.path.clone(), source };
+        let opened = File::open(&file.path).and_then(|opened| FrameReader::new(opened, &self.sealer));
+        take(&mut opened.map_err(failed)?).map_err(failed)
+    }
+
+    /// Writes what [`Self::export`] gave, sealed with the key of this data directory, to a temporary place.
+    pub fn import(&self, content: &mut impl Read) -> Result<SnapshotFile, SnapshotError> {
+        let file = self.new_file();
+        let mut write = || {
+            let mut frames = FrameWriter::new(File::create(&file.path)?, &self.sealer)?;
+            io::copy(content, &mut frames)?;
+            frames.finish()?.sync_all()
+        };
+        write().map_err(|source| SnapshotError::Write { path: file.path.clone(), source })?;
+        Ok(file)
+    }
+
     /// Makes a file that was written to its temporary place the current snapshot; removes the others.
     pub fn adopt(&self, file: &SnapshotFile, meta: &typ::SnapshotMeta) -> Result<SnapshotFile, SnapshotError> {
         let name = format!("{:020}-{:016x}.snap", meta.last_log_id.map_or(0, |id| id.index), rand::random::<u64>());
@@ -154,13 +183,7 @@ impl SnapshotStore {
 fn write_file(path: &Path, sealer: &Sealer, meta: &typ::SnapshotMeta, state: &State) -> io::Result<()> {
     let frames = FrameWriter::new(File::create(path)?, sealer)?;
     let mut zstd = zstd::Encoder::new(frames, ZSTD_LEVEL)?;
-    let header = pb::SnapshotHeader {
-        id: meta.snapshot_id.clone(),
-        last: meta.last_log_id.as_ref().map(wire::log_id),
-        membership_at: meta.last_membership.log_id().as_ref().map(wire::log_id),
-        membership: Some(wire::membership(meta.last_membership.membership())),
-        objects: state.objects().count() as u64,
-    };
+    let header = wire::snapshot_header(meta, state.objects().count() as u64);
     let mut buffer = header.encode_length_delimited_to_vec();
     for object in state.objects() {
         pb::Object::from(&object).encode_length_delimited(&mut buffer).map_err(io::Error::other)?;
@@ -177,22 +200,18 @@ fn read_file(path: &Path, sealer: &Sealer) -> io::Result<(typ::SnapshotMeta, Sta
     let frames = FrameReader::new(File::open(path)?, sealer)?;
     let mut content = BufReader::new(zstd::Decoder::new(frames)?);
     let header: pb::SnapshotHeader = read_message(&mut content)?;
-    let last = header.last.map(wire::read_log_id);
-    let membership = wire::read_membership(header.membership.unwrap_or_default());
-    let meta = typ::SnapshotMeta {
-        last_log_id: last,
-        last_membership: typ::StoredMembership::new(header.membership_at.map(wire::read_log_id), membership),
-        snapshot_id: header.id,
-    };
+    let count = header.objects;
+    let meta = wire::read_snapshot_header(header);
     let mut objects = Vec::new();
-    for _ in 0..header.objects {
+    for _ in 0..count {
         let message: pb::Object = read_message(&mut content)?;
         objects.push(Object::try_from(message).map_err(io::Error::other)?);
     }
     if content.read(&mut [0])? != 0 {
         return Err(damaged("there is more in it than it says"));
     }
-    Ok((meta, State::from_objects(last.map_or(0, |id| id.index), objects)))
+    let index = meta.last_log_id.map_or(0, |id| id.index);
+    Ok((meta, State::from_objects(index, objects)))
 }
 
 fn damaged(problem: &'static str) -> io::Error {

@@ -10,12 +10,13 @@ use berth_proto::spec::PortConfig;
 use berth_proto::state::DesiredState;
 use berth_proto::time::Timestamp;
 use bytes::Bytes;
+use openraft::raft::AppendEntriesRequest;
 use openraft::{BasicNode, CommittedLeaderId, EntryPayload};
 use prost::Message;
 
 use crate::store::{Change, Observation, Precondition, Transaction};
 
-use super::types::{Request, typ};
+use super::types::{Request, TypeConfig, typ};
 
 /// A message that cannot be understood.
 #[derive(Debug, thiserror::Error)]
@@ -188,4 +189,45 @@ pub fn read_entry(message: pb::RaftEntry) -> typ::Entry {
         Some(Payload::Membership(it)) => EntryPayload::Membership(read_membership(it)),
     };
     typ::Entry { log_id: read_log_id(message.id.unwrap_or_default()), payload }
+}
+
+/// What a snapshot is of, and how many objects follow.
+pub fn snapshot_header(meta: &typ::SnapshotMeta, objects: u64) -> pb::SnapshotHeader {
+    pb::SnapshotHeader {
+        id: meta.snapshot_id.clone(),
+        last: meta.last_log_id.as_ref().map(log_id),
+        membership_at: meta.last_membership.log_id().as_ref().map(log_id),
+        membership: Some(membership(meta.last_membership.membership())),
+        objects,
+    }
+}
+
+/// What a snapshot is of, from its message.
+pub fn read_snapshot_header(header: pb::SnapshotHeader) -> typ::SnapshotMeta {
+    let membership = read_membership(header.membership.unwrap_or_default());
+    typ::SnapshotMeta {
+        last_log_id: header.last.map(read_log_id),
+        last_membership: typ::StoredMembership::new(header.membership_at.map(read_log_id), membership),
+        snapshot_id: header.id,
+    }
+}
+
+/// Entries for a follower.
+pub fn append(request: &AppendEntriesRequest<TypeConfig>) -> pb::RaftAppend {
+    pb::RaftAppend {
+        vote: Some(vote(&request.vote)),
+        previous: request.prev_log_id.as_ref().map(log_id),
+        entries: request.entries.iter().map(entry).collect(),
+        committed: request.leader_commit.as_ref().map(log_id),
+    }
+}
+
+/// Entries for a follower, from their message; `None` when it has no vote.
+pub fn read_append(message: pb::RaftAppend) -> Option<AppendEntriesRequest<TypeConfig>> {
+    Some(AppendEntriesRequest {
+        vote: read_vote(message.vote?),
+        prev_log_id: message.previous.map(read_log_id),
+        entries: message.entries.into_iter().map(read_entry).collect(),
+        leader_commit: message.committed.map(read_log_id),
+    })
 }

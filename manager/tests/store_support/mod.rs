@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use berth_manager::raft::{DataDir, RaftNode, RaftNodeError, RaftSettings};
+use berth_manager::raft::{DataDir, PlainConnect, RaftNode, RaftNodeError, RaftSettings};
 use berth_manager::store::Transaction;
 use berth_proto::id::Id;
 use berth_proto::object::{Config, Meta, Network, Service, Slot, Task, TaskStatus};
@@ -77,5 +77,5 @@ pub fn small_log() -> RaftSettings {
 }
 
 pub async fn open(dir: &Path, settings: RaftSettings) -> Result<RaftNode, RaftNodeError> {
-    RaftNode::start(DataDir::open(dir)?, settings).await
+    RaftNode::start(DataDir::open(dir)?, settings, Arc::new(PlainConnect)).await
 }

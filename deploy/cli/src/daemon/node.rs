@@ -44,7 +44,7 @@ pub async fn run(mut args: DaemonArgs) -> Result<(), Failure> {
 async fn open_manager(args: &DaemonArgs, advertise: SocketAddr) -> Result<Manager, Failure> {
     std::fs::create_dir_all(&args.data_dir).or_fail(|| format!("cannot make {}", args.data_dir.display()))?;
     let raft = RaftSettings { address: advertise.to_string(), ..RaftSettings::default() };
-    let mut config = ManagerConfig { data_dir: args.data_dir.join("manager"), raft, ..ManagerConfig::default() };
+    let mut config = ManagerConfig { raft, ..ManagerConfig::new(args.data_dir.join("manager")) };
     // The first network is given its subnet before any agent has told the routes of its machine.
     config.loops.allocator.avoid = own_routes(args).await;
     Manager::open(config).await.map_err(|error| failed("cannot start the manager", &error))

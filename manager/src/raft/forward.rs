@@ -1,0 +1,147 @@
+//! Where a batch is written: here while this manager leads, otherwise by the leader.
+//!
+//! A batch is given again only when it is certain that nobody took it: a second copy could not do its work twice
+//! (preconditions), but its outcome would look like somebody else's.
+
+use std::error::Error;
+use std::time::Duration;
+
+use berth_proto::pb;
+use openraft::ServerState;
+use openraft::error::{ClientWriteError, RaftError};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::outcomes::{BatchOutcomes, Outcomes};
+use super::proposer::ProposeError;
+use super::transport::Peers;
+use super::types::{Request, typ};
+
+/// How long a write waits for somebody to lead. Longer than an election.
+const LEADER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the leader may take to commit.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a committed entry may take to come here.
+const APPLY_PATIENCE: Duration = Duration::from_secs(5);
+/// Before asking again when nobody leads; a change of leader is noticed at once.
+const RETRY: Duration = Duration::from_millis(25);
+
+/// Writes batches, wherever the leader is.
+#[derive(Clone)]
+pub struct Forward {
+    /// This manager.
+    pub id: u64,
+    /// Its Raft.
+    pub raft: typ::Raft,
+    /// The others.
+    pub peers: Peers,
+    /// What became of entries, as applied here.
+    pub outcomes: Outcomes,
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Done(u64, BatchOutcomes),
+    /// Nobody took it.
+    NotTaken,
+    Failed(ProposeError),
+}
+
+impl Forward {
+    /// Writes one batch; returns its log index and the outcome of each transaction once they are applied here.
+    pub async fn write(&self, request: Request) -> Result<(u64, BatchOutcomes), ProposeError> {
+        let deadline = Instant::now() + LEADER_PATIENCE;
+        loop {
+            match self.attempt(&request).await {
+                Attempt::Done(index, outcomes) => return Ok((index, outcomes)),
+                Attempt::Failed(error) => return Err(error),
+                Attempt::NotTaken if Instant::now() >= deadline => {
+                    return Err(ProposeError::NotLeader { leader: self.leader().map(|(_, address)| address) });
+                }
+                Attempt::NotTaken => {
+                    let mut metrics = self.raft.metrics();
+                    // A change of leader, or a little time: either way it looks again.
+                    let _ = tokio::time::timeout(RETRY, metrics.changed()).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until everything that was committed when this is called is applied here (Raft section 8).
+    pub async fn linearizable(&self) -> Result<(), ProposeError> {
+        let deadline = Instant::now() + LEADER_PATIENCE;
+        loop {
+            let index = if self.leads() {
+                self.raft.ensure_linearizable().await.ok().map(|id| id.map_or(0, |id| id.index))
+            } else if let Some((id, address)) = self.leader()
+                && let Ok(mut client) = self.peers.client(id, &address)
+            {
+                let asked = tokio::time::timeout(COMMIT_PATIENCE, client.read_index(pb::RaftReadIndexRequest {})).await;
+                asked.ok().and_then(Result::ok).map(|answer| answer.into_inner().index)
+            } else {
+                None
+            };
+            match index {
+                Some(index) if self.outcomes.applied(index, APPLY_PATIENCE).await => return Ok(()),
+                _ if Instant::now() >= deadline => {
+                    return Err(ProposeError::NotLeader { leader: self.leader().map(|(_, address)| address) });
+                }
+                _ => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.raft.metrics().borrow().state == ServerState::Leader
+    }
+
+    /// Id and address of the leader, when it is another.
+    fn leader(&self) -> Option<(u64, String)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let leader = metrics.current_leader.filter(|leader| *leader != self.id)?;
+        let node = metrics.membership_config.membership().get_node(&leader)?;
+        Some((leader, node.addr.clone()))
+    }
+
+    async fn attempt(&self, request: &Request) -> Attempt {
+        if self.leads() {
+            return self.write_here(request.clone()).await;
+        }
+        match self.leader() {
+            Some((id, address)) => self.write_there(id, &address, request).await,
+            None => Attempt::NotTaken,
+        }
+    }
+
+    async fn write_here(&self, request: Request) -> Attempt {
+        match self.raft.client_write(request).await {
+            Ok(written) => Attempt::Done(written.log_id.index, written.data.outcomes.into()),
+            // It led a moment ago: the entry may be in the log, and may yet be committed by the next leader.
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Attempt::Failed(ProposeError::Lost),
+            Err(_) => Attempt::Failed(ProposeError::Stopped),
+        }
+    }
+
+    async fn write_there(&self, id: u64, address: &str, request: &Request) -> Attempt {
+        let Ok(mut client) = self.peers.client(id, address) else { return Attempt::NotTaken };
+        let proposal = pb::RaftProposal { batch: request.encoded().clone() };
+        match tokio::time::timeout(COMMIT_PATIENCE, client.propose(proposal)).await {
+            Ok(Ok(answer)) => {
+                let index = answer.into_inner().index;
+                match self.outcomes.of(index, APPLY_PATIENCE).await {
+                    Some(outcomes) => Attempt::Done(index, outcomes),
+                    None => Attempt::Failed(ProposeError::Lost),
+                }
+            }
+            Ok(Err(status)) if was_not_taken(&status) => Attempt::NotTaken,
+            Ok(Err(_)) | Err(_) => Attempt::Failed(ProposeError::Lost),
+        }
+    }
+}
+
+/// The other does not lead, or was not reached at all.
+fn was_not_taken(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition
+        || std::iter::successors(status.source(), |error| (*error).source()).any(<dyn Error>::is::<tonic::ConnectError>)
+}
