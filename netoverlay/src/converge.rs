@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use berth_proto::id::{NetworkId, TaskId};
+use berth_proto::id::{NetworkId, ServiceId, TaskId};
 
 use crate::dns::Dns;
 use crate::error::OverlayError;
@@ -13,7 +13,11 @@ use crate::kernel::{Kernel, PortError};
 use crate::model::{Desired, Network, Observed, Service};
 use crate::names::Instance;
 use crate::nft::Elements;
+use crate::parallel;
 use crate::plan::{self, Known, Op, PortClash, Rules};
+
+/// So many changed services are worth a thread for their names.
+const BESIDE: usize = 64;
 
 /// How much a pass looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,8 +143,10 @@ impl State {
         if let Some(spec) = self.desired.sandboxes.get_mut(&task) {
             Arc::make_mut(spec).ready = ready;
         }
-        let stale = |s: &&mut Arc<Service>| s.backends.iter().any(|b| b.task == task && b.ready != ready);
-        for service in self.desired.services.values_mut().filter(stale) {
+        let stale = |s: &Service| s.backends.iter().any(|b| b.task == task && b.ready != ready);
+        let ids: Vec<ServiceId> = self.desired.services.iter().filter(|(_, s)| stale(s)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(service) = self.desired.services.get_mut(&id) else { continue };
             let backends = Arc::make_mut(service).backends.iter_mut();
             backends.filter(|b| b.task == task).for_each(|b| b.ready = ready);
         }
@@ -158,8 +164,36 @@ pub(crate) fn converge(
     let (wanted_ports, clashes) = plan::wanted_ports(&state.desired);
     report.ports = kernel.hold_more_ports(&wanted_ports);
     report.clashes = clashes;
-    // Names first: whoever learns that the kernel part is done may ask for them.
-    dns.publish(&state.desired);
+    // Whoever learns that the kernel part is done may ask for names: both are done when this returns.
+    let desired = state.desired.clone();
+    let changed = state.previous.as_ref().map_or(desired.services.len(), |p| desired.changed_services(p).len());
+    beside(changed > BESIDE, &|| dns.publish(&desired), || in_kernel(kernel, state, scope, &mut report))?;
+    // Held ports are let go last: nothing is translated any more to what another program may now serve itself.
+    kernel.hold_ports(&wanted_ports);
+    for sockets in kernel.take_dns_sockets() {
+        dns.serve(sockets);
+    }
+    dns.retain(&state.desired);
+    Ok(report)
+}
+
+/// Does two things at the same time where they are large enough to pay a thread, else one after the other.
+fn beside<T>(large: bool, names: &(dyn Fn() + Sync), kernel: impl FnOnce() -> T) -> T {
+    if !large {
+        names();
+        return kernel();
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("net-names".into()).spawn_scoped(scope, names);
+        if thread.is_err() {
+            names();
+        }
+        kernel()
+    })
+}
+
+/// Lists the node if that is needed, plans, carries out.
+fn in_kernel(kernel: &dyn Kernel, state: &mut State, scope: Scope, report: &mut Report) -> Result<(), OverlayError> {
     let known = state.observed.take();
     // A node that had to be listed is brought right as a whole: afterwards its tables count as known.
     let scope = if known.is_none() && state.unsettled.is_none() { Scope::Everything } else { scope };
@@ -181,7 +215,7 @@ pub(crate) fn converge(
         Scope::Balance => plan::plan_balance(&rules, &state.desired, &observed),
         Scope::Task(task) => plan::plan_task(&rules, &state.desired, &observed, task),
     };
-    carry_out(kernel, &ops, &mut observed, &mut report);
+    carry_out(kernel, &ops, &mut observed, report);
     if report.failures.is_empty() {
         if state.unsettled.is_none() {
             // The elements of tasks' tables follow from what was desired: no need to keep them once per task.
@@ -195,37 +229,34 @@ pub(crate) fn converge(
         state.observed = Some(observed);
         state.previous = Some(state.desired.clone());
     }
-    // Held ports are let go last: nothing is translated any more to what another program may now serve itself.
-    kernel.hold_ports(&wanted_ports);
-    for sockets in kernel.take_dns_sockets() {
-        dns.serve(sockets);
-    }
-    dns.retain(&state.desired);
-    Ok(report)
+    Ok(())
 }
 
 /// Carries out the steps, those of one task at a time together. When a step fails, the rest of that task's steps are left out
 /// and the others go on.
 fn carry_out(kernel: &dyn Kernel, ops: &[Op], observed: &mut Observed, report: &mut Report) {
     let mut failed: Vec<TaskId> = Vec::new();
-    for group in ops.chunk_by(|a, b| a.task() == b.task()) {
-        if group[0].task().is_some_and(|t| failed.contains(&t)) {
-            continue;
-        }
-        let (done, error) = match kernel.apply(group) {
-            Ok(()) => (group.len(), None),
-            Err((done, error)) => (done, Some(error)),
-        };
-        for op in &group[..done] {
-            tracing::debug!(step = %op, "network step");
-            op.apply_to(observed);
-            report.steps.push(op.to_string());
-        }
-        if let Some(source) = error {
-            let task = group[done].task();
-            tracing::warn!(step = %group[done], error = %source, "network step failed");
-            failed.extend(task);
-            report.failures.push(OverlayError::Step { step: group[done].to_string(), task, source });
+    let groups: Vec<&[Op]> = ops.chunk_by(|a, b| a.task() == b.task()).collect();
+    // Tasks do not depend on each other, the node's own steps keep their place.
+    for run in groups.chunk_by(|a, b| a[0].task().is_some() && b[0].task().is_some()) {
+        let run: Vec<&[Op]> =
+            run.iter().copied().filter(|g| g[0].task().is_none_or(|t| !failed.contains(&t))).collect();
+        for (group, outcome) in run.iter().zip(parallel::apply(kernel, &run)) {
+            let (done, error) = match outcome {
+                Ok(()) => (group.len(), None),
+                Err((done, error)) => (done, Some(error)),
+            };
+            for op in &group[..done] {
+                tracing::debug!(step = %op, "network step");
+                op.apply_to(observed);
+                report.steps.push(op.to_string());
+            }
+            if let Some(source) = error {
+                let task = group[done].task();
+                tracing::warn!(step = %group[done], error = %source, "network step failed");
+                failed.extend(task);
+                report.failures.push(OverlayError::Step { step: group[done].to_string(), task, source });
+            }
         }
     }
 }

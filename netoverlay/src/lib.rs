@@ -34,6 +34,7 @@ mod config;
 mod converge;
 mod error;
 mod overlay;
+mod parallel;
 
 pub mod claimed;
 pub mod dns;

@@ -56,8 +56,10 @@ impl Zone {
     pub fn new(desired: &Desired, before: &Self) -> Self {
         let mut zone = Self { built_from: desired.clone(), ..Self::default() };
         let changed = desired.changed_services(&before.built_from);
+        // Taking out and putting in costs twice what a new book does.
+        let few = changed.len() * 2 <= desired.services.len();
         for network in desired.networks.values().filter(|n| n.driver.has_links()) {
-            let services = before.networks.get(&network.id).map_or_else(
+            let services = before.networks.get(&network.id).filter(|_| few).map_or_else(
                 || service_book(desired, network.id),
                 |names| changed_book(&names.services, network.id, &changed, &before.built_from, desired),
             );

@@ -1,5 +1,6 @@
 //! Connection tracking: entries that lead to a backend are forgotten.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 
@@ -40,9 +41,13 @@ fn forget_family(netlink: &mut Netlink, family: u8, flows: &[&Flow]) -> io::Resu
     if count(netlink)? == Some(0) {
         return Ok(0);
     }
+    let mut by_backend: HashMap<IpAddr, Vec<&Flow>> = HashMap::new();
+    for flow in flows {
+        by_backend.entry(flow.backend).or_default().push(flow);
+    }
     let mut forgotten = 0;
     for answer in netlink.dump(&message(GET, family, Attributes::default()))? {
-        let Some(original) = flows.iter().find_map(|flow| matching(&answer, flow)) else { continue };
+        let Some(original) = matching(&answer, &by_backend) else { continue };
         let request = message(DELETE, family, Attributes::default().bytes(ORIGINAL | 0x8000, original));
         match netlink.request(request) {
             Ok(()) => forgotten += 1,
@@ -65,14 +70,18 @@ fn count(netlink: &mut Netlink) -> io::Result<Option<u32>> {
     Ok(value.map(u32::from_be_bytes))
 }
 
-/// The original direction of a connection that the flow describes, as the kernel wrote it.
-fn matching<'a>(answer: &'a Answer, flow: &Flow) -> Option<&'a [u8]> {
+/// The original direction of a connection that one of the flows describes, as the kernel wrote it.
+fn matching<'a>(answer: &'a Answer, flows: &HashMap<IpAddr, Vec<&Flow>>) -> Option<&'a [u8]> {
     let body = answer.body.get(4..)?;
     let (original, reply) = (attribute(body, ORIGINAL)?, attribute(body, REPLY)?);
     let proto = attribute(original, 2).and_then(|p| attribute(p, 1)).and_then(|v| v.first().copied());
-    let wanted = flow.proto.is_none_or(|p| proto == Some(p.number()))
-        && flow.towards.is_none_or(|address| destination(original) == Some(address))
-        && (source(reply) == Some(flow.backend) || flow.proto.is_none() && source(original) == Some(flow.backend));
+    let (answers, asks) = (source(reply), source(original));
+    let mut about = [answers, asks].into_iter().flatten().filter_map(|address| flows.get(&address)).flatten();
+    let wanted = about.any(|flow| {
+        flow.proto.is_none_or(|p| proto == Some(p.number()))
+            && flow.towards.is_none_or(|address| destination(original) == Some(address))
+            && (answers == Some(flow.backend) || flow.proto.is_none() && asks == Some(flow.backend))
+    });
     wanted.then_some(original)
 }
 

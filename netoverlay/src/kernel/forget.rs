@@ -13,7 +13,7 @@ use super::sandbox::Namespace;
 use super::{KernelError, conntrack};
 use crate::plan::Flow;
 
-/// Flows waiting; beyond that they are left to time out (30 s for UDP without an answer).
+/// Lists of flows waiting; beyond that they are left to time out (30 s for UDP without an answer).
 const QUEUE: usize = 4096;
 /// Collects flows for so long before it looks.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -24,7 +24,7 @@ type Where = Option<Weak<Mutex<Namespace>>>;
 /// A thread that forgets, many flows at a time.
 #[derive(Debug)]
 pub(super) struct Forgetter {
-    queue: SyncSender<(Where, Flow)>,
+    queue: SyncSender<(Where, Arc<[Flow]>)>,
 }
 
 impl Forgetter {
@@ -40,33 +40,33 @@ impl Forgetter {
         Ok(Self { queue })
     }
 
-    /// Forgets a flow of the node soon.
-    pub fn on_node(&self, flow: Flow) {
-        self.send(None, flow);
+    /// Forgets flows of the node soon.
+    pub fn on_node(&self, flows: Arc<[Flow]>) {
+        self.send(None, flows);
     }
 
-    /// Forgets a flow of a task's namespace soon.
-    pub fn in_namespace(&self, namespace: &Arc<Mutex<Namespace>>, flow: Flow) {
-        self.send(Some(Arc::downgrade(namespace)), flow);
+    /// Forgets flows of a task's namespace soon.
+    pub fn in_namespace(&self, namespace: &Arc<Mutex<Namespace>>, flows: Arc<[Flow]>) {
+        self.send(Some(Arc::downgrade(namespace)), flows);
     }
 
-    fn send(&self, place: Where, flow: Flow) {
-        if let Err(TrySendError::Full(_)) = self.queue.try_send((place, flow)) {
-            tracing::warn!(backend = %flow.backend, "too many connections to forget, these time out by themselves");
+    fn send(&self, place: Where, flows: Arc<[Flow]>) {
+        if let Err(TrySendError::Full((_, flows))) = self.queue.try_send((place, flows)) {
+            tracing::warn!(backends = flows.len(), "too many connections to forget, these time out by themselves");
         }
     }
 }
 
-fn run(flows: &Receiver<(Where, Flow)>, mut netlink: Netlink) {
-    while let Ok(first) = flows.recv() {
+fn run(queue: &Receiver<(Where, Arc<[Flow]>)>, mut netlink: Netlink) {
+    while let Ok(first) = queue.recv() {
         std::thread::sleep(PAUSE);
         let (mut node, mut namespaces) = (Vec::new(), Vec::<(Weak<Mutex<Namespace>>, Vec<Flow>)>::new());
-        for (place, flow) in std::iter::once(first).chain(flows.try_iter()) {
+        for (place, flows) in std::iter::once(first).chain(queue.try_iter()) {
             match place {
-                None => node.push(flow),
+                None => node.extend_from_slice(&flows),
                 Some(place) => match namespaces.iter_mut().find(|(known, _)| known.ptr_eq(&place)) {
-                    Some((_, list)) => list.push(flow),
-                    None => namespaces.push((place, vec![flow])),
+                    Some((_, list)) => list.extend_from_slice(&flows),
+                    None => namespaces.push((place, flows.to_vec())),
                 },
             }
         }

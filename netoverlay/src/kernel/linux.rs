@@ -147,9 +147,11 @@ impl Linux {
             Op::Plug { outside, bridge, apart } => host().plug(outside, bridge, *apart),
             Op::Table { place: Place::Node, change } => host().change(change),
             // UDP clients of a published port move on before the call returns; the rest may take a moment.
-            Op::Forget { place: Place::Node, flow } if flow.proto.is_some() => host().forget(&[*flow]).map(drop),
-            Op::Forget { place: Place::Node, flow } => {
-                self.forgetter.on_node(*flow);
+            Op::Forget { place: Place::Node, flows } if flows.iter().any(|flow| flow.proto.is_some()) => {
+                host().forget(flows).map(drop)
+            }
+            Op::Forget { place: Place::Node, flows } => {
+                self.forgetter.on_node(flows.clone());
                 Ok(())
             }
             Op::CreateSandbox { task, v6 } => self.create(*task, *v6),
@@ -181,9 +183,9 @@ impl Linux {
                 Ok(())
             }
             Op::Table { place: Place::Sandbox(task), change } => self.within(*task, |n| n.change(change)),
-            Op::Forget { place: Place::Sandbox(task), flow } => {
+            Op::Forget { place: Place::Sandbox(task), flows } => {
                 if let Some(namespace) = self.namespace(*task)? {
-                    self.forgetter.in_namespace(&namespace, *flow);
+                    self.forgetter.in_namespace(&namespace, flows.clone());
                 }
                 Ok(())
             }

@@ -8,7 +8,7 @@ use super::netlink::{Answer, Netlink};
 use crate::nft::message::{self, Attributes, Message, attribute, attributes, comment_data, kind};
 use crate::nft::sets::{MapsTo, Scope, Set};
 use crate::nft::table::Class;
-use crate::nft::{Elements, TableChange, TableState, Value, skeleton};
+use crate::nft::{Elements, Octets, TableChange, TableState, Value, skeleton};
 
 /// `nfgenmsg` before the attributes.
 const GENERIC_HEADER: usize = 4;
@@ -191,7 +191,8 @@ fn list_set(netlink: &mut Netlink, table: &str, set: Set, elements: &mut Element
         for (_, element) in attributes(list) {
             let Some(key) = attribute(element, 1).and_then(|k| attribute(k, 1)) else { continue };
             let Some(value) = read_value(set, element) else { continue };
-            elements.0.insert((set, key.to_vec()), value);
+            let Some(key) = Octets::new(key) else { continue };
+            elements.0.insert((set, key), value);
         }
     }
     Ok(())
@@ -201,7 +202,7 @@ fn read_value(set: Set, element: &[u8]) -> Option<Value> {
     let data = || attribute(element, 2);
     match set.maps_to() {
         MapsTo::Nothing => Some(Value::Member),
-        MapsTo::Data(_) => Some(Value::Data(attribute(data()?, 1)?.to_vec())),
+        MapsTo::Data(_) => Octets::new(attribute(data()?, 1)?).map(Value::Data),
         MapsTo::Chain => Class::of_chain(&text(attribute(data()?, 2)?, 2)?).map(Value::Chain),
     }
 }

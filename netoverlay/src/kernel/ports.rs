@@ -2,7 +2,7 @@
 //!
 //! The sockets never serve anybody: packets to a published port are translated to a backend or refused before they get here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -68,7 +68,7 @@ impl HeldPorts {
                 continue;
             }
             // The same node port may lead elsewhere from now on: one socket moves to the new entry.
-            let same = self.held.keys().find(|h| same_socket(h, port)).copied();
+            let same = self.same_socket(port);
             if let Some(holder) = same.and_then(|key| self.held.remove(&key)) {
                 self.held.insert(*port, holder);
                 continue;
@@ -81,8 +81,15 @@ impl HeldPorts {
         errors
     }
 
+    /// The held port that is the same on the node, whatever it leads to: targets are what ports differ in last.
+    fn same_socket(&self, port: &PublishedPort) -> Option<PublishedPort> {
+        let at = |target| PublishedPort { target, ..*port };
+        self.held.range(at(0)..=at(u16::MAX)).next().map(|(held, _)| *held)
+    }
+
     /// Lets go of all others.
     pub fn retain(&mut self, wanted: &[PublishedPort]) {
+        let wanted: BTreeSet<&PublishedPort> = wanted.iter().collect();
         self.held.retain(|port, _| wanted.contains(port));
     }
 
@@ -90,10 +97,6 @@ impl HeldPorts {
     pub fn list(&self) -> Vec<PublishedPort> {
         self.held.keys().copied().collect()
     }
-}
-
-fn same_socket(a: &PublishedPort, b: &PublishedPort) -> bool {
-    (a.proto, a.host_ip, a.published) == (b.proto, b.host_ip, b.published)
 }
 
 fn hold(port: PublishedPort) -> io::Result<Holder> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use berth_proto::id::TaskId;
 
@@ -11,7 +12,7 @@ use super::{DnsSockets, KernelError, conntrack, namespace, nft_io, proc, route_i
 use crate::model::{LinkState, Proto, SandboxState};
 use crate::names::LinkName;
 use crate::nft::sets::{Bytes, Scope};
-use crate::nft::{Elements, Set, TableChange};
+use crate::nft::{Draft, Elements, Set, TableChange};
 use crate::plan::{Flow, Route, SourceRule};
 
 /// Where the name server really listens: a port of the kernel's choice, so that a task may have a name server of its own on
@@ -106,7 +107,7 @@ impl Namespace {
         match self.names.filter(|_| change.rebuild) {
             Some(ports) => {
                 let mut change = change.clone();
-                change.add.0.extend(name_elements(ports).0);
+                Arc::make_mut(&mut change.add).0.extend(name_elements(ports).0);
                 nft_io::change(&mut self.filter, Scope::Sandbox, &self.table, &change)
             }
             None => nft_io::change(&mut self.filter, Scope::Sandbox, &self.table, change),
@@ -149,10 +150,10 @@ fn listen() -> io::Result<(UdpSocket, TcpListener)> {
 }
 
 fn name_elements((udp, tcp): (u16, u16)) -> Elements {
-    let mut elements = Elements::default();
+    let mut elements = Draft::default();
     for (proto, port) in [(Proto::Udp, udp), (Proto::Tcp, tcp)] {
         let key = Bytes::default().proto(proto.number()).done();
         elements.data(Set::Dns, key, Bytes::default().address(NAME_SERVER.into()).port(port).done());
     }
-    elements
+    elements.done()
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use berth_proto::id::{NetworkId, ServiceId, TaskId};
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 use super::{Network, SandboxSpec, Service};
 
@@ -15,25 +17,30 @@ pub struct Desired {
     /// Tasks on this node.
     pub sandboxes: BTreeMap<TaskId, Arc<SandboxSpec>>,
     /// Services with a name on one of the networks, or with a port published on this node.
-    pub services: BTreeMap<ServiceId, Arc<Service>>,
+    pub services: OrdMap<ServiceId, Arc<Service>>,
 }
 
 impl Desired {
     /// Replaces all services; those that are as before stay the same in memory, so that comparing is cheap.
     pub fn set_services(&mut self, services: impl IntoIterator<Item = Service>) {
-        let before = std::mem::take(&mut self.services);
+        let mut gone: BTreeSet<ServiceId> = self.services.keys().copied().collect();
         for service in services {
-            let same = before.get(&service.id).filter(|old| ***old == service).cloned();
-            self.services.insert(service.id, same.unwrap_or_else(|| Arc::new(service)));
+            gone.remove(&service.id);
+            if self.services.get(&service.id).is_none_or(|old| **old != service) {
+                self.services.insert(service.id, Arc::new(service));
+            }
+        }
+        for id in gone {
+            self.services.remove(&id);
         }
     }
 
-    /// Services that differ from those of `before`: new, changed or gone.
+    /// Services that differ from those of `before`: new, changed or gone. Costs what differs: maps that come from each other
+    /// share the rest.
     pub fn changed_services(&self, before: &Self) -> BTreeSet<ServiceId> {
-        let differs = |id: &&ServiceId| match (self.services.get(*id), before.services.get(*id)) {
-            (Some(now), Some(then)) => !Arc::ptr_eq(now, then) && now != then,
-            _ => true,
+        let id = |item: DiffItem<'_, '_, ServiceId, Arc<Service>>| match item {
+            DiffItem::Add(id, _) | DiffItem::Remove(id, _) | DiffItem::Update { new: (id, _), .. } => *id,
         };
-        self.services.keys().chain(before.services.keys()).filter(differs).copied().collect()
+        before.services.diff(&self.services).map(id).collect()
     }
 }

@@ -30,6 +30,8 @@ const SUBSYSTEM: u16 = 10;
 const FAMILY_INET: u8 = 1;
 /// Elements in one message; an attribute is at most 64 KiB long.
 const CHUNK: usize = 500;
+/// Bytes that most elements take at most, for room made at once.
+const ELEMENT: usize = 56;
 
 /// Message numbers of the subsystem.
 #[allow(missing_docs, reason = "named as in the kernel's header")]
@@ -73,6 +75,16 @@ impl Attributes {
     /// Attributes within an attribute.
     pub fn nest(self, kind: u16, inner: Attributes) -> Self {
         self.bytes(kind | 0x8000, &inner.0)
+    }
+
+    /// The same, written in place.
+    fn within(&mut self, kind: u16, write: impl FnOnce(&mut Self)) {
+        let start = self.0.len();
+        self.0.extend_from_slice(&[0; 4]);
+        write(self);
+        let len = (self.0.len() - start) as u16;
+        self.0[start..start + 2].copy_from_slice(&len.to_ne_bytes());
+        self.0[start + 2..start + 4].copy_from_slice(&(kind | 0x8000).to_ne_bytes());
     }
 
     fn push(&mut self, kind: u16, value: &[u8]) {
@@ -197,23 +209,29 @@ fn element_messages(kind: u16, flags: u16, table: &str, elements: &Elements, val
     for of_set in all.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
         let set = of_set[0].0.0;
         for chunk in of_set.chunks(CHUNK) {
-            let mut list = Attributes::default();
-            for ((_, key), value) in chunk {
-                let element = Attributes::default().nest(1, Attributes::default().bytes(1, key));
-                list = list.nest(1, if values { with_value(element, value) } else { element });
-            }
-            let head = Attributes::default().text(1, table).text(2, set.name());
-            messages.push(message(kind, flags, head.nest(3, list)));
+            let mut attributes = Attributes(Vec::with_capacity(64 + chunk.len() * ELEMENT));
+            attributes = attributes.text(1, table).text(2, set.name());
+            attributes.within(3, |list| {
+                for ((_, key), value) in chunk {
+                    list.within(1, |element| {
+                        element.within(1, |data| data.push(1, key));
+                        if values {
+                            push_value(element, value);
+                        }
+                    });
+                }
+            });
+            messages.push(message(kind, flags, attributes));
         }
     }
     messages
 }
 
-fn with_value(element: Attributes, value: &Value) -> Attributes {
+fn push_value(element: &mut Attributes, value: &Value) {
     match value {
-        Value::Member => element,
-        Value::Data(data) => element.nest(2, Attributes::default().bytes(1, data)),
-        Value::Chain(class) => element.nest(2, Verdict::Jump(class.chain()).attributes()),
+        Value::Member => {}
+        Value::Data(octets) => element.within(2, |data| data.push(1, octets)),
+        Value::Chain(class) => element.push(2 | 0x8000, &Verdict::Jump(class.chain()).attributes().0),
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::octets::Octets;
+
 /// Where a table lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
@@ -154,57 +156,58 @@ pub fn type_number(fields: &[Field]) -> u32 {
 /// Builds the bytes of a key or value part by part, in the order the set declares them.
 #[derive(Debug, Default)]
 pub struct Bytes {
-    parts: Vec<Vec<u8>>,
+    octets: Octets,
+    parts: usize,
 }
 
 impl Bytes {
+    fn part(mut self, bytes: &[u8]) -> Self {
+        if self.parts > 0 {
+            self.octets.pad();
+        }
+        let fits = self.octets.push(bytes);
+        debug_assert!(fits, "no set has a key as long as this");
+        self.parts += 1;
+        self
+    }
+
     /// A device name.
-    pub fn ifname(mut self, name: &str) -> Self {
-        let mut bytes = vec![0u8; 16];
+    pub fn ifname(self, name: &str) -> Self {
+        let mut bytes = [0u8; 16];
         let len = name.len().min(15);
         bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
-        self.parts.push(bytes);
-        self
+        self.part(&bytes)
     }
 
     /// An address, of the family that the set declares.
-    pub fn address(mut self, address: IpAddr) -> Self {
-        self.parts.push(match address {
-            IpAddr::V4(a) => a.octets().to_vec(),
-            IpAddr::V6(a) => a.octets().to_vec(),
-        });
-        self
+    pub fn address(self, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(a) => self.part(&a.octets()),
+            IpAddr::V6(a) => self.part(&a.octets()),
+        }
     }
 
     /// A transport protocol number.
-    pub fn proto(mut self, number: u8) -> Self {
-        self.parts.push(vec![number]);
-        self
+    pub fn proto(self, number: u8) -> Self {
+        self.part(&[number])
     }
 
     /// A port.
-    pub fn port(mut self, port: u16) -> Self {
-        self.parts.push(port.to_be_bytes().to_vec());
-        self
+    pub fn port(self, port: u16) -> Self {
+        self.part(&port.to_be_bytes())
     }
 
     /// A slot.
-    pub fn slot(mut self, slot: u32) -> Self {
-        self.parts.push(slot.to_ne_bytes().to_vec());
-        self
+    pub fn slot(self, slot: u32) -> Self {
+        self.part(&slot.to_ne_bytes())
     }
 
-    /// The bytes.
-    pub fn done(mut self) -> Vec<u8> {
-        if self.parts.len() == 1 {
-            return self.parts.remove(0);
+    /// The bytes. One part stands alone, several are padded to 4 each.
+    pub fn done(mut self) -> Octets {
+        if self.parts > 1 {
+            self.octets.pad();
         }
-        let mut bytes = Vec::new();
-        for part in self.parts {
-            bytes.extend_from_slice(&part);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
-        bytes
+        self.octets
     }
 }
 
@@ -235,6 +238,7 @@ pub fn render(fields: &[Field], bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nft::octets::MAX_OCTETS;
 
     #[test]
     fn keys_have_the_declared_width() {
@@ -243,6 +247,16 @@ mod tests {
         assert_eq!(render(Set::BoundSlots4.key(), &key), "10.0.0.2 . tcp . 80 . 3");
         assert_eq!(Bytes::default().proto(17).done().len() as u32, width(Set::Dns.key()));
         assert_eq!(Bytes::default().ifname("bthb0123456789").done().len() as u32, width(Set::Bridges.key()));
+    }
+
+    #[test]
+    fn every_key_and_value_has_room() {
+        for set in Set::ALL {
+            assert!(width(set.key()) as usize <= MAX_OCTETS, "{}", set.name());
+            if let MapsTo::Data(fields) = set.maps_to() {
+                assert!(width(fields) as usize <= MAX_OCTETS, "{}", set.name());
+            }
+        }
     }
 
     #[test]

@@ -224,7 +224,11 @@ fn sandbox() -> Vec<Rule> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::nft::sets::Bytes;
+    use crate::nft::table::Draft;
 
     #[test]
     fn every_rule_is_in_a_chain_and_within_the_registers() {
@@ -240,7 +244,9 @@ mod tests {
     #[test]
     fn a_rebuild_comes_before_elements() {
         let mut change = TableChange { rebuild: true, ..TableChange::default() };
-        change.add.member(Set::Bridges, vec![0; 16]);
+        let mut bridges = Draft::default();
+        bridges.member(Set::Bridges, Bytes::default().ifname("").done());
+        change.add = Arc::new(bridges.done());
         let messages = messages(Scope::Node, "t", &change);
         assert_eq!(messages.last().map(|m| m.kind & 0xff), Some(message::kind::NEW_ELEMENTS));
         assert_eq!(messages[1].kind & 0xff, message::kind::DEL_TABLE);

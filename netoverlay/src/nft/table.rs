@@ -1,19 +1,22 @@
 //! The elements of a table, and the change from one content to another.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::octets::Octets;
 use super::sets::{Field, MapsTo, Set, render};
 
 /// Which element: the set, and the bytes of its key.
-pub type Key = (Set, Vec<u8>);
+pub type Key = (Set, Octets);
 
 /// What an element maps to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value {
     /// Nothing: an element of a plain set.
     Member,
     /// Data.
-    Data(Vec<u8>),
+    Data(Octets),
     /// A jump to the chain that balances over a number of slots.
     Chain(Class),
 }
@@ -53,26 +56,37 @@ impl Class {
     }
 }
 
+/// Elements that are being put together, in any order; of two with one key the later one counts.
+#[derive(Debug, Default)]
+pub struct Draft(Vec<(Key, Value)>);
+
+impl Draft {
+    /// Adds an element of a plain set.
+    pub fn member(&mut self, set: Set, key: Octets) {
+        self.0.push(((set, key), Value::Member));
+    }
+
+    /// Adds an element of a map.
+    pub fn data(&mut self, set: Set, key: Octets, value: Octets) {
+        self.0.push(((set, key), Value::Data(value)));
+    }
+
+    /// Adds a jump.
+    pub fn jump(&mut self, set: Set, key: Octets, slots: u32) {
+        self.0.push(((set, key), Value::Chain(Class { map: set, slots })));
+    }
+
+    /// Sorts them once: many times faster than keeping order from the first on.
+    pub fn done(self) -> Elements {
+        Elements(self.0.into_iter().collect())
+    }
+}
+
 /// The elements of a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Elements(pub BTreeMap<Key, Value>);
 
 impl Elements {
-    /// Adds an element of a plain set.
-    pub fn member(&mut self, set: Set, key: Vec<u8>) {
-        self.0.insert((set, key), Value::Member);
-    }
-
-    /// Adds an element of a map.
-    pub fn data(&mut self, set: Set, key: Vec<u8>, value: Vec<u8>) {
-        self.0.insert((set, key), Value::Data(value));
-    }
-
-    /// Adds a jump.
-    pub fn jump(&mut self, set: Set, key: Vec<u8>, slots: u32) {
-        self.0.insert((set, key), Value::Chain(Class { map: set, slots }));
-    }
-
     /// The class chains that the jumps need.
     pub fn classes(&self) -> BTreeSet<Class> {
         self.0.values().filter_map(|v| if let Value::Chain(class) = v { Some(*class) } else { None }).collect()
@@ -99,10 +113,10 @@ pub struct TableChange {
     pub rebuild: bool,
     /// Class chains to make first.
     pub classes: BTreeSet<Class>,
-    /// Elements to remove; an element whose value changes is here and in `add`.
-    pub remove: Elements,
+    /// Elements to remove; an element whose value changes is here and in `add`. Shared among the tasks that see the same.
+    pub remove: Arc<Elements>,
     /// Elements to add.
-    pub add: Elements,
+    pub add: Arc<Elements>,
 }
 
 impl TableChange {
@@ -114,26 +128,12 @@ impl TableChange {
     /// What turns `observed` into a table with exactly the elements `wanted`. Unused class chains stay: they cost nothing.
     pub fn between(observed: &TableState, wanted: &Elements) -> Self {
         if !observed.intact {
-            return Self { rebuild: true, classes: wanted.classes(), remove: Elements::default(), add: wanted.clone() };
+            let add = Arc::new(wanted.clone());
+            return Self { rebuild: true, classes: wanted.classes(), remove: Arc::default(), add };
         }
-        let mut change = Self::default();
-        for (key, value) in &wanted.0 {
-            match observed.elements.0.get(key) {
-                Some(have) if have == value => continue,
-                Some(have) => {
-                    change.remove.0.insert(key.clone(), have.clone());
-                }
-                None => {}
-            }
-            change.add.0.insert(key.clone(), value.clone());
-        }
-        for (key, value) in &observed.elements.0 {
-            if !wanted.0.contains_key(key) {
-                change.remove.0.insert(key.clone(), value.clone());
-            }
-        }
-        change.classes = change.add.classes().difference(&observed.classes).copied().collect();
-        change
+        let (remove, add) = difference(&observed.elements, wanted);
+        let classes = add.classes().difference(&observed.classes).copied().collect();
+        Self { rebuild: false, classes, remove: Arc::new(remove), add: Arc::new(add) }
     }
 
     /// What the table is afterwards.
@@ -148,7 +148,7 @@ impl TableChange {
         for key in self.remove.0.keys() {
             table.elements.0.remove(key);
         }
-        table.elements.0.extend(self.add.0.iter().map(|(k, v)| (k.clone(), v.clone())));
+        table.elements.0.extend(self.add.0.iter());
     }
 
     /// One line for the log.
@@ -158,6 +158,27 @@ impl TableChange {
         let example = first.map(|((set, key), _)| format!(", such as {} {{ {} }}", set.name(), render(set.key(), key)));
         format!("{rebuild}{} added, {} removed{}", self.add.0.len(), self.remove.0.len(), example.unwrap_or_default())
     }
+}
+
+/// What to remove from `have` and what to add to it so that it becomes `wanted`: one walk along both.
+fn difference(have: &Elements, wanted: &Elements) -> (Elements, Elements) {
+    let (mut remove, mut add) = (Vec::new(), Vec::new());
+    let (mut have, mut wanted) = (have.0.iter().peekable(), wanted.0.iter().peekable());
+    loop {
+        let order = match (have.peek(), wanted.peek()) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+        };
+        let old = if order.is_le() { have.next() } else { None };
+        let new = if order.is_ge() { wanted.next() } else { None };
+        if old.map(|(_, value)| value) != new.map(|(_, value)| value) {
+            remove.extend(old.map(|(key, value)| (*key, *value)));
+            add.extend(new.map(|(key, value)| (*key, *value)));
+        }
+    }
+    (Elements(remove.into_iter().collect()), Elements(add.into_iter().collect()))
 }
 
 /// The parts of a map's value; none for sets and verdict maps.
@@ -174,14 +195,14 @@ mod tests {
     use crate::nft::sets::Bytes;
 
     fn vip(slots: u32) -> Elements {
-        let mut elements = Elements::default();
+        let mut elements = Draft::default();
         let address = std::net::IpAddr::from([10, 0, 0, 9]);
         elements.jump(Set::Vips4, Bytes::default().address(address).done(), slots);
         for slot in 0..slots {
             let key = Bytes::default().address(address).slot(slot).done();
-            elements.data(Set::VipSlots4, key, vec![10, 0, 0, slot as u8]);
+            elements.data(Set::VipSlots4, key, Octets::new(&[10, 0, 0, slot as u8]).unwrap());
         }
-        elements
+        elements.done()
     }
 
     #[test]

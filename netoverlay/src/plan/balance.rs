@@ -8,13 +8,13 @@ use berth_proto::id::{NetworkId, ServiceId};
 use super::ports::Frontend;
 use crate::model::{Desired, PublishedPort};
 use crate::nft::sets::Bytes;
-use crate::nft::{Elements, Set};
+use crate::nft::{Draft, Elements, Set};
 
 /// Most backends that one frontend is balanced over; the first ones by order win.
 const MAX_SLOTS: usize = 4096;
 
 /// Adds a published port to the node's elements.
-pub(super) fn published(frontend: &Frontend, elements: &mut Elements) {
+pub(super) fn published(frontend: &Frontend, elements: &mut Draft) {
     let port = frontend.port;
     let bound = |ip: IpAddr| Bytes::default().address(ip);
     match port.host_ip {
@@ -34,13 +34,7 @@ pub(super) fn published(frontend: &Frontend, elements: &mut Elements) {
     }
 }
 
-fn family(
-    frontend: &Frontend,
-    v6: bool,
-    (jumps, slots): (Set, Set),
-    start: &dyn Fn() -> Bytes,
-    elements: &mut Elements,
-) {
+fn family(frontend: &Frontend, v6: bool, (jumps, slots): (Set, Set), start: &dyn Fn() -> Bytes, elements: &mut Draft) {
     let backends: Vec<IpAddr> =
         frontend.backends.iter().copied().filter(|b| b.is_ipv6() == v6).take(MAX_SLOTS).collect();
     if backends.is_empty() {
@@ -59,7 +53,7 @@ fn port_key(start: Bytes, port: PublishedPort) -> Bytes {
 
 /// Virtual addresses of some services (all of them if not said which) that a task on these networks can use.
 pub(super) fn vips(desired: &Desired, networks: &BTreeSet<NetworkId>, only: Option<&BTreeSet<ServiceId>>) -> Elements {
-    let mut elements = Elements::default();
+    let mut elements = Draft::default();
     let chosen: Vec<_> = match only {
         Some(ids) => ids.iter().filter_map(|id| desired.services.get(id)).collect(),
         None => desired.services.values().collect(),
@@ -75,10 +69,10 @@ pub(super) fn vips(desired: &Desired, networks: &BTreeSet<NetworkId>, only: Opti
             }
         }
     }
-    elements
+    elements.done()
 }
 
-fn virtual_address(vip: IpAddr, backends: &[IpAddr], elements: &mut Elements) {
+fn virtual_address(vip: IpAddr, backends: &[IpAddr], elements: &mut Draft) {
     let (jumps, slots, refuse) = match vip {
         IpAddr::V4(_) => (Set::Vips4, Set::VipSlots4, Set::VipRefuse4),
         IpAddr::V6(_) => (Set::Vips6, Set::VipSlots6, Set::VipRefuse6),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::ports::wanted_ports;
 use crate::model::Desired;
@@ -28,7 +29,7 @@ impl Known {
     /// Takes out of a change the removals that are not ours to decide.
     pub(super) fn restrict(&self, change: &mut TableChange) {
         let add = &change.add.0;
-        change.remove.0.retain(|key, _| add.contains_key(key) || self.owns(key));
+        Arc::make_mut(&mut change.remove).0.retain(|key, _| add.contains_key(key) || self.owns(key));
     }
 
     fn owns(&self, (set, key): &Key) -> bool {

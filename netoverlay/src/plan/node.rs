@@ -1,6 +1,8 @@
 //! Steps in the node's own namespace: bridges, forwarding, the packet filter table, leftovers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -10,7 +12,7 @@ use crate::model::{Desired, Network, Observed, Proto};
 use crate::names::{LinkName, bridge_mac};
 use crate::nft::sets::{Bytes, Field, width};
 use crate::nft::table::value_fields;
-use crate::nft::{Elements, Set, TableChange, Value};
+use crate::nft::{Draft, Elements, Octets, Set, TableChange, Value};
 
 /// Makes and mends the bridges of all networks that have links.
 pub(super) fn bridges(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
@@ -64,13 +66,13 @@ pub(super) fn table(rules: &Rules, desired: &Desired, observed: &Observed) -> Ve
     if change.is_empty() {
         return Vec::new();
     }
-    let gone = lost_udp_backends(&change, &wanted);
-    let forget = gone.into_iter().map(|flow| Op::Forget { place: Place::Node, flow });
+    let flows = lost_udp_backends(&change, &wanted);
+    let forget = (!flows.is_empty()).then_some(Op::Forget { place: Place::Node, flows });
     std::iter::once(Op::Table { place: Place::Node, change }).chain(forget).collect()
 }
 
 fn elements(rules: &Rules, desired: &Desired, observed: &Observed) -> Elements {
-    let mut elements = Elements::default();
+    let mut elements = Draft::default();
     for network in desired.networks.values().filter(|n| n.driver.has_links()) {
         let name = rules.instance.bridge(network.id);
         let key = || Bytes::default().ifname(name.as_str());
@@ -88,35 +90,35 @@ fn elements(rules: &Rules, desired: &Desired, observed: &Observed) -> Elements {
     for frontend in ports::frontends(desired).0.iter().filter(|f| observed.held.contains(&f.port)) {
         balance::published(frontend, &mut elements);
     }
-    elements
+    elements.done()
 }
 
 /// UDP backends that a published port no longer leads to: tracked "connections" would keep going there.
-fn lost_udp_backends(change: &TableChange, wanted: &Elements) -> Vec<Flow> {
-    let mut still: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
+fn lost_udp_backends(change: &TableChange, wanted: &Elements) -> Arc<[Flow]> {
     let slots = [Set::PortSlots4, Set::PortSlots6, Set::BoundSlots4, Set::BoundSlots6];
-    for ((set, key), value) in wanted.0.iter().filter(|((set, _), _)| slots.contains(set)) {
-        if let Value::Data(data) = value {
-            still.entry(frontend_key(*set, key)).or_default().insert(data.clone());
-        }
+    let data = |value: &Value| if let Value::Data(data) = value { Some(*data) } else { None };
+    let backends = |elements: &Elements| -> BTreeSet<(Octets, Octets)> {
+        let udp = elements.0.iter().filter(|((set, key), _)| slots.contains(set) && is_udp(*set, key));
+        udp.filter_map(|((set, key), value)| Some((frontend_key(*set, key)?, data(value)?))).collect()
+    };
+    let removed = backends(&change.remove);
+    if removed.is_empty() {
+        return Arc::default();
     }
-    let mut lost = BTreeSet::new();
-    for ((set, key), value) in change.remove.0.iter().filter(|((set, key), _)| slots.contains(set) && is_udp(*set, key))
-    {
-        let Value::Data(data) = value else { continue };
-        if still.get(&frontend_key(*set, key)).is_some_and(|s| s.contains(data)) {
-            continue;
-        }
-        lost.extend(address(value_fields(*set)[0], data));
-    }
+    let still = backends(wanted);
+    let lost = removed.difference(&still).filter_map(|(frontend, data)| {
+        let set = slots.iter().find(|set| Some(**set as u8) == frontend.first().copied())?;
+        address(value_fields(*set)[0], data)
+    });
+    let lost: BTreeSet<IpAddr> = lost.collect();
     lost.into_iter().map(|backend| Flow { proto: Some(Proto::Udp), towards: None, backend }).collect()
 }
 
-fn frontend_key(set: Set, key: &[u8]) -> Vec<u8> {
+/// The set, and its key without the slot.
+fn frontend_key(set: Set, key: &[u8]) -> Option<Octets> {
     let slot = width(&[Field::Slot]) as usize;
-    let mut id = vec![set as u8];
-    id.extend_from_slice(&key[..key.len().saturating_sub(slot)]);
-    id
+    let mut id = Octets::new(&[set as u8])?;
+    id.push(key.get(..key.len().checked_sub(slot)?)?).then_some(id)
 }
 
 fn is_udp(set: Set, key: &[u8]) -> bool {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
@@ -92,8 +93,9 @@ pub enum Op {
     OpenDns { task: TaskId },
     /// Change a packet filter table, atomically.
     Table { place: Place, change: TableChange },
-    /// Forget tracked connections, so that they are not sent to a backend that is gone.
-    Forget { place: Place, flow: Flow },
+    /// Forget tracked connections, so that they are not sent to a backend that is gone. All at once: each look at the connections
+    /// is a look at all of them.
+    Forget { place: Place, flows: Arc<[Flow]> },
 }
 
 impl Op {
@@ -232,7 +234,10 @@ impl fmt::Display for Op {
             Self::Table { place: Place::Sandbox(task), change } => {
                 write!(f, "table of task {task}: {}", change.summary())
             }
-            Self::Forget { flow, .. } => write!(f, "forget connections to {}", flow.backend),
+            Self::Forget { flows, .. } => match &**flows {
+                [one] => write!(f, "forget connections to {}", one.backend),
+                many => write!(f, "forget connections to {} backends", many.len()),
+            },
         }
     }
 }

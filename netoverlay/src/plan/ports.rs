@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use berth_proto::id::TaskId;
 
-use crate::model::{Desired, PublishedPort, Service};
+use crate::model::{Desired, Proto, PublishedPort, Service};
 
 /// Who publishes a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,9 @@ pub(super) struct Frontend {
     pub backends: Vec<IpAddr>,
 }
 
+/// Who has a port, with the address that it is bound to.
+type Holder = (Option<IpAddr>, Publisher);
+
 /// Every port that the node should hold, and the clashes among them: the smaller service id, then task id, wins.
 pub fn wanted_ports(desired: &Desired) -> (Vec<PublishedPort>, Vec<PortClash>) {
     let (frontends, clashes) = frontends(desired);
@@ -63,20 +66,16 @@ pub fn wanted_ports(desired: &Desired) -> (Vec<PublishedPort>, Vec<PortClash>) {
 
 /// Ports with their ready backends.
 pub(super) fn frontends(desired: &Desired) -> (Vec<Frontend>, Vec<PortClash>) {
-    let mut owners: BTreeMap<(crate::model::Proto, u16, Option<IpAddr>), Publisher> = BTreeMap::new();
+    let mut owners: BTreeMap<(Proto, u16), Vec<Holder>> = BTreeMap::new();
     let (mut frontends, mut clashes) = (Vec::new(), Vec::new());
     for (port, owner, backends) in ingress(desired).chain(host_mode(desired)) {
-        let key = (port.proto, port.published, port.host_ip);
-        let overlaps = |ip: Option<IpAddr>| owners.get(&(port.proto, port.published, ip));
-        let taken = match port.host_ip {
-            Some(_) => overlaps(port.host_ip).or_else(|| overlaps(None)),
-            None => owners.iter().find(|((p, n, _), _)| (*p, *n) == (port.proto, port.published)).map(|(_, o)| o),
-        };
-        if let Some(winner) = taken {
+        let holders = owners.entry((port.proto, port.published)).or_default();
+        let overlaps = |ip: Option<IpAddr>| ip.is_none() || port.host_ip.is_none() || ip == port.host_ip;
+        if let Some((_, winner)) = holders.iter().find(|(ip, _)| overlaps(*ip)) {
             clashes.push(PortClash { port, winner: winner.clone(), loser: owner });
             continue;
         }
-        owners.insert(key, owner);
+        holders.push((port.host_ip, owner));
         frontends.push(Frontend { port, backends });
     }
     (frontends, clashes)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
@@ -46,8 +47,8 @@ pub(super) fn create(rules: &Rules, desired: &Desired, observed: &Observed, task
 pub(super) fn delete(observed: &Observed, task: TaskId) -> Vec<Op> {
     let Some(state) = observed.sandboxes.get(&task) else { return Vec::new() };
     let addresses = state.links.values().flat_map(|l| l.addresses.iter().map(IpNet::addr));
-    let forget =
-        addresses.map(|backend| Op::Forget { place: Place::Node, flow: Flow { proto: None, towards: None, backend } });
+    let flows: Arc<[Flow]> = addresses.map(|backend| Flow { proto: None, towards: None, backend }).collect();
+    let forget = (!flows.is_empty()).then_some(Op::Forget { place: Place::Node, flows });
     std::iter::once(Op::DeleteSandbox { task }).chain(forget).collect()
 }
 

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use berth_proto::id::{NetworkId, ServiceId};
 
@@ -19,7 +20,7 @@ use crate::nft::{Elements, Key, Set, TableChange, TableState, Value};
 type Networks = BTreeSet<NetworkId>;
 
 /// A change, and what to forget after it.
-type Planned = (TableChange, Vec<Flow>);
+type Planned = (TableChange, Arc<[Flow]>);
 
 /// Plans tables for one pass.
 pub(super) struct Vips<'a> {
@@ -59,7 +60,9 @@ impl<'a> Vips<'a> {
         }
         if !change.is_empty() {
             ops.push(Op::Table { place, change });
-            ops.extend(forget.into_iter().map(|flow| Op::Forget { place, flow }));
+            if !forget.is_empty() {
+                ops.push(Op::Forget { place, flows: forget });
+            }
         }
     }
 
@@ -99,7 +102,7 @@ fn networks(spec: &SandboxSpec) -> Networks {
 }
 
 /// Backends that a virtual address no longer leads to; UDP clients would keep talking to them.
-fn lost_backends(change: &TableChange, wanted: &BTreeMap<Key, Value>) -> Vec<Flow> {
+fn lost_backends(change: &TableChange, wanted: &BTreeMap<Key, Value>) -> Arc<[Flow]> {
     let pair = |set: Set, key: &[u8], value: &Value| {
         let Value::Data(data) = value else { return None };
         let vip = address(set.key()[0], key)?;
@@ -109,7 +112,7 @@ fn lost_backends(change: &TableChange, wanted: &BTreeMap<Key, Value>) -> Vec<Flo
     let gone: BTreeSet<(IpAddr, IpAddr)> =
         change.remove.0.iter().filter(|((s, _), _)| slots(*s)).filter_map(|((s, k), v)| pair(*s, k, v)).collect();
     if gone.is_empty() {
-        return Vec::new();
+        return Arc::default();
     }
     let still: BTreeSet<(IpAddr, IpAddr)> =
         wanted.iter().filter(|((s, _), _)| slots(*s)).filter_map(|((s, k), v)| pair(*s, k, v)).collect();
