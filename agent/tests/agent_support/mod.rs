@@ -9,9 +9,10 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use berth_agent::{Agent, AgentConfig, netoverlay};
+use berth_agent::{Agent, AgentConfig, AgentError, netoverlay};
+use berth_image::ImageError;
 use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
 use berth_proto::object::{Attachment, Meta, Network, NetworkAllocation, RestartRecord, Slot, Task, TaskStatus};
 use berth_proto::pb::dispatcher_server::{Dispatcher, DispatcherServer};
@@ -141,7 +142,7 @@ impl World {
 
     /// Starts a life of the agent.
     pub async fn begin(&mut self) {
-        let agent = Arc::new(Agent::open(self.config.clone()).await.unwrap());
+        let agent = Arc::new(self.open().await);
         let manager = serve(Server::builder().add_service(DispatcherServer::new(FakeManager(Arc::clone(&self.heard)))));
         let node = serve(Server::builder().add_service(NodeServiceServer::new(agent.local_service())));
         let shutdown = CancellationToken::new();
@@ -151,6 +152,22 @@ impl World {
         });
         let node = NodeServiceClient::new(node).max_decoding_message_size(64 << 20);
         self.life = Some(Life { shutdown, running, node });
+    }
+
+    /// A request that the life before still answers, or a process being started, may hold the images' lock for a moment.
+    async fn open(&self) -> Agent {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Agent::open(self.config.clone()).await {
+                Ok(agent) => return agent,
+                Err(AgentError::Images(error))
+                    if matches!(*error, ImageError::Locked { .. }) && Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("the agent does not open: {error:?}"),
+            }
+        }
     }
 
     /// Ends a life; containers run on.
