@@ -32,14 +32,15 @@ pub async fn run(args: ResetArgs) -> Outcome {
         );
     }
     let data = share::absolute(&args.data_dir);
-    let manager = data.join("manager");
+    let (manager, agent) = (data.join("manager"), data.join("agent"));
+    let was_there = is_ours(&manager, &agent).map_err(|found| somebody_elses(&data, found))?;
     // Held to the end: no daemon can start in between.
     let _lock = match manager.exists() {
         true => Some(DataDir::open(&manager).map_err(|error| refused(&data, &error))?),
         false => None,
     };
     // The node's name means nothing to what is removed.
-    let mut config = AgentConfig::new(Id::from_random(0), data.join("agent"));
+    let mut config = AgentConfig::new(Id::from_random(0), agent);
     share::separate(&mut config, &data);
     let fail = |error: &reset::ResetError| Failure::new(format!("cannot reset: {}", failure::chain(error)));
     let leftovers = reset::survey(&config).await.map_err(|error| fail(&error))?;
@@ -51,7 +52,26 @@ pub async fn run(args: ResetArgs) -> Outcome {
     if remove(&manager)? {
         terminal::print_line(format!("removed {}", manager.display()))?;
     }
+    if !was_there {
+        terminal::say(format!("there is no data of Berth in {}", data.display()));
+        return Ok(0);
+    }
     finish(&data)
+}
+
+/// Whether there is something of a daemon's; an error names a directory that merely has one of our names. What a reset that
+/// failed half-way left is ours.
+fn is_ours<'d>(manager: &'d Path, agent: &'d Path) -> Result<bool, &'d Path> {
+    let has_witness = manager.join("lock").exists() || agent.join("state.redb").exists();
+    match [manager, agent].into_iter().find(|directory| directory.exists()) {
+        Some(directory) if !has_witness => Err(directory),
+        found => Ok(found.is_some()),
+    }
+}
+
+fn somebody_elses(data: &Path, directory: &Path) -> Failure {
+    Failure::new(format!("{} is not a data directory of Berth: no daemon made {}", data.display(), directory.display()))
+        .hint("name the directory that the daemon was started with (--data-dir)")
 }
 
 fn refused(data: &Path, error: &DataDirError) -> Failure {
@@ -107,7 +127,6 @@ fn remove(directory: &Path) -> Result<bool, Failure> {
 fn finish(data: &Path) -> Outcome {
     match std::fs::remove_dir(data) {
         Ok(()) => terminal::print_line(format!("removed {}", data.display()))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => terminal::say(format!("{} is clean", data.display())),
         Err(error) => terminal::say(format!("{} stays: {error}", data.display())),
     }
     Ok(0)
@@ -124,6 +143,18 @@ mod tests {
             asked,
             "End 1 running container and remove everything in /d: services, images, logs, secrets and the data of 2 volumes?"
         );
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (manager, agent) = (dir.path().join("manager"), dir.path().join("agent"));
+        assert_eq!(is_ours(&manager, &agent), Ok(false));
+        std::fs::create_dir(&agent).expect("made");
+        assert_eq!(is_ours(&manager, &agent), Err(&*agent));
+        std::fs::create_dir(&manager).expect("made");
+        std::fs::write(manager.join("lock"), "1").expect("written");
+        assert_eq!(is_ours(&manager, &agent), Ok(true));
     }
 
     #[test]
