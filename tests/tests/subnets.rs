@@ -16,7 +16,7 @@ fn subnets(host: &Host, network: &str) -> Vec<String> {
 fn networks_are_given_no_subnet_that_the_machine_has_a_route_to() {
     let mut host = Host::without_daemon("subnets");
     // A VPN that has the ranges which would be given out first.
-    let vpn = "ip link add vpn0 type dummy && ip link set vpn0 up \
+    let vpn = "ip link add vpn0 type bridge && ip link set vpn0 up \
                && ip route add 10.128.0.0/16 dev vpn0 && ip route add 10.129.0.0/16 dev vpn0 table 52";
     host.run("sh", &["-ec", vpn]).ok();
     host.start_daemon();
