@@ -190,7 +190,7 @@ impl Session {
                 self.outbox.acknowledged(ack.sequence, board);
                 self.tell(board).await
             }
-            Some(manager_message::Message::Welcome(_)) | None => Ok(()),
+            Some(manager_message::Message::Welcome(_) | manager_message::Message::Membership(_)) | None => Ok(()),
         }
     }
 

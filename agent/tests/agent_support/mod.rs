@@ -47,6 +47,13 @@ struct FakeManager(Arc<Heard>);
 
 #[tonic::async_trait]
 impl Dispatcher for FakeManager {
+    async fn find_image(
+        &self,
+        _request: Request<pb::FindImageRequest>,
+    ) -> Result<Response<pb::FindImageResponse>, Status> {
+        Ok(Response::new(pb::FindImageResponse::default()))
+    }
+
     type SessionStream = std::pin::Pin<Box<dyn Stream<Item = Result<pb::ManagerMessage, Status>> + Send>>;
 
     async fn session(

@@ -127,12 +127,42 @@ impl Control for ControlApi {
         let state = self.hub.snapshot();
         let leader = state.nodes().find(|node| node.manager.as_ref().is_some_and(|manager| manager.leader));
         Ok(Response::new(pb::ClusterInfoResponse {
-            cluster: state.cluster().map(|cluster| (&**cluster).into()),
+            cluster: state.cluster().map(|cluster| read::shown_cluster(cluster)),
             node_id: self.node.to_string(),
             leader_node_id: leader.map(|node| node.id.to_string()).unwrap_or_default(),
             index: state.index(),
             version: self.version.to_owned(),
         }))
+    }
+
+    async fn cluster_update(
+        &self,
+        _request: Request<pb::ClusterUpdateRequest>,
+    ) -> Result<Response<pb::Cluster>, Status> {
+        Err(Status::unimplemented("cluster_update"))
+    }
+
+    async fn cluster_token(
+        &self,
+        _request: Request<pb::ClusterTokenRequest>,
+    ) -> Result<Response<pb::ClusterTokenResponse>, Status> {
+        Err(Status::unimplemented("cluster_token"))
+    }
+
+    async fn cluster_rotate_ca(
+        &self,
+        _request: Request<pb::ClusterRotateCaRequest>,
+    ) -> Result<Response<pb::ClusterRotateCaResponse>, Status> {
+        Err(Status::unimplemented("cluster_rotate_ca"))
+    }
+
+    type ClusterBackupStream = futures::stream::BoxStream<'static, Result<pb::BackupChunk, Status>>;
+
+    async fn cluster_backup(
+        &self,
+        _request: Request<pb::ClusterBackupRequest>,
+    ) -> Result<Response<Self::ClusterBackupStream>, Status> {
+        Err(Status::unimplemented("cluster_backup"))
     }
 
     async fn service_create(

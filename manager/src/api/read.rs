@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use berth_proto::object::{Object, ObjectKind, Secret};
+use berth_proto::object::{Cluster, Object, ObjectKind, Secret};
 use berth_proto::pb;
 use berth_proto::spec::{SecretBytes, SecretSpec};
 
@@ -55,10 +55,21 @@ pub fn get(state: &State, request: &pb::GetRequest) -> Result<pb::Object, Refuse
 
 /// The object as it may be shown.
 pub fn shown(object: &Object) -> pb::Object {
-    let Object::Secret(secret) = object else { return object.into() };
-    let spec = SecretSpec { data: SecretBytes::default(), ..SecretSpec::clone(&secret.spec) };
-    let bare = Secret { spec: Arc::new(spec), ..Secret::clone(secret) };
-    (&Object::Secret(Arc::new(bare))).into()
+    match object {
+        Object::Secret(secret) => {
+            let spec = SecretSpec { data: SecretBytes::default(), ..SecretSpec::clone(&secret.spec) };
+            (&Object::Secret(Arc::new(Secret { spec: Arc::new(spec), ..Secret::clone(secret) }))).into()
+        }
+        Object::Cluster(cluster) => {
+            pb::Object { object: Some(pb::object::Object::Cluster(shown_cluster(cluster))) }
+        }
+        object => object.into(),
+    }
+}
+
+/// The cluster without what would let somebody in.
+pub fn shown_cluster(cluster: &Cluster) -> pb::Cluster {
+    pb::Cluster { authority: None, ..cluster.into() }
 }
 
 /// Kinds by number; none means all.

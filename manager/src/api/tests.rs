@@ -40,7 +40,7 @@ impl Cluster {
     }
 
     async fn get(&self, word: &str) -> pb::Service {
-        let request = pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: word.to_owned() };
+        let request = pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: word.to_owned(), stale: false };
         match self.api.get(Request::new(request)).await.unwrap().into_inner().object {
             Some(pb::object::Object::Service(service)) => service,
             other => panic!("not a service: {other:?}"),
@@ -109,7 +109,7 @@ async fn a_created_service_is_found_by_name_and_by_the_beginning_of_its_id() {
     assert_eq!(cluster.get(&made.id[..10]).await.id, made.id);
     let taken = cluster.create(spec("web")).await.unwrap_err();
     assert_eq!(taken.code(), Code::AlreadyExists);
-    let missing = pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: "wbe".to_owned() };
+    let missing = pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: "wbe".to_owned(), stale: false };
     assert_eq!(cluster.api.get(Request::new(missing)).await.unwrap_err().code(), Code::NotFound);
 }
 

@@ -55,4 +55,11 @@ impl Dispatcher for DispatcherService {
         tokio::spawn(serve(self.context.clone(), request.into_inner().boxed(), peer, outbox));
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
+
+    async fn find_image(
+        &self,
+        _request: Request<pb::FindImageRequest>,
+    ) -> Result<Response<pb::FindImageResponse>, Status> {
+        Err(Status::unimplemented("find_image"))
+    }
 }

@@ -397,8 +397,9 @@ fn node() -> impl Strategy<Value = Object> {
         .prop_map(|(role, availability, labels)| NodeSpec { role, availability, labels });
     let resources = (any::<(u64, u64)>(), btree_map(text(), any::<u64>(), 0..3))
         .prop_map(|((nano_cpus, memory), generic)| NodeResources { nano_cpus, memory, generic });
-    let description = (text(), (text(), text()), resources, text(), pairs(), vec(text(), 0..3), vec(subnet(), 0..3))
-        .prop_map(|(hostname, (os, architecture), resources, engine_version, engine_labels, capabilities, routes)| {
+    let holds = (vec(text(), 0..3), vec(subnet(), 0..3), vec(text(), 0..3));
+    let description = (text(), (text(), text()), resources, text(), pairs(), holds).prop_map(
+        |(hostname, (os, architecture), resources, engine_version, engine_labels, (capabilities, routes, images))| {
             NodeDescription {
                 hostname,
                 platform: Platform { os, architecture },
@@ -407,10 +408,12 @@ fn node() -> impl Strategy<Value = Object> {
                 engine_labels,
                 capabilities: capabilities.into_iter().collect(),
                 routes: routes.into_iter().collect(),
+                images: images.into_iter().collect(),
             }
-        });
-    let status = (one_of(&[NodeState::Unknown, NodeState::Down, NodeState::Ready]), text(), text(), time())
-        .prop_map(|(state, message, address, at)| NodeStatus { state, message, address, at });
+        },
+    );
+    let status = (one_of(&[NodeState::Unknown, NodeState::Down, NodeState::Ready]), text(), text(), time(), text())
+        .prop_map(|(state, message, address, at, root)| NodeStatus { state, message, address, at, root });
     let manager = (any::<(u64, bool, bool)>(), text())
         .prop_map(|((raft_id, leader, reachable), address)| ManagerStatus { raft_id, address, leader, reachable });
     (id(), meta(), spec, option::of(description), status, option::of(manager)).prop_map(
@@ -453,12 +456,35 @@ fn resource() -> impl Strategy<Value = Object> {
         let spec = SecretSpec { name, stack: None, labels, data: SecretBytes(data.into()) };
         Secret { id, meta, spec: Arc::new(spec) }.into()
     });
-    let cluster = (id(), meta(), text(), any::<u32>(), duration()).prop_map(
-        |(id, meta, name, task_history_limit, heartbeat_period)| {
-            Cluster { id, meta, spec: ClusterSpec { name, task_history_limit, heartbeat_period } }.into()
+    let spec = (text(), any::<u32>(), duration(), duration()).prop_map(
+        |(name, task_history_limit, heartbeat_period, certificate_lifetime)| ClusterSpec {
+            name,
+            task_history_limit,
+            heartbeat_period,
+            certificate_lifetime,
         },
     );
+    let cluster = (id(), meta(), spec, option::of(authority()))
+        .prop_map(|(id, meta, spec, authority)| Cluster { id, meta, spec, authority }.into());
     prop_oneof![network, volume, config, secret, cluster]
+}
+
+fn authority() -> impl Strategy<Value = Authority> {
+    let bytes = || vec(any::<u8>(), 1..20).prop_map(bytes::Bytes::from);
+    let root =
+        move || (bytes(), bytes()).prop_map(|(certificate, key)| Root { certificate, key: SecretBytes(key) });
+    let secret =
+        || ("[a-z0-9]{1,8}", option::of(time())).prop_map(|(secret, expires_at)| JoinSecret { secret, expires_at });
+    (root(), option::of(root()), option::of(bytes()), vec(bytes(), 0..3), secret(), secret()).prop_map(
+        |(root, retiring, bridge, retired, worker, manager)| Authority {
+            root,
+            retiring,
+            bridge,
+            retired,
+            worker,
+            manager,
+        },
+    )
 }
 
 fn there_and_back(object: &Object) -> Object {

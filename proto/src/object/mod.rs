@@ -8,7 +8,7 @@ mod service;
 mod task;
 
 pub use any::{Object, ObjectKind, ObjectRef};
-pub use cluster::Cluster;
+pub use cluster::{Authority, Cluster, JoinSecret, Root};
 pub use node::{ManagerStatus, Node, NodeDescription, NodeResources, NodeStatus};
 pub use resource::{Config, Network, NetworkAllocation, Secret, Volume};
 pub use service::{Endpoint, JobStatus, Service, SpecRevision, SpecVersion, UpdateProgress, UpdateStatus, VirtualIp};
