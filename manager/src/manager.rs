@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatcher::{DispatcherService, Registry, heartbeat};
+use crate::identity::authority::{self, AuthorityError};
 use crate::loops::{self, ReconcilerConfig};
 use crate::raft::datadir::write_whole;
 use crate::raft::{
@@ -61,6 +62,9 @@ pub enum ManagerError {
     /// The first objects cannot be written.
     #[error("cannot write the first objects of the cluster")]
     Bootstrap(#[from] ProposeError),
+    /// The cluster's CA cannot be made.
+    #[error("cannot make the cluster's CA")]
+    Authority(#[from] AuthorityError),
 }
 
 /// What services need of a manager; clones share it.
@@ -95,7 +99,7 @@ impl Manager {
         let registry = Registry::new();
         if let Err(error) = bootstrap(raft.proposer(), node, &config.raft).await {
             raft.stop().await;
-            return Err(error.into());
+            return Err(error);
         }
         let leader = Leader {
             hub: raft.hub().clone(),
@@ -222,20 +226,27 @@ fn node_id(dir: &Path) -> Result<NodeId, DataDirError> {
 }
 
 /// Makes the cluster and this node where they are not there yet.
-async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Result<(), ProposeError> {
-    let cluster: ClusterId = Id::from_random(rand::random());
+async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Result<(), ManagerError> {
+    let fresh: ClusterId = Id::from_random(rand::random());
     let make = |state: &State| {
         let now = Timestamp::from(SystemTime::now());
         let mut transaction = Transaction::new(now, "bootstrap");
-        if state.cluster().is_none() {
-            transaction.create(Cluster { id: cluster, meta: Meta::default(), spec: ClusterSpec::default(), authority: None });
+        let known = state.cluster().map(|cluster| Cluster::clone(cluster));
+        let mut cluster = known.unwrap_or_else(|| first_cluster(fresh));
+        if cluster.authority.is_none() {
+            cluster.authority = Some(authority::found(cluster.id, now, &mut rand::random)?);
+            transaction.update(cluster);
         }
         if state.node(node).is_none() {
             transaction.create(first_node(node, raft, now));
         }
-        Ok::<_, ProposeError>((!transaction.is_empty()).then_some(transaction))
+        Ok::<_, ManagerError>((!transaction.is_empty()).then_some(transaction))
     };
     proposer.write(make).await.map(|_| ())
+}
+
+fn first_cluster(id: ClusterId) -> Cluster {
+    Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority: None }
 }
 
 fn first_node(id: NodeId, raft: &RaftSettings, now: Timestamp) -> Node {
