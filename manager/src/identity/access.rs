@@ -32,8 +32,11 @@ enum Who {
     Managers,
 }
 
+/// Calls that not everybody may make who may make the others of the service.
+const METHODS: [(&str, &str, Who); 1] = [(pb::certificates_server::SERVICE_NAME, "Confirm", Who::Nodes)];
+
 /// Every service that is served between nodes. What is not in it is called by nobody.
-const TABLE: [(&str, Who); 7] = [
+const SERVICES: [(&str, Who); 7] = [
     (pb::raft_service_server::SERVICE_NAME, Who::Managers),
     (pb::managers_server::SERVICE_NAME, Who::Managers),
     (pb::control_server::SERVICE_NAME, Who::Managers),
@@ -69,9 +72,7 @@ impl Access {
 
 /// Whether `peer` may call `path` (`/package.Service/Method`).
 fn check(path: &str, peer: Option<&Peer>, state: Option<&State>, now: Timestamp) -> Result<(), Status> {
-    let service = path.strip_prefix('/').and_then(|path| path.split_once('/')).map(|(service, _)| service);
-    let who = TABLE.iter().find(|(name, _)| service == Some(name)).map(|(_, who)| *who);
-    let who = who.ok_or_else(|| Status::permission_denied("nobody may call this from another node"))?;
+    let who = who_may(path).ok_or_else(|| Status::permission_denied("nobody may call this from another node"))?;
     if who == Who::Anybody {
         return Ok(());
     }
@@ -89,6 +90,12 @@ fn check(path: &str, peer: Option<&Peer>, state: Option<&State>, now: Timestamp)
         return Err(Status::permission_denied(format!("only managers may call this, and node {} is none", peer.node)));
     }
     Ok(())
+}
+
+fn who_may(path: &str) -> Option<Who> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let of_method = METHODS.iter().find(|entry| (entry.0, entry.1) == (service, method)).map(|entry| entry.2);
+    of_method.or_else(|| SERVICES.iter().find(|entry| entry.0 == service).map(|entry| entry.1))
 }
 
 /// Whether the node is a manager, as far as this state knows.

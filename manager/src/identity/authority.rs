@@ -186,3 +186,112 @@ fn before(now: Timestamp, earlier: Duration) -> Timestamp {
 fn date(at: Timestamp) -> Result<OffsetDateTime, AuthorityError> {
     OffsetDateTime::from_unix_timestamp(at.0.div_euclid(1_000_000_000)).map_err(|_| rcgen::Error::Time.into())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use berth_proto::object::Meta;
+    use berth_proto::spec::ClusterSpec;
+
+    use super::*;
+    use crate::identity::certificate::{NodeCertificate, fingerprint, is_root, signer};
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000_000_000);
+
+    fn cluster(authority: Authority) -> Cluster {
+        Cluster {
+            id: ClusterId::from_random(7),
+            meta: Meta::default(),
+            spec: ClusterSpec::default(),
+            authority: Some(authority),
+        }
+    }
+
+    fn founded() -> Cluster {
+        let mut next = 0;
+        let mut draw = || {
+            next += 1;
+            next
+        };
+        cluster(found(ClusterId::from_random(7), NOW, &mut draw).unwrap())
+    }
+
+    fn grant(role: NodeRole) -> Grant {
+        Grant { node: NodeId::from_random(9), role, index: 42, now: NOW }
+    }
+
+    #[test]
+    fn a_certificate_says_who_the_node_is_and_nothing_that_was_asked_for() {
+        let cluster = founded();
+        let mut asked = CertificateParams::new(vec!["manager.berth".to_owned()]).unwrap();
+        asked.distinguished_name.push(DnType::CommonName, "somebody else");
+        asked.distinguished_name.push(DnType::OrganizationalUnitName, "manager");
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let request = asked.serialize_request(&key).unwrap();
+        let requested = request::requested_key(request.der()).unwrap();
+        let chain = sign(&cluster, &requested, &grant(NodeRole::Worker), 1).unwrap();
+        let known = NodeCertificate::parse(&chain[0]).unwrap();
+        let lifetime = ClusterSpec::default().certificate_lifetime;
+        assert_eq!(
+            known,
+            NodeCertificate {
+                node: NodeId::from_random(9),
+                cluster: cluster.id,
+                role: NodeRole::Worker,
+                not_before: before(NOW, BACKDATED),
+                not_after: NOW.after(lifetime),
+                index: 42,
+            }
+        );
+        let text = String::from_utf8_lossy(&chain[0]).into_owned();
+        assert!(text.contains(&node_name(known.node)), "it answers to its own name");
+        assert!(!text.contains(MANAGER_NAME) && !text.contains("somebody"), "and to no other");
+        assert_eq!(certificate::public_key(&chain[0]).unwrap(), key.public_key_raw());
+    }
+
+    #[test]
+    fn a_root_hands_over_to_the_next_and_is_forgotten() {
+        let cluster = founded();
+        let first = cluster.authority.clone().unwrap();
+        let second = rotate(&first, cluster.id, NOW, 99).unwrap().unwrap();
+        assert!(rotate(&second, cluster.id, NOW, 100).unwrap().is_none(), "one at a time");
+        assert_eq!(second.trusted().collect::<Vec<_>>(), [&second.root.certificate, &first.root.certificate]);
+        assert!(is_root(&second.root.certificate) && !is_root(second.bridge.as_ref().unwrap()));
+        let during = cluster_with(&cluster, &second);
+        let chain = sign(&during, &request::key_pair(&second.root.key).unwrap(), &grant(NodeRole::Manager), 1).unwrap();
+        assert_eq!(chain.len(), 2, "the bridge comes along");
+        assert_eq!(signer(&chain[0], second.trusted()), Some(&second.root.certificate));
+        assert_eq!(signer(&chain[0], first.trusted()), None);
+        assert_eq!(signer(&chain[1], first.trusted()), Some(&first.root.certificate));
+        let third = retire(&second).unwrap();
+        assert!(retire(&third).is_none());
+        assert_eq!(third.trusted().collect::<Vec<_>>(), [&third.root.certificate]);
+        assert_eq!(third.retired, [first.root.certificate.clone()]);
+        assert_eq!(fingerprint(&first.root.certificate).len(), 64);
+    }
+
+    fn cluster_with(cluster: &Cluster, authority: &Authority) -> Cluster {
+        Cluster { authority: Some(authority.clone()), ..cluster.clone() }
+    }
+
+    #[test]
+    fn no_more_than_a_few_retired_roots_are_kept() {
+        let mut cluster = founded();
+        for turn in 0..2 * RETIRED as u128 {
+            let rotated = rotate(cluster.authority.as_ref().unwrap(), cluster.id, NOW, turn).unwrap().unwrap();
+            cluster.authority = retire(&rotated);
+        }
+        assert_eq!(cluster.authority.unwrap().retired.len(), RETIRED);
+    }
+
+    #[test]
+    fn keys_are_never_shown() {
+        let cluster = founded();
+        let shown = format!("{cluster:?}{}", serde_json::to_string(&cluster).unwrap());
+        let authority = cluster.authority.as_ref().unwrap();
+        assert!(!shown.contains(&authority.worker.secret) && !shown.contains(&authority.manager.secret));
+        assert!(!shown.contains(&format!("{:?}", authority.root.key.0)));
+        let identity = issue_own(&cluster, &grant(NodeRole::Manager), 1).unwrap();
+        assert!(!format!("{identity:?}").contains(&format!("{:?}", identity.key.0)));
+    }
+}

@@ -12,6 +12,9 @@
 //! | [`channel`] | connections to other nodes |
 //! | [`accept`] | connections from other nodes |
 //! | [`access`] | who may call what |
+//! | [`service`] | the `Certificates` service: letting machines in, renewing |
+//! | [`throttle`] | how many wrong tokens one address may try |
+//! | [`join`] | a machine's side of it |
 //!
 //! Invariants: nothing of a caller is believed but what its certificate says and the store confirms; private keys and join
 //! secrets are never shown; a renewed certificate or a new root ends no connection.
@@ -22,13 +25,18 @@ pub mod authority;
 pub mod certificate;
 pub mod channel;
 pub mod credentials;
+pub mod join;
 pub mod node_identity;
 pub mod request;
+pub mod service;
+pub mod throttle;
 pub mod tls;
 pub mod token;
 
 pub use accept::{Caller, Connection, Peer, accept};
 pub use access::Access;
 pub use credentials::Credentials;
+pub use join::{JoinError, Joined};
 pub use node_identity::Identity;
+pub use service::CertificateService;
 pub use token::JoinToken;

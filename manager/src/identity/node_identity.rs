@@ -172,3 +172,78 @@ fn from_pem(text: &[u8]) -> Result<Identity, IdentityError> {
     }
     Identity::new(key.ok_or(IdentityError::Parts("it has no key"))?, chain, roots)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use berth_proto::object::{Cluster, Meta};
+    use berth_proto::spec::ClusterSpec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::identity::authority::{self, Grant};
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000_000_000);
+
+    fn identity(bridged: bool) -> Identity {
+        let id = ClusterId::from_random(1);
+        let mut authority = authority::found(id, NOW, &mut rand::random).unwrap();
+        if bridged {
+            authority = authority::rotate(&authority, id, NOW, 2).unwrap().unwrap();
+        }
+        let cluster = Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority: Some(authority) };
+        let grant = Grant { node: NodeId::from_random(5), role: NodeRole::Manager, index: 1, now: NOW };
+        authority::issue_own(&cluster, &grant, 3).unwrap()
+    }
+
+    #[test]
+    fn it_comes_back_from_disk_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("identity");
+        assert_eq!(Identity::load(&home).unwrap(), None);
+        for bridged in [false, true] {
+            let identity = identity(bridged);
+            assert_eq!((identity.chain.len(), identity.roots.len()), if bridged { (2, 2) } else { (1, 1) });
+            identity.save(&home).unwrap();
+            assert_eq!(Identity::load(&home).unwrap(), Some(identity));
+        }
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&home), mode(&home.join(FILE))), (0o700, 0o600));
+        let names: Vec<_> = std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [FILE], "nothing else is left there");
+    }
+
+    #[test]
+    fn a_file_that_is_not_whole_is_refused_and_says_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (identity(false), identity(false));
+        let text = one.to_pem();
+        let mixed = Identity { key: other.key.clone(), ..one.clone() }.to_pem();
+        let rootless = Identity { roots: Vec::new(), ..one.clone() }.to_pem();
+        for damaged in ["", "x", &text[..text.len() / 2], &text[300..], &mixed, &rootless] {
+            std::fs::write(dir.path().join(FILE), damaged).unwrap();
+            let refused = Identity::load(dir.path()).unwrap_err();
+            assert!(matches!(refused, IdentityError::Damaged { .. }), "{refused:?}");
+            assert!(refused.to_string().contains(dir.path().to_str().unwrap()), "{refused}");
+        }
+        let leaf = one.chain.clone();
+        assert!(one.trusting(leaf).is_err(), "a node's certificate is no root");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #[test]
+        fn it_is_renewed_in_the_second_half(days in 1_u64..400, random in 0.0_f64..1.0) {
+            let life = Duration::from_secs(days * 24 * 3600);
+            let (not_before, not_after) = (NOW, NOW.after(life));
+            let nothing = Identity {
+                node: NodeId::from_random(1), cluster: ClusterId::from_random(1), role: NodeRole::Worker,
+                chain: Vec::new(), key: SecretBytes::default(), roots: Vec::new(), not_before, not_after,
+            };
+            let at = nothing.renew_at(random);
+            prop_assert!(at >= not_before.after(life / 2) && at < not_after);
+        }
+    }
+}
