@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dispatcher::{DispatcherService, Registry, heartbeat};
 use crate::identity::authority::{self, AuthorityError};
+use crate::identity::{CertificateService, rotation};
 use crate::loops::{self, ReconcilerConfig};
 use crate::raft::datadir::write_whole;
 use crate::raft::{
@@ -126,6 +127,11 @@ impl Manager {
         }
     }
 
+    /// The service that gives machines their certificates; anybody may call it.
+    pub fn certificates(&self) -> CertificateService {
+        CertificateService::new(self.raft.hub().clone(), self.raft.proposer().clone())
+    }
+
     /// The service that agents connect to; [`DispatcherService::into_server`] makes a tonic service of it.
     pub fn dispatcher(&self) -> DispatcherService {
         let (hub, proposer) = (self.raft.hub().clone(), self.raft.proposer().clone());
@@ -204,7 +210,8 @@ impl Leader {
                 }
             }
         };
-        tokio::join!(health, loops);
+        let rotation = rotation::run(self.hub.clone(), self.proposer.clone(), term.clone());
+        tokio::join!(health, rotation, loops);
     }
 }
 
@@ -235,6 +242,8 @@ async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Re
         let mut cluster = known.unwrap_or_else(|| first_cluster(fresh));
         if cluster.authority.is_none() {
             cluster.authority = Some(authority::found(cluster.id, now, &mut rand::random)?);
+            // One that was made before there were certificates has no word on them.
+            cluster.spec.certificate_lifetime = ClusterSpec::default().certificate_lifetime;
             transaction.update(cluster);
         }
         if state.node(node).is_none() {

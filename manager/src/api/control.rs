@@ -1,5 +1,6 @@
 //! The `Control` service: reads the request, lets the pure modules decide, commits, answers with what was committed.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use berth_proto::convert::ConvertError;
@@ -7,7 +8,8 @@ use berth_proto::id::{Id, NodeId};
 use berth_proto::object::{ObjectRef, Service};
 use berth_proto::pb;
 use berth_proto::pb::control_server::{Control, ControlServer};
-use berth_proto::spec::{ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
+use berth_proto::spec::{ClusterSpec, ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
+use berth_proto::state::NodeRole;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
@@ -15,7 +17,8 @@ use super::refusal::Refused;
 use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
-use super::{cleanup, depends, find, node, read, resource, service, stack, watch};
+use super::{cleanup, cluster, depends, find, node, read, resource, service, stack, watch};
+use crate::identity::Peer;
 use crate::raft::Proposer;
 use crate::store::{Hub, Snapshot, State, Transaction};
 
@@ -92,8 +95,12 @@ impl ControlApi {
         }
     }
 
-    /// Who asks: the user at the other end of the unix socket (`SO_PEERCRED`, unix(7)).
+    /// Who asks: the user at the other end of the unix socket (`SO_PEERCRED`, unix(7)), or the node whose certificate it
+    /// has.
     fn actor<T>(&self, request: &Request<T>) -> String {
+        if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
+            return format!("node {}", peer.node);
+        }
         let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
         match peer.map(|peer| peer.uid()) {
             Some(uid) => (self.name_of_user)(uid).unwrap_or_else(|| format!("uid {uid}")),
@@ -112,7 +119,7 @@ fn required<M, T: TryFrom<M, Error = ConvertError>>(message: Option<M>, what: &'
     Ok(T::try_from(message.ok_or(Refused::Lacks(what))?)?)
 }
 
-fn answer(service: Option<&std::sync::Arc<Service>>) -> Result<Response<pb::Service>, Status> {
+fn answer(service: Option<&Arc<Service>>) -> Result<Response<pb::Service>, Status> {
     // The state after the commit has it, unless somebody removed it at the same moment.
     let service = service.ok_or_else(|| Status::aborted("the service was removed meanwhile"))?;
     Ok(Response::new((&**service).into()))
@@ -137,23 +144,44 @@ impl Control for ControlApi {
 
     async fn cluster_update(
         &self,
-        _request: Request<pb::ClusterUpdateRequest>,
+        request: Request<pb::ClusterUpdateRequest>,
     ) -> Result<Response<pb::Cluster>, Status> {
-        Err(Status::unimplemented("cluster_update"))
+        let actor = self.actor(&request);
+        let request = request.into_inner();
+        let spec: ClusterSpec = required(request.spec, "spec")?;
+        let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
+            cluster::update(state, tx, request.version, spec.clone())
+        };
+        let (state, ()) = self.commit(&actor, make).await?;
+        Ok(Response::new(read::shown_cluster(cluster::the(&state)?)))
     }
 
     async fn cluster_token(
         &self,
-        _request: Request<pb::ClusterTokenRequest>,
+        request: Request<pb::ClusterTokenRequest>,
     ) -> Result<Response<pb::ClusterTokenResponse>, Status> {
-        Err(Status::unimplemented("cluster_token"))
+        let actor = self.actor(&request);
+        let role = NodeRole::from(request.get_ref().role());
+        let request = request.into_inner();
+        if !request.rotate && request.lifetime.is_some() {
+            return Err(Refused::TokenLifetime.into());
+        }
+        let lifetime = request.lifetime.map(Duration::from_nanos);
+        let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| match request.rotate {
+            true => cluster::rotate_token(state, tx, role, lifetime, draw),
+            false => Ok(()),
+        };
+        let (state, ()) = self.commit(&actor, make).await?;
+        Ok(Response::new(cluster::token(&state, role)?))
     }
 
     async fn cluster_rotate_ca(
         &self,
-        _request: Request<pb::ClusterRotateCaRequest>,
+        request: Request<pb::ClusterRotateCaRequest>,
     ) -> Result<Response<pb::ClusterRotateCaResponse>, Status> {
-        Err(Status::unimplemented("cluster_rotate_ca"))
+        let actor = self.actor(&request);
+        let (state, ()) = self.commit(&actor, cluster::rotate_ca).await?;
+        Ok(Response::new(cluster::rotation(&state)?))
     }
 
     type ClusterBackupStream = futures::stream::BoxStream<'static, Result<pb::BackupChunk, Status>>;

@@ -7,6 +7,7 @@
 //! | [`depends`] | services that would wait for each other |
 //! | [`find`] | what a word means: id, name, unique beginning of an id |
 //! | [`service`] | creating, changing, scaling, rolling back, removing services |
+//! | [`cluster`] | the cluster's spec, join tokens, root certificate |
 //! | [`node`] | changing and removing nodes |
 //! | [`resource`] | networks, volumes, configs, secrets |
 //! | [`stack`] | a whole stack in one transaction |
@@ -18,6 +19,7 @@
 //! names the object and the field, and carries what to do; the content of a secret never leaves.
 
 pub mod cleanup;
+pub mod cluster;
 pub mod control;
 pub mod depends;
 pub mod find;

@@ -161,6 +161,15 @@ pub enum Refused {
         /// The node.
         name: String,
     },
+    /// Only a new token may have a lifetime.
+    #[error("a join token that exists already cannot be given a lifetime")]
+    TokenLifetime,
+    /// The system gives no random bytes.
+    #[error("cannot make a root certificate: {reason}")]
+    Sign {
+        /// Why.
+        reason: String,
+    },
     /// Not in this version.
     #[error("{0} is not supported yet")]
     Unsupported(&'static str),
@@ -216,7 +225,9 @@ impl Refused {
             | Self::Malformed(_)
             | Self::Invalid { .. }
             | Self::Ambiguous { .. }
+            | Self::TokenLifetime
             | Self::Circle { .. } => Code::InvalidArgument,
+            Self::Sign { .. } => Code::Internal,
             Self::NotFound { .. } | Self::NoStack(_) => Code::NotFound,
             Self::Stale { .. } => Code::Aborted,
             Self::Taken { .. } | Self::TakenByOthers { .. } => Code::AlreadyExists,
@@ -251,6 +262,7 @@ impl Refused {
             Self::InUse { .. } => "remove or change what uses it first".to_owned(),
             Self::Port(EndpointError::PortTaken { .. }) => "publish another port, or remove what has it".to_owned(),
             Self::Missing { kind, name, .. } => format!("create it first: berth {kind} create {name}"),
+            Self::TokenLifetime => "make a new one with it: --rotate".to_owned(),
             Self::Circle { .. } => "leave out one of these dependencies".to_owned(),
             Self::NodeNotDown { .. } => "stop its daemon first, or use --force".to_owned(),
             Self::NodeIsManager { .. } => "a manager cannot be removed yet".to_owned(),

@@ -8,6 +8,8 @@ use berth_proto::state::NodeState;
 use berth_proto::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::identity::Peer;
+use crate::identity::authority::newer_root;
 use crate::raft::{ProposeError, Proposer};
 use crate::store::{Hub, State, Transaction};
 
@@ -80,12 +82,19 @@ pub fn registration(
     node: NodeId,
     description: &berth_proto::object::NodeDescription,
     address: &str,
+    peer: Option<&Peer>,
     now: Timestamp,
 ) -> Option<Option<Transaction>> {
     let known = state.node(node)?;
     let mut new = Node::clone(known);
     new.description = Some(description.clone());
     address.clone_into(&mut new.status.address);
+    let authority = state.cluster().and_then(|cluster| cluster.authority.as_ref());
+    if let (Some(peer), Some(authority)) = (peer, authority)
+        && let Some(root) = newer_root(authority, &peer.certificate, &new.status.root)
+    {
+        new.status.root = root;
+    }
     if new.status.state != NodeState::Ready {
         new = with_state(&new, NodeState::Ready, "", now);
     }

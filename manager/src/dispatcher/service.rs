@@ -11,11 +11,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::identity::Peer;
 use crate::raft::Proposer;
 use crate::store::Hub;
 
 use super::registry::Registry;
-use super::session::{Context, OUTBOX, serve};
+use super::session::{Caller, Context, OUTBOX, serve};
 
 /// Complete sets that are made at the same time.
 const SETS_AT_ONCE: usize = 32;
@@ -49,10 +50,11 @@ impl Dispatcher for DispatcherService {
         &self,
         request: Request<Streaming<pb::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = request.remote_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+        let address = request.remote_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+        let caller = Caller { address, peer: request.extensions().get::<Arc<Peer>>().cloned() };
         let (outbox, messages) = mpsc::channel(OUTBOX);
         // Ends with the stream: reading from it fails, or writing to it does.
-        tokio::spawn(serve(self.context.clone(), request.into_inner().boxed(), peer, outbox));
+        tokio::spawn(serve(self.context.clone(), request.into_inner().boxed(), caller, outbox));
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
 

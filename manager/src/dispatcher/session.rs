@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::identity::Peer;
 use crate::raft::{ProposeError, Proposer};
 use crate::store::{Hub, Snapshot, Subscription, WatchError};
 
@@ -46,16 +47,24 @@ pub struct Context {
     pub stop: CancellationToken,
 }
 
+/// Where a stream comes from.
+pub struct Caller {
+    /// The agent's address; empty within the process.
+    pub address: String,
+    /// The node that its certificate is of; `None` within the process, where no other than its own node's agent is.
+    pub peer: Option<Arc<Peer>>,
+}
+
 /// What an agent sends.
 pub type Inbound = BoxStream<'static, Result<pb::AgentMessage, Status>>;
 /// What an agent is sent.
 pub type Outbox = mpsc::Sender<Result<pb::ManagerMessage, Status>>;
 
 /// Serves one stream until either side ends it.
-pub async fn serve(context: Context, mut inbound: Inbound, peer: String, outbox: Outbox) {
+pub async fn serve(context: Context, mut inbound: Inbound, caller: Caller, outbox: Outbox) {
     let ended = async {
         let register = first(&mut inbound).await?;
-        run(&context, inbound, register, peer, &outbox).await
+        run(&context, inbound, register, caller, &outbox).await
     };
     let status = tokio::select! {
         biased;
@@ -85,18 +94,22 @@ async fn run(
     context: &Context,
     inbound: Inbound,
     register: pb::Register,
-    peer: String,
+    caller: Caller,
     outbox: &Outbox,
 ) -> Result<(), Status> {
     let node: NodeId =
         register.node_id.parse().map_err(|error| Status::invalid_argument(format!("node_id: {error}")))?;
-    let address = if register.address.is_empty() { peer } else { register.address };
+    if let Some(peer) = caller.peer.as_ref().filter(|peer| peer.node != node) {
+        tracing::warn!(claimed = %node, node = %peer.node, address = caller.address, "a session was refused");
+        return Err(Status::permission_denied(format!("the certificate is node {}'s, not node {node}'s", peer.node)));
+    }
+    let address = if register.address.is_empty() { caller.address } else { register.address };
     let description = describe(register.description.unwrap_or_default())?;
     if context.hub.snapshot().node(node).is_none() {
         return Err(unknown(node));
     }
     let session = context.registry.open(node, &register.session_id, &context.stop);
-    welcome(context, node, &description, &address).await?;
+    welcome(context, node, &description, &address, caller.peer.as_deref()).await?;
     let period = heartbeat::heartbeat_period(&context.hub.snapshot());
     let heartbeat_period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
     send(outbox, ToAgent::Welcome(pb::Welcome { session_id: session.id.clone(), heartbeat_period })).await?;
@@ -140,8 +153,14 @@ fn refused(error: &ProposeError) -> Status {
     }
 }
 
-/// Writes down what the node says of itself and that it is ready.
-async fn welcome(context: &Context, node: NodeId, description: &NodeDescription, address: &str) -> Result<(), Status> {
+/// Writes down what the node says of itself, what its certificate says when it is a new one, and that it is ready.
+async fn welcome(
+    context: &Context,
+    node: NodeId,
+    description: &NodeDescription,
+    address: &str,
+    peer: Option<&Peer>,
+) -> Result<(), Status> {
     enum Refused {
         Unknown,
         Propose(ProposeError),
@@ -152,7 +171,7 @@ async fn welcome(context: &Context, node: NodeId, description: &NodeDescription,
         }
     }
     let make = |state: &crate::store::State| {
-        heartbeat::registration(state, node, description, address, now()).ok_or(Refused::Unknown)
+        heartbeat::registration(state, node, description, address, peer, now()).ok_or(Refused::Unknown)
     };
     match context.proposer.write(make).await {
         Ok(_) => Ok(()),
@@ -183,7 +202,7 @@ impl Inbox<'_> {
                     queued.map_err(|_| Status::internal("reports are not taken any more"))?;
                 }
                 Some(FromAgent::Description(description)) => {
-                    welcome(self.context, self.node, &describe(description)?, &self.address).await?;
+                    welcome(self.context, self.node, &describe(description)?, &self.address, None).await?;
                 }
                 Some(FromAgent::Register(_)) => {
                     return Err(Status::failed_precondition("`register` comes once in a session"));

@@ -118,6 +118,15 @@ pub fn retire(authority: &Authority) -> Option<Authority> {
     Some(Authority { retiring: None, retired, ..authority.clone() })
 }
 
+/// What to note of a node that has shown `certificate`: the fingerprint of the root that signed it. `None` when that is
+/// noted already, or when the certificate is of no trusted root. Never goes back from the root that signs now: a connection
+/// from before a renewal may still be open.
+pub fn newer_root(authority: &Authority, certificate: &[u8], noted: &str) -> Option<String> {
+    let root = certificate::fingerprint(certificate::signer(certificate, authority.trusted())?);
+    let newest = certificate::fingerprint(&authority.root.certificate);
+    (noted != newest && noted != root).then_some(root)
+}
+
 /// The certificate of a node for `key`, and after it what leads to a root that others may still trust. DER.
 ///
 /// # Errors

@@ -8,7 +8,6 @@ use std::error::Error;
 use berth_proto::pb::certificates_client::CertificatesClient;
 use berth_proto::pb::{ConfirmRequest, IssueRequest, IssueResponse, RenewRequest, RootsRequest};
 use berth_proto::spec::SecretBytes;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::channel;
@@ -87,19 +86,28 @@ enum Failure {
 pub async fn join(addresses: &[String], token: &JoinToken) -> Result<Joined, JoinError> {
     let key = request::new_key()?;
     let request = request::request(&key)?;
-    first_of(addresses, async |address| {
-        let stranger = channel::unverified(address).map_err(Failure::Next)?;
-        let answer = CertificatesClient::new(stranger).roots(RootsRequest {}).await;
-        let roots = answer.map_err(|status| refused(address, &status))?.into_inner().roots;
-        let pinned = roots.into_iter().find(|root| token.pins(root));
-        let pinned = pinned.ok_or_else(|| Failure::Final(JoinError::AnotherCluster { address: address.to_owned() }))?;
-        // From here on only who has a certificate of the pinned root is talked to.
-        let manager = channel::anonymous(address, &[pinned]).map_err(Failure::Next)?;
-        let request = IssueRequest { request: request.clone().into(), token: token.to_string() };
-        let answer = CertificatesClient::new(manager).issue(request).await;
-        joined(address, &key, answer.map_err(|status| refused(address, &status))?.into_inner())
-    })
-    .await
+    let mut failures = Vec::new();
+    for address in addresses {
+        match join_at(address, token, &key, &request).await {
+            Err(Failure::Next(reason)) => failures.push((address.clone(), reason)),
+            Err(Failure::Final(error)) => return Err(error),
+            Ok(joined) => return Ok(joined),
+        }
+    }
+    Err(nobody(failures))
+}
+
+async fn join_at(address: &str, token: &JoinToken, key: &SecretBytes, request: &[u8]) -> Result<Joined, Failure> {
+    let stranger = channel::unverified(address).map_err(Failure::Next)?;
+    let answer = CertificatesClient::new(stranger).roots(RootsRequest {}).await;
+    let roots = answer.map_err(|status| refused(address, &status))?.into_inner().roots;
+    let pinned = roots.into_iter().find(|root| token.pins(root));
+    let pinned = pinned.ok_or_else(|| Failure::Final(JoinError::AnotherCluster { address: address.to_owned() }))?;
+    // From here on only who has a certificate of the pinned root is talked to.
+    let manager = channel::anonymous(address, &[pinned]).map_err(Failure::Next)?;
+    let request = IssueRequest { request: request.to_vec().into(), token: token.to_string() };
+    let answer = CertificatesClient::new(manager).issue(request).await;
+    joined(address, key, answer.map_err(|status| refused(address, &status))?.into_inner())
 }
 
 /// A new certificate with a new key for the node, by the first of `addresses` that answers. The certificate that it has
@@ -113,12 +121,26 @@ pub async fn renew(identity: &Identity, addresses: &[String]) -> Result<Joined, 
     let proof = request::prove(&identity.key, &request)?;
     let certificate = identity.chain.first().cloned().unwrap_or_default();
     let request = RenewRequest { request: request.into(), certificate, proof: proof.into() };
-    first_of(addresses, async |address| {
-        let manager = channel::anonymous(address, &identity.roots).map_err(Failure::Next)?;
-        let answer = CertificatesClient::new(manager).renew(request.clone()).await;
-        joined(address, &key, answer.map_err(|status| refused(address, &status))?.into_inner())
-    })
-    .await
+    let mut failures = Vec::new();
+    for address in addresses {
+        match renew_at(address, identity, &key, request.clone()).await {
+            Err(Failure::Next(reason)) => failures.push((address.clone(), reason)),
+            Err(Failure::Final(error)) => return Err(error),
+            Ok(joined) => return Ok(joined),
+        }
+    }
+    Err(nobody(failures))
+}
+
+async fn renew_at(
+    address: &str,
+    identity: &Identity,
+    key: &SecretBytes,
+    request: RenewRequest,
+) -> Result<Joined, Failure> {
+    let manager = channel::anonymous(address, &identity.roots).map_err(Failure::Next)?;
+    let answer = CertificatesClient::new(manager).renew(request).await;
+    joined(address, key, answer.map_err(|status| refused(address, &status))?.into_inner())
 }
 
 /// Tells the managers which certificate this node uses, over a new connection that is made with it.
@@ -126,24 +148,25 @@ pub async fn renew(identity: &Identity, addresses: &[String]) -> Result<Joined, 
 /// # Errors
 /// When none answers, or one refuses.
 pub async fn confirm(credentials: &Credentials, addresses: &[String]) -> Result<(), JoinError> {
-    first_of(addresses, async |address| {
-        let manager: Channel = credentials.channel_to_manager(address).map_err(Failure::Next)?;
-        let answer = CertificatesClient::new(manager).confirm(ConfirmRequest {}).await;
-        answer.map(|_| ()).map_err(|status| refused(address, &status))
-    })
-    .await
-}
-
-async fn first_of<T>(addresses: &[String], ask: impl AsyncFn(&str) -> Result<T, Failure>) -> Result<T, JoinError> {
     let mut failures = Vec::new();
     for address in addresses {
-        match ask(address).await {
-            Ok(answer) => return Ok(answer),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Next(reason)) => failures.push((address.clone(), reason)),
+        let status = match credentials.channel_to_manager(address) {
+            Ok(manager) => match CertificatesClient::new(manager).confirm(ConfirmRequest {}).await {
+                Ok(_) => return Ok(()),
+                Err(status) => status,
+            },
+            Err(reason) => Status::unavailable(reason),
+        };
+        match refused(address, &status) {
+            Failure::Next(reason) => failures.push((address.clone(), reason)),
+            Failure::Final(error) => return Err(error),
         }
     }
-    Err(if failures.is_empty() { JoinError::NoAddress } else { JoinError::NotReached { failures } })
+    Err(nobody(failures))
+}
+
+fn nobody(failures: Vec<(String, String)>) -> JoinError {
+    if failures.is_empty() { JoinError::NoAddress } else { JoinError::NotReached { failures } }
 }
 
 fn joined(address: &str, key: &SecretBytes, answer: IssueResponse) -> Result<Joined, Failure> {

@@ -15,6 +15,8 @@
 //! | [`service`] | the `Certificates` service: letting machines in, renewing |
 //! | [`throttle`] | how many wrong tokens one address may try |
 //! | [`join`] | a machine's side of it |
+//! | [`keeper`] | the loop that keeps a node's certificate good, of the right role and root |
+//! | [`rotation`] | the leader's loop that ends a change of the root |
 //!
 //! Invariants: nothing of a caller is believed but what its certificate says and the store confirms; private keys and join
 //! secrets are never shown; a renewed certificate or a new root ends no connection.
@@ -26,8 +28,10 @@ pub mod certificate;
 pub mod channel;
 pub mod credentials;
 pub mod join;
+pub mod keeper;
 pub mod node_identity;
 pub mod request;
+pub mod rotation;
 pub mod service;
 pub mod throttle;
 pub mod tls;
@@ -37,6 +41,7 @@ pub use accept::{Caller, Connection, Peer, accept};
 pub use access::Access;
 pub use credentials::Credentials;
 pub use join::{JoinError, Joined};
+pub use keeper::{Keeper, Wanted};
 pub use node_identity::Identity;
 pub use service::CertificateService;
 pub use token::JoinToken;

@@ -23,7 +23,7 @@ use crate::store::{Hub, State, Transaction};
 
 use super::accept::Peer;
 use super::authority::{self, AuthorityError, Grant};
-use super::certificate::{CertificateError, NodeCertificate, fingerprint, signer};
+use super::certificate::{CertificateError, NodeCertificate, signer};
 use super::request::{self, RequestError};
 use super::throttle::Throttle;
 use super::token::{JoinToken, TokenError};
@@ -151,12 +151,12 @@ impl CertificateService {
     async fn confirm(&self, peer: &Peer) -> Result<(), Refused> {
         let write = |state: &State| {
             let cluster = state.cluster().ok_or(AuthorityError::None)?;
-            let root = signer(&peer.certificate, authority_of(cluster)?.trusted()).ok_or(Refused::UnknownRoot)?;
+            let authority = authority_of(cluster)?;
+            signer(&peer.certificate, authority.trusted()).ok_or(Refused::UnknownRoot)?;
             let node = state.node(peer.node).ok_or(Refused::Removed(peer.node))?;
-            let root = fingerprint(root);
-            if node.status.root == root {
+            let Some(root) = authority::newer_root(authority, &peer.certificate, &node.status.root) else {
                 return Ok::<_, Refused>(None);
-            }
+            };
             let mut transaction = Transaction::new(now(), ACTOR);
             let status = NodeStatus { root, ..node.status.clone() };
             transaction.update(Node { status, ..Node::clone(node) });

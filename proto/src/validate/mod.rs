@@ -174,5 +174,7 @@ impl Validate for ClusterSpec {
         let period = self.heartbeat_period;
         let holds = (100..=60_000).contains(&period.as_millis());
         check.rule("heartbeat_period", holds, || "must be between 100ms and 1m".to_owned());
+        let holds = (1..=10 * 365 * 24).contains(&(self.certificate_lifetime.as_secs() / 3600));
+        check.rule("certificate_lifetime", holds, || "must be between 1h and 87600h (10 years)".to_owned());
     }
 }
