@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use berth_manager::identity::{Credentials, Identity, Keeper, Wanted, certificate, join};
+use berth_manager::identity::{Credentials, Identity, Keeper, Wanted, certificate, join, rotation};
 use berth_proto::id::NodeId;
 use berth_proto::object::Node;
 use berth_proto::pb;
 use berth_proto::state::{NodeRole, NodeState};
-use identity_support::{Door, calls};
+use identity_support::{Door, calls, now};
 use pb::agent_message::Message as FromAgent;
 use pb::certificates_client::CertificatesClient;
 use pb::control_client::ControlClient;
@@ -191,9 +191,9 @@ async fn a_rotation_waits_for_every_node_that_is_there() {
         own.status.root == root
     };
     door.until("the manager's own certificate", is_new).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let authority = door.cluster().authority.clone().unwrap();
-    assert!(authority.retiring.is_some(), "a node that is ready uses the old root");
+    let waiting: Vec<NodeId> = rotation::waiting(&door.state()).iter().map(|node| node.id).collect();
+    assert_eq!(waiting, [late.node]);
+    assert!(rotation::decide(&door.state(), now()).is_none(), "a node that is ready uses the old root");
     // What it trusts is the old root alone, and what the manager shows is of the new one: the bridge leads over.
     let old = late.credentials.identity().unwrap();
     assert_eq!(old.roots.len(), 1);

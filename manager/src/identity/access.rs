@@ -158,3 +158,115 @@ where
         Either::Left(self.inner.call(request))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use berth_proto::id::{ClusterId, NodeId};
+    use berth_proto::object::{Cluster, ManagerStatus, Meta, Node, NodeStatus, Object};
+    use berth_proto::spec::{ClusterSpec, NodeSpec};
+    use bytes::Bytes;
+    use tonic::Code;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000);
+    const RAFT: &str = "/berth.v1.RaftService/Append";
+    const SESSION: &str = "/berth.v1.Dispatcher/Session";
+
+    fn peer(role: NodeRole) -> Peer {
+        Peer {
+            node: NodeId::from_random(1),
+            role,
+            cluster: ClusterId::from_random(9),
+            not_after: Timestamp(2_000),
+            index: 10,
+            certificate: Bytes::new(),
+        }
+    }
+
+    fn state(index: u64, node: Option<(NodeRole, bool)>) -> State {
+        let id = ClusterId::from_random(9);
+        let cluster = Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority: None };
+        let node = node.map(|(role, takes_part)| Node {
+            id: NodeId::from_random(1),
+            meta: Meta::default(),
+            spec: NodeSpec { role, ..NodeSpec::default() },
+            description: None,
+            status: NodeStatus::default(),
+            manager: takes_part.then(ManagerStatus::default),
+        });
+        State::from_objects(index, std::iter::once(Object::from(cluster)).chain(node.map(Object::from)))
+    }
+
+    fn code(path: &str, peer: Option<&Peer>, state: Option<&State>) -> Code {
+        check(path, peer, state, NOW).map_or_else(|status| status.code(), |()| Code::Ok)
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_called_by_nobody() {
+        let manager = peer(NodeRole::Manager);
+        for path in ["", "/", "RaftService", "/berth.v1.Secret/Get", "/RaftService/Append", "/berth.v1.RaftService"] {
+            assert_eq!(code(path, Some(&manager), None), Code::PermissionDenied, "{path}");
+        }
+    }
+
+    #[test]
+    fn each_service_is_for_those_whom_it_is_for() {
+        use Code::{Ok, PermissionDenied, Unauthenticated};
+        let (worker, manager) = (peer(NodeRole::Worker), peer(NodeRole::Manager));
+        for (path, nobody, by_worker) in [
+            (RAFT, Unauthenticated, PermissionDenied),
+            ("/berth.v1.Managers/TakeIn", Unauthenticated, PermissionDenied),
+            ("/berth.v1.Control/List", Unauthenticated, PermissionDenied),
+            ("/berth.v1.NodeService/Exec", Unauthenticated, PermissionDenied),
+            (SESSION, Unauthenticated, Ok),
+            ("/berth.v1.ImageShare/Blob", Unauthenticated, Ok),
+            ("/berth.v1.Certificates/Roots", Ok, Ok),
+            ("/berth.v1.Certificates/Issue", Ok, Ok),
+            ("/berth.v1.Certificates/Renew", Ok, Ok),
+            ("/berth.v1.Certificates/Confirm", Unauthenticated, Ok),
+        ] {
+            assert_eq!(code(path, None, None), nobody, "{path}");
+            assert_eq!(code(path, Some(&worker), None), by_worker, "{path}");
+            assert_eq!(code(path, Some(&manager), None), Ok, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_state_has_the_last_word_once_it_is_new_enough() {
+        use Code::{Ok, PermissionDenied};
+        use NodeRole::{Manager, Worker};
+        let removed = |index| state(index, None);
+        for (certificate, state, raft, session) in [
+            (Manager, state(20, Some((Manager, true))), Ok, Ok),
+            // Being taken in.
+            (Manager, state(20, Some((Manager, false))), Ok, Ok),
+            // Being let go.
+            (Manager, state(20, Some((Worker, true))), Ok, Ok),
+            (Manager, state(20, Some((Worker, false))), PermissionDenied, Ok),
+            // Promoted, without its new certificate yet.
+            (Worker, state(20, Some((Manager, false))), PermissionDenied, Ok),
+            (Manager, removed(20), PermissionDenied, PermissionDenied),
+            (Worker, removed(10), PermissionDenied, PermissionDenied),
+            // The certificate is newer than what this manager has.
+            (Manager, removed(9), Ok, Ok),
+            (Manager, State::default(), Ok, Ok),
+            (Worker, State::default(), PermissionDenied, Ok),
+        ] {
+            let peer = peer(certificate);
+            let seen = (code(RAFT, Some(&peer), Some(&state)), code(SESSION, Some(&peer), Some(&state)));
+            assert_eq!(seen, (raft, session), "{certificate:?} at {}", state.index());
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_another_cluster_or_of_yesterday_counts_for_nothing() {
+        let state = state(20, Some((NodeRole::Manager, true)));
+        let other = Peer { cluster: ClusterId::from_random(8), ..peer(NodeRole::Manager) };
+        assert_eq!(code(SESSION, Some(&other), Some(&state)), Code::PermissionDenied);
+        // The connection was made while it was good.
+        let expired = Peer { not_after: NOW, ..peer(NodeRole::Manager) };
+        assert_eq!(code(SESSION, Some(&expired), None), Code::Unauthenticated);
+    }
+}

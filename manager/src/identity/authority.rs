@@ -275,8 +275,8 @@ mod tests {
         let third = retire(&second).unwrap();
         assert!(retire(&third).is_none());
         assert_eq!(third.trusted().collect::<Vec<_>>(), [&third.root.certificate]);
-        assert_eq!(third.retired, [first.root.certificate.clone()]);
         assert_eq!(fingerprint(&first.root.certificate).len(), 64);
+        assert_eq!(third.retired, [first.root.certificate]);
     }
 
     fn cluster_with(cluster: &Cluster, authority: &Authority) -> Cluster {

@@ -8,7 +8,6 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -133,11 +132,6 @@ impl Identity {
         self.not_before.after(half).after(later)
     }
 
-    /// How long the certificate has been good for nothing; zero while it is good.
-    pub fn expired_since(&self, now: Timestamp) -> Duration {
-        now.since(self.not_after)
-    }
-
     fn to_pem(&self) -> String {
         let mut text = String::new();
         section(&mut text, "PRIVATE KEY", &self.key.0);
@@ -177,6 +171,7 @@ fn from_pem(text: &[u8]) -> Result<Identity, IdentityError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     use berth_proto::object::{Cluster, Meta};
     use berth_proto::spec::ClusterSpec;
