@@ -185,6 +185,7 @@ async fn a_rotation_waits_for_every_node_that_is_there() {
     late.stop.cancel();
     let late = Machine { stop: CancellationToken::new(), credentials: Credentials::new(identity).unwrap(), ..late };
     late.session(&door).await;
+    let early = door.token(NodeRole::Worker);
     let root = rotate(&door).await;
     let is_new = |state: &berth_manager::store::State| {
         let own = state.node(door.manager.node()).unwrap();
@@ -198,6 +199,9 @@ async fn a_rotation_waits_for_every_node_that_is_there() {
     let old = late.credentials.identity().unwrap();
     assert_eq!(old.roots.len(), 1);
     CertificatesClient::new(door.channel(Identity::clone(&old))).confirm(pb::ConfirmRequest {}).await.unwrap();
+    // A token from before is good as long as the old root is trusted; what it gives is of the new one.
+    let joined = join::join(&door.addresses(), &early).await.unwrap().identity;
+    assert_eq!(certificate::fingerprint(certificate::signer(&joined.chain[0], &joined.roots).unwrap()), root);
     late.keep(&door);
     until_retired(&door).await;
     assert!(!late.ended.load(Ordering::Relaxed), "its session went on");

@@ -10,7 +10,7 @@
 //! | [`credentials`] | the identity that this process has now |
 //! | [`tls`] | what TLS is configured with |
 //! | [`channel`] | connections to other nodes |
-//! | [`accept`] | connections from other nodes |
+//! | [`mod@accept`] | connections from other nodes |
 //! | [`access`] | who may call what |
 //! | [`service`] | the `Certificates` service: letting machines in, renewing |
 //! | [`throttle`] | how many wrong tokens one address may try |
