@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`raft`] | the replicated log: openraft over redb, snapshots, batches of transactions |
 //! | [`dispatcher`] | one stream per node: assignments down, heartbeats and reports up |
+//! | [`members`] | which nodes are managers: taken in, kept true, let go |
 //! | [`manager`] | all of it as one thing: start, lead, stop |
 //! | [`store`] | the state in memory, transactions, watch |
 //! | [`orchestrator`] | how many tasks should exist: replicated, global, jobs; replacing what ended |
@@ -26,6 +27,7 @@ pub mod constraint;
 pub mod dispatcher;
 pub mod loops;
 pub mod manager;
+pub mod members;
 pub mod orchestrator;
 pub mod placement;
 pub mod raft;

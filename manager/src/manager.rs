@@ -1,6 +1,10 @@
 //! A manager as one thing: opens the data directory, takes part in Raft, leads when it is elected, serves agents.
+//!
+//! It starts in two steps, because the word of others may be needed: [`Manager::open`] needs nobody, then its services are
+//! served, then [`Manager::ready`] waits for a leader, founds the cluster, or asks to be taken into one.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,23 +17,35 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::dispatcher::{DispatcherService, Registry, heartbeat};
+use crate::dispatcher::{DispatcherService, Registry, hearsay, heartbeat};
 use crate::loops::{self, ReconcilerConfig};
-use crate::raft::datadir::write_whole;
+use crate::members::ids::{self, IdsError};
+use crate::members::{JoinError, ManagersService, join, tend};
+use crate::raft::transport::RaftService;
 use crate::raft::{
-    Connect, DataDir, DataDirError, PlainConnect, ProposeError, Proposer, RaftNode, RaftNodeError, RaftSettings,
+    Connect, DataDir, DataDirError, Forward, HandOverError, Leader, Members, MembersError, PlainConnect, ProposeError,
+    Proposer, RaftNode, RaftNodeError, RaftSettings,
 };
 use crate::store::{Hub, State, Transaction};
 
 /// Before loops that ended by themselves are started again.
 const RESTART_WAIT: Duration = Duration::from_millis(200);
 
+/// How long a leader that stops may take to hand the lead over.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
 /// Settings of a manager.
 #[derive(Clone)]
 pub struct ManagerConfig {
     /// Its data directory, e.g. `/var/lib/berth/manager`.
     pub data_dir: PathBuf,
-    /// Raft.
+    /// The node that this machine is, where that is known already. Otherwise the directory knows it, or draws one.
+    pub node: Option<NodeId>,
+    /// Start with an empty log and be taken into a cluster, instead of founding one. Only on a fresh directory.
+    pub join: bool,
+    /// `IP:PORT` of managers that may know who leads: for one that joins, or that comes back with another address.
+    pub managers: Vec<String>,
+    /// Raft; its id comes from the directory.
     pub raft: RaftSettings,
     /// How other managers are reached.
     pub connect: Arc<dyn Connect>,
@@ -42,6 +58,9 @@ impl ManagerConfig {
     pub fn new(data_dir: PathBuf) -> Self {
         Self {
             data_dir,
+            node: None,
+            join: false,
+            managers: Vec::new(),
             raft: RaftSettings::default(),
             connect: Arc::new(PlainConnect),
             loops: ReconcilerConfig::default(),
@@ -55,9 +74,18 @@ pub enum ManagerError {
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// Which node the directory is.
+    #[error(transparent)]
+    Ids(#[from] IdsError),
     /// Raft.
     #[error(transparent)]
     Raft(#[from] RaftNodeError),
+    /// No cluster takes it in.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// Its address cannot be made known.
+    #[error("cannot make the address of this manager known")]
+    Address(#[from] MembersError),
     /// The first objects cannot be written.
     #[error("cannot write the first objects of the cluster")]
     Bootstrap(#[from] ProposeError),
@@ -74,37 +102,70 @@ pub struct ControlHandle {
     pub leads: watch::Receiver<bool>,
     /// The node that this manager runs on.
     pub node: NodeId,
+    /// Makes reads see everything that was acknowledged before: [`Forward::linearizable`].
+    pub forward: Forward,
+    /// Who takes part in Raft.
+    pub members: Members,
 }
 
 /// A running manager.
 pub struct Manager {
     raft: RaftNode,
+    settings: RaftSettings,
+    managers: Vec<String>,
     node: NodeId,
     registry: Registry,
     stop: CancellationToken,
-    leader: JoinHandle<()>,
+    duties: JoinHandle<()>,
 }
 
 impl Manager {
-    /// Opens the data directory and starts. On the first start this makes the cluster, with this node as its manager.
+    /// Opens the data directory and takes part. Needs no other manager; its services are to be served from now on.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or is another node's.
     pub async fn open(config: ManagerConfig) -> Result<Self, ManagerError> {
         let dir = DataDir::open(&config.data_dir)?;
-        let node = node_id(dir.path())?;
-        let raft = RaftNode::start(dir, config.raft.clone(), config.connect.clone()).await?;
-        let stop = CancellationToken::new();
-        let registry = Registry::new();
-        if let Err(error) = bootstrap(raft.proposer(), node, &config.raft).await {
-            raft.stop().await;
-            return Err(error.into());
-        }
-        let leader = Leader {
+        let node = ids::node(&dir, config.node)?;
+        let id = ids::raft(&dir, config.join)?;
+        let settings = RaftSettings { id, found: !config.join, ..config.raft };
+        let raft = RaftNode::open(dir, settings.clone(), config.connect).await?;
+        let (stop, registry) = (CancellationToken::new(), Registry::new());
+        let duties = Duties {
             hub: raft.hub().clone(),
             proposer: raft.proposer().clone(),
+            members: raft.members(),
+            leader: raft.watch_leader(),
             registry: registry.clone(),
             loops: config.loops,
         };
-        let leader = tokio::spawn(leader.run(raft.leads(), stop.clone()));
-        Ok(Self { raft, node, registry, stop, leader })
+        let duties = tokio::spawn(duties.run(raft.leads(), stop.clone()));
+        Ok(Self { raft, settings, managers: config.managers, node, registry, stop, duties })
+    }
+
+    /// Returns once a leader is known and everything that was committed before is applied here: founds the cluster on a
+    /// fresh directory, or asks until this manager is taken in. What is served before then waits, or is refused.
+    ///
+    /// # Errors
+    /// When nobody leads, or the cluster does not take this manager in. It has to be [shut down](Self::shutdown) then.
+    pub async fn ready(&self) -> Result<(), ManagerError> {
+        let RaftSettings { id, address, .. } = &self.settings;
+        let members = self.raft.members();
+        if self.raft.waits() {
+            join::join(&members, &self.managers, *id, address).await?;
+        }
+        self.raft.caught_up().await?;
+        let view = members.view();
+        if view.addresses.get(id).is_some_and(|known| known != address) {
+            match members.leads() {
+                true => members.take_in(*id, address).await?,
+                false => join::join(&members, &self.managers, *id, address).await?,
+            }
+        }
+        if view.voters == BTreeSet::from([*id]) {
+            bootstrap(self.raft.proposer(), self.node, &self.settings).await?;
+        }
+        Ok(())
     }
 
     /// The node that this manager runs on. It stays the same as long as the data directory does.
@@ -119,7 +180,19 @@ impl Manager {
             proposer: self.raft.proposer().clone(),
             leads: self.raft.leads(),
             node: self.node,
+            forward: self.raft.forward().clone(),
+            members: self.raft.members(),
         }
+    }
+
+    /// Raft's service, which only managers may call.
+    pub fn raft_service(&self) -> RaftService {
+        self.raft.service()
+    }
+
+    /// What managers say to each other beside the log; only they may call it.
+    pub fn managers_service(&self) -> ManagersService {
+        ManagersService::new(self.raft.members(), self.raft.proposer().clone(), self.registry.clone())
     }
 
     /// The service that agents connect to; [`DispatcherService::into_server`] makes a tonic service of it.
@@ -138,25 +211,51 @@ impl Manager {
         self.raft.failed().await
     }
 
-    /// Stops: sessions end, the loops end, what was acknowledged is on disk.
+    /// Returns once this node is no manager any more: it was demoted or removed, and the others do without it. It has to be
+    /// shut down then, and its directory [discarded](crate::raft::recover::discard).
+    pub async fn dismissed(&self) {
+        self.raft.dismissed().await;
+    }
+
+    /// Lets another manager lead, where this one does and another could. To be called before the services end: the lead
+    /// passes without waiting for an election then.
+    pub async fn step_down(&self) {
+        let members = self.raft.members();
+        let view = members.view();
+        let successors: BTreeSet<u64> =
+            view.reachable.intersection(&view.voters).copied().filter(|id| *id != view.id).collect();
+        if !members.leads() || successors.is_empty() {
+            return;
+        }
+        match tokio::time::timeout(HAND_OVER, members.hand_over(&successors)).await {
+            Ok(Ok(()) | Err(HandOverError::NotLeader)) => tracing::info!("handed the lead over"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot hand the lead over: the others will elect"),
+            Err(_) => tracing::warn!("handing the lead over takes too long: the others will elect"),
+        }
+    }
+
+    /// Stops: another leads, sessions end, the loops end, what was acknowledged is on disk.
     pub async fn shutdown(self) {
+        self.step_down().await;
         self.stop.cancel();
-        if let Err(error) = self.leader.await {
+        if let Err(error) = self.duties.await {
             tracing::error!(%error, "the leader's loops did not stop cleanly");
         }
         self.raft.stop().await;
     }
 }
 
-/// What only the leader does.
-struct Leader {
+/// What a manager does besides serving: the leader one thing, the others another.
+struct Duties {
     hub: Hub,
     proposer: Proposer,
+    members: Members,
+    leader: watch::Receiver<Leader>,
     registry: Registry,
     loops: ReconcilerConfig,
 }
 
-impl Leader {
+impl Duties {
     async fn run(self, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let leading = *leads.borrow_and_update();
@@ -174,9 +273,15 @@ impl Leader {
             if leading {
                 tokio::join!(self.lead(&term), until);
             } else {
-                until.await;
+                tokio::join!(self.follow(&term), until);
             }
         }
+    }
+
+    /// Tells the leader until `term` ends.
+    async fn follow(&self, term: &CancellationToken) {
+        let (hub, members, registry) = (self.hub.clone(), self.members.clone(), self.registry.clone());
+        hearsay::run(hub, members, self.leader.clone(), registry, term.clone()).await;
     }
 
     /// Runs the loops until `term` ends; starts them again when they end before.
@@ -200,38 +305,33 @@ impl Leader {
                 }
             }
         };
-        tokio::join!(health, loops);
+        let members = tend::run(self.hub.clone(), self.proposer.clone(), self.members.clone(), term.clone());
+        tokio::join!(health, members, loops);
     }
 }
 
-/// The id of this node, drawn on the first start.
-fn node_id(dir: &Path) -> Result<NodeId, DataDirError> {
-    let path = dir.join("node.id");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let damaged = |_| DataDirError::Damaged { path: path.clone(), problem: "it should hold a node id" };
-            text.trim().parse().map_err(damaged)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let id: NodeId = Id::from_random(rand::random());
-            write_whole(&path, format!("{id}\n").as_bytes())?;
-            Ok(id)
-        }
-        Err(source) => Err(DataDirError::Io { what: "read", path, source }),
-    }
-}
-
-/// Makes the cluster and this node where they are not there yet.
+/// Writes the first objects, and that this node is the manager: the first, or the only one that is left. Does nothing where
+/// that is so already.
 async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Result<(), ProposeError> {
     let cluster: ClusterId = Id::from_random(rand::random());
     let make = |state: &State| {
         let now = Timestamp::from(SystemTime::now());
         let mut transaction = Transaction::new(now, "bootstrap");
         if state.cluster().is_none() {
-            transaction.create(Cluster { id: cluster, meta: Meta::default(), spec: ClusterSpec::default(), authority: None });
+            transaction.create(Cluster {
+                id: cluster,
+                meta: Meta::default(),
+                spec: ClusterSpec::default(),
+                authority: None,
+            });
         }
-        if state.node(node).is_none() {
-            transaction.create(first_node(node, raft, now));
+        match state.node(node) {
+            None => transaction.create(first_node(node, raft, now)),
+            Some(known) if !is_manager(known, raft) => {
+                let spec = NodeSpec { role: NodeRole::Manager, ..known.spec.clone() };
+                transaction.update(Node { spec, manager: Some(status(raft)), ..Node::clone(known) });
+            }
+            Some(_) => {}
         }
         Ok::<_, ProposeError>((!transaction.is_empty()).then_some(transaction))
     };
@@ -239,13 +339,20 @@ async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Re
 }
 
 fn first_node(id: NodeId, raft: &RaftSettings, now: Timestamp) -> Node {
-    let manager = ManagerStatus { raft_id: raft.id, address: raft.address.clone(), leader: true, reachable: true };
     Node {
         id,
         meta: Meta::default(),
         spec: NodeSpec { role: NodeRole::Manager, ..NodeSpec::default() },
         description: None,
         status: NodeStatus { at: now, ..NodeStatus::default() },
-        manager: Some(manager),
+        manager: Some(status(raft)),
     }
+}
+
+fn status(raft: &RaftSettings) -> ManagerStatus {
+    ManagerStatus { raft_id: raft.id, address: raft.address.clone(), leader: true, reachable: true }
+}
+
+fn is_manager(node: &Node, raft: &RaftSettings) -> bool {
+    node.spec.role == NodeRole::Manager && node.manager.as_ref().is_some_and(|manager| manager.raft_id == raft.id)
 }

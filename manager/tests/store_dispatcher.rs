@@ -34,6 +34,7 @@ impl Bench {
     async fn start(dir: tempfile::TempDir) -> Self {
         let config = ManagerConfig::new(dir.path().join("manager"));
         let manager = Manager::open(config).await.unwrap();
+        manager.ready().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder().add_service(manager.dispatcher().into_server());

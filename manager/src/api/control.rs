@@ -16,7 +16,8 @@ use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
 use super::{cleanup, depends, find, node, read, resource, service, stack, watch};
-use crate::raft::Proposer;
+use crate::manager::ControlHandle;
+use crate::raft::{Forward, Proposer};
 use crate::store::{Hub, Snapshot, State, Transaction};
 
 /// Largest request: a stack with its secrets and configs fits.
@@ -29,15 +30,17 @@ const REMOVAL_PATIENCE: Duration = Duration::from_secs(60);
 pub struct ControlApi {
     hub: Hub,
     proposer: Proposer,
+    forward: Forward,
     node: NodeId,
     version: &'static str,
     name_of_user: fn(u32) -> Option<String>,
 }
 
 impl ControlApi {
-    /// `node` is the node that this manager runs on, `version` the program's.
-    pub fn new(hub: Hub, proposer: Proposer, node: NodeId, version: &'static str) -> Self {
-        Self { hub, proposer, node, version, name_of_user: |_| None }
+    /// The service of the manager with that handle; `version` is the program's.
+    pub fn new(manager: ControlHandle, version: &'static str) -> Self {
+        let ControlHandle { hub, proposer, forward, node, .. } = manager;
+        Self { hub, proposer, forward, node, version, name_of_user: |_| None }
     }
 
     /// Where the names of users come from who make changes; without it, and for a user without a name, it is `uid 1000`.
@@ -50,6 +53,14 @@ impl ControlApi {
     /// As a gRPC service.
     pub fn into_server(self) -> ControlServer<Self> {
         ControlServer::new(self).max_decoding_message_size(MAX_REQUEST)
+    }
+
+    /// The state to read from: one that shows everything acknowledged before, or the one that is here.
+    async fn read(&self, stale: bool) -> Result<Snapshot, Refused> {
+        if !stale {
+            self.forward.linearizable().await?;
+        }
+        Ok(self.hub.snapshot())
     }
 
     /// Commits what `make` adds to a transaction; nothing is written when it adds nothing. `make` runs again when somebody
@@ -124,7 +135,7 @@ impl Control for ControlApi {
         &self,
         _request: Request<pb::ClusterInfoRequest>,
     ) -> Result<Response<pb::ClusterInfoResponse>, Status> {
-        let state = self.hub.snapshot();
+        let state = self.read(false).await?;
         let leader = state.nodes().find(|node| node.manager.as_ref().is_some_and(|manager| manager.leader));
         Ok(Response::new(pb::ClusterInfoResponse {
             cluster: state.cluster().map(|cluster| read::shown_cluster(cluster)),
@@ -340,11 +351,13 @@ impl Control for ControlApi {
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
-        Ok(Response::new(read::list(&self.hub.snapshot(), request.get_ref())?))
+        let state = self.read(request.get_ref().stale).await?;
+        Ok(Response::new(read::list(&state, request.get_ref())?))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::Object>, Status> {
-        Ok(Response::new(read::get(&self.hub.snapshot(), request.get_ref())?))
+        let state = self.read(request.get_ref().stale).await?;
+        Ok(Response::new(read::get(&state, request.get_ref())?))
     }
 
     async fn stack_apply(
@@ -356,7 +369,7 @@ impl Control for ControlApi {
         let request = stack::Request::try_from(request.into_inner())?;
         let names: Vec<String> = request.stack.services.iter().map(|spec| spec.name.to_string()).collect();
         let (state, outcome) = if dry_run {
-            let state = self.hub.snapshot();
+            let state = self.read(false).await?;
             // A service that is on its way out will be gone by the time of the write: the plan makes it anew.
             let outcome = match stack::apply(&state, &mut Transaction::default(), &request, &mut rand::random) {
                 Err(Refused::BeingRemoved { .. }) => {

@@ -24,8 +24,8 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let config = ManagerConfig::new(dir.path().join("manager"));
         let manager = Manager::open(config).await.unwrap();
-        let handle = manager.handle();
-        Self { api: ControlApi::new(handle.hub, handle.proposer, handle.node, "test"), manager, _dir: dir }
+        manager.ready().await.unwrap();
+        Self { api: ControlApi::new(manager.handle(), "test"), manager, _dir: dir }
     }
 
     async fn create(&self, spec: pb::ServiceSpec) -> Result<pb::Service, Status> {
@@ -40,7 +40,8 @@ impl Cluster {
     }
 
     async fn get(&self, word: &str) -> pb::Service {
-        let request = pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: word.to_owned(), stale: false };
+        let request =
+            pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: word.to_owned(), stale: false };
         match self.api.get(Request::new(request)).await.unwrap().into_inner().object {
             Some(pb::object::Object::Service(service)) => service,
             other => panic!("not a service: {other:?}"),

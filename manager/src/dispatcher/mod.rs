@@ -8,16 +8,19 @@
 //! | [`health`] | from heartbeats to node states, pure |
 //! | [`registry`] | the sessions there are and when each was last heard |
 //! | [`heartbeat`] | the loop that writes node states; runs on the leader only |
+//! | [`hearsay`] | what the others tell the leader of the nodes they hear |
 //! | [`service`] | the gRPC service: takes streams in |
 //! | [`session`] | one stream |
 //! | [`report`] | what agents report, as transactions |
 //!
 //! Invariants: a node is sent only what its own tasks need; a session begins with a complete set and goes on with numbered
-//! changes without a gap; a report moves a task only forward; of two sessions of one node the newer one stays.
+//! changes without a gap; a report moves a task only forward; of two sessions of one node the newer one stays, whichever
+//! managers they are with; only the leader decides on node states.
 
 pub mod assignment;
 pub mod endpoints;
 pub mod health;
+pub mod hearsay;
 pub mod heartbeat;
 pub mod message;
 pub mod registry;

@@ -47,7 +47,14 @@ async fn open_manager(args: &DaemonArgs, advertise: SocketAddr) -> Result<Manage
     let mut config = ManagerConfig { raft, ..ManagerConfig::new(args.data_dir.join("manager")) };
     // The first network is given its subnet before any agent has told the routes of its machine.
     config.loops.allocator.avoid = own_routes(args).await;
-    Manager::open(config).await.map_err(|error| failed("cannot start the manager", &error))
+    let manager = Manager::open(config).await.map_err(|error| failed("cannot start the manager", &error))?;
+    match manager.ready().await {
+        Ok(()) => Ok(manager),
+        Err(error) => {
+            manager.shutdown().await;
+            Err(failed("cannot start the manager", &error))
+        }
+    }
 }
 
 /// Ranges that this machine has routes to; none when they cannot be listed, which the agent finds out again and tells.
@@ -89,8 +96,7 @@ async fn run_with(
     let dispatcher = Server::builder()
         .add_service(manager.dispatcher().into_server())
         .serve_with_incoming_shutdown(sessions, stop.clone().cancelled_owned());
-    let control = ControlApi::new(handle.hub, handle.proposer, handle.node, env!("CARGO_PKG_VERSION"))
-        .with_user_names(name_of_user);
+    let control = ControlApi::new(handle, env!("CARGO_PKG_VERSION")).with_user_names(name_of_user);
     let commands = Server::builder()
         .add_service(control.into_server())
         .add_service(NodeServiceServer::new(agent.local_service()))
