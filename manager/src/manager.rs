@@ -198,7 +198,8 @@ impl Manager {
     /// The service that agents connect to; [`DispatcherService::into_server`] makes a tonic service of it.
     pub fn dispatcher(&self) -> DispatcherService {
         let (hub, proposer) = (self.raft.hub().clone(), self.raft.proposer().clone());
-        DispatcherService::new(hub, proposer, self.registry.clone(), self.stop.clone())
+        let forward = self.raft.forward().clone();
+        DispatcherService::new(hub, proposer, forward, self.registry.clone(), self.stop.clone())
     }
 
     /// Its part in Raft.

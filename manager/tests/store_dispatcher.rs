@@ -140,7 +140,9 @@ async fn a_session_from_register_to_running_and_gone() {
     let node = bench.manager.node();
     let mut agent = Agent::connect(&bench, node).await;
     let ToAgent::Welcome(welcome) = agent.next().await.unwrap() else { panic!("a session begins with welcome") };
-    assert_eq!((welcome.heartbeat_period, welcome.session_id.is_empty()), (1_000_000_000, false));
+    assert!((900_000_000..=1_000_000_000).contains(&welcome.heartbeat_period) && !welcome.session_id.is_empty());
+    let ToAgent::Membership(membership) = agent.next().await.unwrap() else { panic!("then comes what it has to know") };
+    assert_eq!((membership.role(), membership.managers.len()), (pb::NodeRole::Manager, 0), "it advertises no address");
     let ToAgent::Complete(set) = agent.next().await.unwrap() else { panic!("then comes the complete set") };
     assert_eq!((set.sequence, set.assignments.len()), (1, 0));
     bench.wait("ready node", |state| state.node(node).unwrap().status.state == NodeState::Ready).await;
@@ -270,6 +272,7 @@ async fn a_manager_that_comes_back_knows_its_node_and_hears_of_it_anew() {
     bench.wait("unknown node", |state| state.node(node).unwrap().status.state == NodeState::Unknown).await;
     let mut agent = Agent::connect(&bench, node).await;
     assert!(matches!(agent.next().await.unwrap(), ToAgent::Welcome(_)));
+    assert!(matches!(agent.next().await.unwrap(), ToAgent::Membership(_)));
     let ToAgent::Complete(set) = agent.next().await.unwrap() else { panic!("then comes the complete set") };
     let known: Vec<_> = tasks(&set.assignments).iter().map(|task| task.id.clone()).collect();
     assert_eq!(known, [task]);
@@ -288,6 +291,7 @@ async fn strangers_and_older_sessions_are_turned_away() {
     let node = bench.manager.node();
     let mut older = Agent::connect(&bench, node).await;
     assert!(matches!(older.next().await.unwrap(), ToAgent::Welcome(_)));
+    assert!(matches!(older.next().await.unwrap(), ToAgent::Membership(_)));
     assert!(matches!(older.next().await.unwrap(), ToAgent::Complete(_)));
     let mut newer = Agent::connect(&bench, node).await;
     assert!(matches!(newer.next().await.unwrap(), ToAgent::Welcome(_)));
