@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatcher::{DispatcherService, Registry, hearsay, heartbeat};
+use crate::identity::authority::{self, AuthorityError};
 use crate::loops::{self, ReconcilerConfig};
 use crate::members::ids::{self, IdsError};
 use crate::members::{JoinError, ManagersService, join, tend};
@@ -89,6 +90,9 @@ pub enum ManagerError {
     /// The first objects cannot be written.
     #[error("cannot write the first objects of the cluster")]
     Bootstrap(#[from] ProposeError),
+    /// The cluster's CA cannot be made.
+    #[error("cannot make the cluster's CA")]
+    Authority(#[from] AuthorityError),
 }
 
 /// What services need of a manager; clones share it.
@@ -313,18 +317,16 @@ impl Duties {
 
 /// Writes the first objects, and that this node is the manager: the first, or the only one that is left. Does nothing where
 /// that is so already.
-async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Result<(), ProposeError> {
-    let cluster: ClusterId = Id::from_random(rand::random());
+async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Result<(), ManagerError> {
+    let fresh: ClusterId = Id::from_random(rand::random());
     let make = |state: &State| {
         let now = Timestamp::from(SystemTime::now());
         let mut transaction = Transaction::new(now, "bootstrap");
-        if state.cluster().is_none() {
-            transaction.create(Cluster {
-                id: cluster,
-                meta: Meta::default(),
-                spec: ClusterSpec::default(),
-                authority: None,
-            });
+        let known = state.cluster().map(|cluster| Cluster::clone(cluster));
+        let mut cluster = known.unwrap_or_else(|| first_cluster(fresh));
+        if cluster.authority.is_none() {
+            cluster.authority = Some(authority::found(cluster.id, now, &mut rand::random)?);
+            transaction.update(cluster);
         }
         match state.node(node) {
             None => transaction.create(first_node(node, raft, now)),
@@ -334,9 +336,13 @@ async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Re
             }
             Some(_) => {}
         }
-        Ok::<_, ProposeError>((!transaction.is_empty()).then_some(transaction))
+        Ok::<_, ManagerError>((!transaction.is_empty()).then_some(transaction))
     };
     proposer.write(make).await.map(|_| ())
+}
+
+fn first_cluster(id: ClusterId) -> Cluster {
+    Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority: None }
 }
 
 fn first_node(id: NodeId, raft: &RaftSettings, now: Timestamp) -> Node {

@@ -3,18 +3,22 @@
 use berth_proto::id::NodeId;
 use berth_proto::object::{Node, Object};
 use berth_proto::pb;
+use berth_proto::state::NodeRole;
 
 use crate::store::{Event, State};
 
 /// What `node` should know; `None` when there is no such node.
 pub fn membership(state: &State, node: NodeId) -> Option<pb::Membership> {
-    let role = pb::NodeRole::from(state.node(node)?.spec.role).into();
+    let own = state.node(node)?;
+    // One that is demoted stays a manager until it was let go: the others may need its vote for that.
+    let role = if own.manager.is_some() { NodeRole::Manager } else { own.spec.role };
     let managers = state.nodes().filter_map(|node| {
         let address = address(node)?.to_owned();
         Some(pb::ManagerAddress { node_id: node.id.to_string(), address })
     });
     let authority = state.cluster().and_then(|cluster| cluster.authority.as_ref());
     let roots = authority.into_iter().flat_map(|authority| authority.trusted().cloned());
+    let role = pb::NodeRole::from(role).into();
     Some(pb::Membership { managers: managers.collect(), role, roots: roots.collect() })
 }
 
@@ -22,7 +26,8 @@ pub fn membership(state: &State, node: NodeId) -> Option<pb::Membership> {
 pub fn concerns(event: &Event, node: NodeId) -> bool {
     match (event.before(), event.after()) {
         (Some(Object::Node(old)), Some(Object::Node(new))) => {
-            address(old) != address(new) || (new.id == node && old.spec.role != new.spec.role)
+            let role = |node: &Node| (node.spec.role, node.manager.is_some());
+            address(old) != address(new) || (new.id == node && role(old) != role(new))
         }
         (Some(Object::Node(one)), None) | (None, Some(Object::Node(one))) => address(one).is_some(),
         (_, Some(Object::Cluster(_))) => true,

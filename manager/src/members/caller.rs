@@ -1,15 +1,15 @@
-//! Who calls, as the connection has proven it.
+//! Which node calls, as the connection has proven it.
+
+use std::sync::Arc;
 
 use berth_proto::id::NodeId;
 use tonic::{Request, Status};
 
-/// The node at the other end, in the extensions of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller(pub NodeId);
+use crate::identity::Peer;
 
 /// The node that calls; `None` where the connection proves nothing.
 pub fn caller<T>(request: &Request<T>) -> Option<NodeId> {
-    request.extensions().get::<Caller>().map(|caller| caller.0)
+    request.extensions().get::<Arc<Peer>>().map(|peer| peer.node)
 }
 
 /// The node that calls.

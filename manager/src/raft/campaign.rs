@@ -16,6 +16,7 @@ use openraft::{BasicNode, RaftMetrics, ServerState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 use super::log::LogStore;
 use super::transport::Peers;
@@ -175,9 +176,11 @@ impl Campaigner {
     async fn ask(&self, id: u64, address: String, last: Option<typ::LogId>) -> Option<u64> {
         let mut client = self.peers.client(id, &address).ok()?;
         let question = pb::RaftPreVote { candidate: self.id, last: last.as_ref().map(wire::log_id) };
-        let answer = tokio::time::timeout(ANSWER, client.pre_vote(question)).await.ok()?.ok()?;
-        let answer = answer.into_inner();
-        if answer.dismissed {
+        let answer = tokio::time::timeout(ANSWER, client.pre_vote(question)).await.ok()?;
+        // Whoever was let go and is no manager any more is not even answered.
+        let denied = answer.as_ref().is_err_and(|status| status.code() == Code::PermissionDenied);
+        let answer = answer.map(tonic::Response::into_inner).unwrap_or_default();
+        if answer.dismissed || denied {
             self.dismissed.send_replace(true);
         }
         answer.granted.then_some(id)

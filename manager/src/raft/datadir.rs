@@ -147,7 +147,8 @@ impl DataDir {
     }
 }
 
-fn make_dir(path: &Path) -> Result<(), DataDirError> {
+/// Makes a directory that only its owner may look into, and those above it.
+pub fn make_dir(path: &Path) -> Result<(), DataDirError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("create", path))
 }
 
