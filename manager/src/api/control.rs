@@ -274,7 +274,7 @@ impl Control for ControlApi {
             if request.version != 0 && request.version != node.meta.version {
                 return Err(Refused::Stale { what: format!("node {}", find::host_name(node)) });
             }
-            node::update(tx, node, spec.clone())?;
+            node::update(state, tx, node, spec.clone())?;
             Ok(node.id)
         };
         let (state, id) = self.commit(&actor, make).await?;
@@ -290,7 +290,7 @@ impl Control for ControlApi {
         let request = request.into_inner();
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let node = find::node(state, &request.id)?;
-            node::remove(tx, node, request.force)?;
+            node::remove(state, tx, node, request.force)?;
             Ok(vec![node.id.to_string()])
         };
         let (_, removed) = self.commit(&actor, make).await?;

@@ -161,6 +161,24 @@ pub enum Refused {
         /// The node.
         name: String,
     },
+    /// Nobody would be left to lead.
+    #[error("node {name} is the only manager")]
+    LastManager {
+        /// The node.
+        name: String,
+    },
+    /// The others could not decide anything without it.
+    #[error("without node {name}, {reachable} of {managers} managers answer, and {needed} are needed")]
+    NoQuorum {
+        /// The node.
+        name: String,
+        /// Other managers that answer.
+        reachable: usize,
+        /// Other managers.
+        managers: usize,
+        /// A majority of them.
+        needed: usize,
+    },
     /// Not in this version.
     #[error("{0} is not supported yet")]
     Unsupported(&'static str),
@@ -232,7 +250,9 @@ impl Refused {
             | Self::Missing { .. }
             | Self::Port(_)
             | Self::NodeNotDown { .. }
-            | Self::NodeIsManager { .. } => Code::FailedPrecondition,
+            | Self::NodeIsManager { .. }
+            | Self::LastManager { .. }
+            | Self::NoQuorum { .. } => Code::FailedPrecondition,
             Self::Propose(error) => match error {
                 ProposeError::Conflict(_) => Code::Aborted,
                 ProposeError::NotLeader { .. } | ProposeError::Stopped | ProposeError::Lost => Code::Unavailable,
@@ -253,7 +273,9 @@ impl Refused {
             Self::Missing { kind, name, .. } => format!("create it first: berth {kind} create {name}"),
             Self::Circle { .. } => "leave out one of these dependencies".to_owned(),
             Self::NodeNotDown { .. } => "stop its daemon first, or use --force".to_owned(),
-            Self::NodeIsManager { .. } => "a manager cannot be removed yet".to_owned(),
+            Self::NodeIsManager { name } => format!("demote it first: berth node demote {name}"),
+            Self::LastManager { .. } => "promote another node first: berth node promote NODE".to_owned(),
+            Self::NoQuorum { .. } => "bring the others back first, or promote another node".to_owned(),
             Self::NotFound { kind: ObjectKind::Task, .. } => "`berth task ls` lists the tasks".to_owned(),
             Self::NotFound { kind, .. } => format!("`berth {kind} ls` lists what there is"),
             Self::Ambiguous { .. } => "give more characters of the id".to_owned(),
