@@ -81,6 +81,9 @@ pub enum ManagerError {
     /// Raft.
     #[error(transparent)]
     Raft(#[from] RaftNodeError),
+    /// The others do without it.
+    #[error("this node is not one of the managers any more: it was demoted or removed while this manager was off")]
+    Dismissed,
     /// No cluster takes it in.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -158,7 +161,13 @@ impl Manager {
         if self.raft.waits() {
             join::join(&members, &self.managers, *id, address).await?;
         }
-        self.raft.caught_up().await?;
+        tokio::select! {
+            biased;
+            // Cancel-safe: it stays so.
+            () = self.raft.dismissed() => return Err(ManagerError::Dismissed),
+            // Dropped only when nobody will lead this manager any more.
+            caught_up = self.raft.caught_up() => caught_up?,
+        }
         let view = members.view();
         if view.addresses.get(id).is_some_and(|known| known != address) {
             match members.leads() {

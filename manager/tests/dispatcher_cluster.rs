@@ -51,7 +51,7 @@ async fn a_session_with_a_follower_keeps_its_node_ready_and_outlives_the_leader(
 
     let watcher = Watcher::of(managers.manager(follower), node);
     let lost = managers.leader().await;
-    managers.kill(lost);
+    managers.kill(lost).await;
     agent.report(1, &placed, TaskState::Running).await;
     agent.until("an acknowledgement", |heard| heard.acknowledged == 1).await;
     assert_ne!(managers.leader().await, lost);

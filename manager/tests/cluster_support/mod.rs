@@ -28,6 +28,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
 use tonic::service::InterceptorLayer;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -74,11 +75,20 @@ pub struct Member {
 struct Running {
     manager: Manager,
     server: JoinHandle<()>,
+    stop: CancellationToken,
     threads: Threads,
 }
 
 /// Ends everything that runs on it when it is dropped.
 struct Threads(Option<Runtime>);
+
+impl Threads {
+    /// Returns once nothing runs on it any more.
+    async fn end(mut self) {
+        let runtime = self.0.take().unwrap();
+        tokio::task::spawn_blocking(|| runtime.shutdown_timeout(PATIENCE)).await.unwrap();
+    }
+}
 
 impl Drop for Threads {
     fn drop(&mut self) {
@@ -145,6 +155,11 @@ impl Managers {
         self.start_with(number, |_| {}).await
     }
 
+    /// Its next start is at another address.
+    pub fn move_away(&mut self, number: u8) {
+        self.members.get_mut(&number).unwrap().address = free_address();
+    }
+
     pub fn manager_dir(&self, number: u8) -> PathBuf {
         self.members[&number].dir.path().join("manager")
     }
@@ -157,11 +172,12 @@ impl Managers {
             ManagerConfig { node: Some(member.node), raft, connect, ..ManagerConfig::new(self.manager_dir(number)) };
         edit(&mut config);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let (address, book) = (member.address, Arc::clone(&self.book));
+        let (address, book, stop) = (member.address, Arc::clone(&self.book), CancellationToken::new());
+        let until = stop.clone();
         let threads = Threads(Some(runtime));
         let started = threads.0.as_ref().unwrap().spawn(async move {
             let manager = Manager::open(config).await?;
-            let server = serve(&manager, address, book).await;
+            let server = serve(&manager, address, book, until).await;
             let ready = manager.ready().await;
             Ok((manager, server, ready))
         });
@@ -169,7 +185,7 @@ impl Managers {
             Ok(started) => started,
             Err(error) => return Err(error),
         };
-        let running = Running { manager, server, threads };
+        let running = Running { manager, server, stop, threads };
         match ready {
             Ok(()) => {
                 self.members.get_mut(&number).unwrap().running = Some(running);
@@ -188,8 +204,11 @@ impl Managers {
     }
 
     /// Ends a manager without a word to anybody.
-    pub fn kill(&mut self, number: u8) {
-        self.members.get_mut(&number).unwrap().running = None;
+    pub async fn kill(&mut self, number: u8) {
+        let Running { manager, server, stop: _, threads } =
+            self.members.get_mut(&number).unwrap().running.take().unwrap();
+        drop((manager, server));
+        threads.end().await;
     }
 
     pub fn manager(&self, number: u8) -> &Manager {
@@ -297,10 +316,13 @@ impl Managers {
 
 impl Running {
     async fn stop(self) {
+        // As the daemon does it: the lead passes while everything is still served.
+        self.manager.step_down().await;
+        self.stop.cancel();
         self.manager.shutdown().await;
         self.server.abort();
         let _ = self.server.await;
-        drop(self.threads);
+        self.threads.end().await;
     }
 }
 
@@ -315,7 +337,7 @@ fn peer(node: NodeId) -> Arc<Peer> {
     })
 }
 
-async fn serve(manager: &Manager, address: SocketAddr, book: Book) -> JoinHandle<()> {
+async fn serve(manager: &Manager, address: SocketAddr, book: Book, stop: CancellationToken) -> JoinHandle<()> {
     let know = move |mut request: Request<()>| {
         let from = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
         if let Some(node) = from.and_then(|from| book.lock().unwrap().get(&from.ip()).copied()) {
@@ -335,7 +357,7 @@ async fn serve(manager: &Manager, address: SocketAddr, book: Book) -> JoinHandle
         .add_service(manager.raft_service().into_server())
         .add_service(manager.managers_service().into_server())
         .add_service(manager.dispatcher().into_server())
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
     tokio::spawn(async move { served.await.unwrap() })
 }
 
