@@ -4,6 +4,7 @@
 //! served, then [`Manager::ready`] waits for a leader, founds the cluster, or asks to be taken into one.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,6 +23,7 @@ use crate::identity::authority::{self, AuthorityError};
 use crate::loops::{self, ReconcilerConfig};
 use crate::members::ids::{self, IdsError};
 use crate::members::{JoinError, ManagersService, join, tend};
+use crate::raft::recover::{self, RecoverError, Sole};
 use crate::raft::transport::RaftService;
 use crate::raft::{
     Connect, DataDir, DataDirError, Forward, HandOverError, Leader, Members, MembersError, PlainConnect, ProposeError,
@@ -87,6 +89,9 @@ pub enum ManagerError {
     /// No cluster takes it in.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// A cluster of one cannot be made.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
     /// Its address cannot be made known.
     #[error("cannot make the address of this manager known")]
     Address(#[from] MembersError),
@@ -179,6 +184,25 @@ impl Manager {
             bootstrap(self.raft.proposer(), self.node, &self.settings).await?;
         }
         Ok(())
+    }
+
+    /// Makes a cluster of one of a directory whose cluster has lost its quorum; keeps everything. No manager may run on it.
+    /// The directories of the other managers must not be used again.
+    ///
+    /// # Errors
+    /// When the directory cannot be read, or there is no cluster in it.
+    pub async fn force_new_cluster(config: &ManagerConfig) -> Result<(), ManagerError> {
+        let dir = DataDir::open(&config.data_dir)?;
+        Ok(recover::force_new_cluster(&dir, &sole(&dir, config)?).await?)
+    }
+
+    /// Makes a cluster of one of a backup, in a fresh directory.
+    ///
+    /// # Errors
+    /// When the directory is not fresh, or the backup is damaged.
+    pub async fn restore(config: &ManagerConfig, backup: impl Read) -> Result<(), ManagerError> {
+        let dir = DataDir::open(&config.data_dir)?;
+        Ok(recover::restore(&dir, &sole(&dir, config)?, backup).await?)
     }
 
     /// The node that this manager runs on. It stays the same as long as the data directory does.
@@ -322,6 +346,11 @@ impl Duties {
         let members = tend::run(self.hub.clone(), self.proposer.clone(), self.members.clone(), term.clone());
         tokio::join!(health, members, loops);
     }
+}
+
+fn sole(dir: &DataDir, config: &ManagerConfig) -> Result<Sole, ManagerError> {
+    let (id, node) = (ids::raft(dir, false)?, ids::node(dir, config.node)?);
+    Ok(Sole { id, node, address: config.raft.address.clone() })
 }
 
 /// Writes the first objects, and that this node is the manager: the first, or the only one that is left. Does nothing where

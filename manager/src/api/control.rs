@@ -15,7 +15,7 @@ use super::refusal::Refused;
 use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
-use super::{cleanup, depends, find, node, read, resource, service, stack, watch};
+use super::{backup, cleanup, depends, find, node, read, resource, service, stack, watch};
 use crate::manager::ControlHandle;
 use crate::raft::{Forward, Proposer};
 use crate::store::{Hub, Snapshot, State, Transaction};
@@ -173,7 +173,7 @@ impl Control for ControlApi {
         &self,
         _request: Request<pb::ClusterBackupRequest>,
     ) -> Result<Response<Self::ClusterBackupStream>, Status> {
-        Err(Status::unimplemented("cluster_backup"))
+        Ok(Response::new(backup::stream(self.read(false).await?)))
     }
 
     async fn service_create(

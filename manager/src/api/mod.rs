@@ -11,12 +11,14 @@
 //! | [`resource`] | networks, volumes, configs, secrets |
 //! | [`stack`] | a whole stack in one transaction |
 //! | [`cleanup`] | removing what is in use until its users are gone |
+//! | [`backup`] | everything that the cluster keeps, as a stream |
 //! | [`read`] | lists and single objects |
 //! | [`watch`] | the stream of changes |
 //!
 //! Invariants: what decides is pure, state in, transaction out; every mutation answers after it is committed; a refusal
 //! names the object and the field, and carries what to do; the content of a secret never leaves.
 
+pub mod backup;
 pub mod cleanup;
 pub mod control;
 pub mod depends;

@@ -15,7 +15,7 @@
 //! | [`members`] | who takes part |
 //! | [`handover`] | a leader that is to go lets another lead |
 //! | [`node`] | one manager's part: start, stop, leadership |
-//! | [`recover`] | what is done to a data directory while no manager runs on it |
+//! | [`recover`] | a cluster of one, of what is left or of a backup |
 //! | [`proposer`] | batches transactions into entries |
 //! | [`wire`] | everything above as protobuf messages |
 //!
