@@ -7,6 +7,7 @@ mod store_support;
 use std::time::Duration;
 
 use berth_manager::manager::ManagerError;
+use berth_manager::store::{Event, Object, Snapshot};
 use berth_proto::id::NodeId;
 use berth_proto::object::Task;
 use berth_proto::pb;
@@ -18,7 +19,7 @@ use store_support::{service, service_spec};
 const GRACE_AND_MORE: Duration = Duration::from_secs(5);
 
 async fn ready(managers: &Managers, number: u8, node: NodeId) {
-    let is_ready = |state: &berth_manager::store::Snapshot| state.node(node).unwrap().status.state == NodeState::Ready;
+    let is_ready = |state: &Snapshot| state.node(node).unwrap().status.state == NodeState::Ready;
     managers.wait(number, "a ready node", is_ready).await;
 }
 
@@ -81,7 +82,7 @@ async fn a_node_that_moves_from_one_manager_to_another_is_never_down() {
     tokio::time::sleep(GRACE_AND_MORE).await;
     assert_eq!(watcher.seen(), [], "it was ready all the time");
     drop(newest);
-    let is_down = |state: &berth_manager::store::Snapshot| state.node(node).unwrap().status.state == NodeState::Down;
+    let is_down = |state: &Snapshot| state.node(node).unwrap().status.state == NodeState::Down;
     managers.wait(leader, "a node that is down", is_down).await;
 }
 
@@ -107,7 +108,7 @@ async fn a_manager_that_knows_only_a_follower_is_taken_in_by_the_leader() {
     let follower = managers.followers().await[0];
     managers.join(3, follower).await.unwrap();
     let leader = managers.leader().await;
-    let all_answer = |state: &berth_manager::store::Snapshot| {
+    let all_answer = |state: &Snapshot| {
         let reachable = state.nodes().filter_map(|node| node.manager.as_ref()).filter(|manager| manager.reachable);
         let leads = state.nodes().filter(|node| node.manager.as_ref().is_some_and(|manager| manager.leader));
         reachable.count() == 3 && leads.map(|node| node.id).eq([managers.node(leader)])
@@ -125,4 +126,51 @@ async fn a_worker_is_not_taken_in() {
     assert!(matches!(refused, ManagerError::Join(_)), "{refused}");
     assert!(refused.to_string().contains("promote it first"), "{refused}");
     assert_eq!(managers.manager(1).raft().voters().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_that_all_come_back_at_once_are_let_in_without_a_write() {
+    const AGENTS: usize = 300;
+    let managers = Managers::of(2).await;
+    let follower = managers.followers().await[0];
+    let address = managers.members[&follower].address;
+    let mut nodes = Vec::new();
+    for _ in 0..AGENTS {
+        nodes.push(managers.add_node(NodeRole::Worker).await);
+    }
+    let connect = || async { futures::future::join_all(nodes.iter().map(|node| Agent::connect(*node, address))).await };
+    let first = connect().await;
+    let all_ready =
+        |state: &Snapshot| nodes.iter().all(|node| state.node(*node).unwrap().status.state == NodeState::Ready);
+    managers.wait(follower, "ready nodes", all_ready).await;
+    let (before, mut commits) = managers.manager(follower).handle().hub.subscribe();
+    drop(first);
+    let _second = connect().await;
+    managers.wait(follower, "ready nodes again", all_ready).await;
+    while let Ok(Some(commit)) = commits.try_next() {
+        for event in commit.events.iter() {
+            let Event::Updated { old: Object::Node(old), new: Object::Node(new) } = event else { continue };
+            let is_news = old.status.state != new.status.state || old.manager != new.manager;
+            assert!(is_news, "written for nothing: {new:?}");
+        }
+    }
+    assert_eq!(before.nodes().count(), AGENTS + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_found_on_other_nodes_that_are_ready() {
+    let managers = Managers::of(2).await;
+    let follower = managers.followers().await[0];
+    let address = managers.members[&follower].address;
+    let (has, other) = (managers.add_node(NodeRole::Worker).await, managers.add_node(NodeRole::Worker).await);
+    let _one = Agent::connect_with(has, address, ["docker.io/library/busybox:1".to_owned()].into()).await;
+    let _other = Agent::connect(other, address).await;
+    ready(&managers, follower, has).await;
+    let mut client = pb::dispatcher_client::DispatcherClient::connect(format!("http://{address}")).await.unwrap();
+    let request = pb::FindImageRequest { reference: "docker.io/library/busybox:1".into() };
+    let holders = client.find_image(request).await.unwrap().into_inner().holders;
+    let holders: Vec<_> = holders.into_iter().map(|holder| (holder.node_id, holder.address)).collect();
+    assert_eq!(holders, [(has.to_string(), "10.0.0.1:4777".to_owned())]);
+    let none = client.find_image(pb::FindImageRequest { reference: "other".into() }).await.unwrap().into_inner();
+    assert_eq!(none.holders, []);
 }
