@@ -26,8 +26,8 @@ use crate::members::{JoinError, ManagersService, join, tend};
 use crate::raft::recover::{self, RecoverError, Sole};
 use crate::raft::transport::RaftService;
 use crate::raft::{
-    Connect, DataDir, DataDirError, Forward, HandOverError, Leader, Members, MembersError, PlainConnect, ProposeError,
-    Proposer, RaftNode, RaftNodeError, RaftSettings,
+    Connect, DataDir, DataDirError, Forward, HandOverError, Leader, Members, PlainConnect, ProposeError, Proposer,
+    RaftNode, RaftNodeError, RaftSettings,
 };
 use crate::store::{Hub, State, Transaction};
 
@@ -92,9 +92,6 @@ pub enum ManagerError {
     /// A cluster of one cannot be made.
     #[error(transparent)]
     Recover(#[from] RecoverError),
-    /// Its address cannot be made known.
-    #[error("cannot make the address of this manager known")]
-    Address(#[from] MembersError),
     /// The first objects cannot be written.
     #[error("cannot write the first objects of the cluster")]
     Bootstrap(#[from] ProposeError),
@@ -161,26 +158,24 @@ impl Manager {
     /// # Errors
     /// When nobody leads, or the cluster does not take this manager in. It has to be [shut down](Self::shutdown) then.
     pub async fn ready(&self) -> Result<(), ManagerError> {
-        let RaftSettings { id, address, .. } = &self.settings;
-        let members = self.raft.members();
-        if self.raft.waits() {
-            join::join(&members, &self.managers, *id, address).await?;
-        }
         tokio::select! {
             biased;
             // Cancel-safe: it stays so.
-            () = self.raft.dismissed() => return Err(ManagerError::Dismissed),
+            () = self.raft.dismissed() => Err(ManagerError::Dismissed),
             // Dropped only when nobody will lead this manager any more.
-            caught_up = self.raft.caught_up() => caught_up?,
+            took_part = self.take_part() => took_part,
         }
-        let view = members.view();
-        if view.addresses.get(id).is_some_and(|known| known != address) {
-            match members.leads() {
-                true => members.take_in(*id, address).await?,
-                false => join::join(&members, &self.managers, *id, address).await?,
-            }
+    }
+
+    async fn take_part(&self) -> Result<(), ManagerError> {
+        let RaftSettings { id, address, .. } = &self.settings;
+        let members = self.raft.members();
+        let moved = members.view().addresses.get(id).is_some_and(|known| known != address);
+        if self.raft.waits() || moved {
+            join::join(&members, &self.managers, *id, address).await?;
         }
-        if view.voters == BTreeSet::from([*id]) {
+        self.raft.caught_up().await?;
+        if members.view().voters == BTreeSet::from([*id]) {
             bootstrap(self.raft.proposer(), self.node, &self.settings).await?;
         }
         Ok(())

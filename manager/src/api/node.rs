@@ -27,7 +27,7 @@ pub fn update(state: &State, tx: &mut Transaction, node: &Arc<Node>, spec: NodeS
 
 /// Removes a node that is down, or with `force` one that is not, or one that is a manager.
 pub fn remove(state: &State, tx: &mut Transaction, node: &Arc<Node>, force: bool) -> Result<(), Refused> {
-    let name = || host_name(node).to_owned();
+    let name = || host_name(node).into_owned();
     let is_manager = node.spec.role == NodeRole::Manager || node.manager.is_some();
     if is_manager && !force {
         return Err(Refused::NodeIsManager { name: name() });
@@ -55,7 +55,7 @@ fn check_others(state: &State, tx: &mut Transaction, node: &Node) -> Result<(), 
         reachable += usize::from(manager.reachable);
         tx.expect(&**other);
     }
-    let name = host_name(node).to_owned();
+    let name = host_name(node).into_owned();
     let needed = managers / 2 + 1;
     match managers {
         0 => Err(Refused::LastManager { name }),

@@ -28,38 +28,55 @@ pub enum JoinError {
     Refused(Box<Status>),
 }
 
-/// Asks until a leader has taken this manager in as `raft_id` at `address`. Cancel-safe: asking again changes nothing.
+/// Asks until a leader has taken this manager in as `raft_id` at `address`; one that leads itself takes care of itself.
+/// Cancel-safe: asking again changes nothing.
 ///
 /// # Errors
 /// When the cluster refuses for good; a cluster that cannot be reached is asked again and again.
 pub async fn join(members: &Members, known: &[String], raft_id: u64, address: &str) -> Result<(), JoinError> {
     let mut pause = PAUSE;
     loop {
-        let mut hints = Vec::new();
-        let others = members.view().addresses.into_iter().filter(|(id, _)| *id != raft_id).map(|(_, address)| address);
-        let mut queue: Vec<String> = known.iter().cloned().chain(others).filter(|other| other != address).collect();
-        queue.sort_unstable();
-        queue.dedup();
-        if queue.is_empty() {
-            return Err(JoinError::Nobody);
-        }
-        while let Some(manager) = queue.pop() {
-            match ask(members, &manager, raft_id, address).await {
+        if members.leads() {
+            match members.take_in(raft_id, address).await {
                 Ok(()) => return Ok(()),
-                Err(status) if is_final(status.code()) => return Err(JoinError::Refused(Box::new(status))),
-                Err(status) => {
-                    tracing::debug!(manager, %status, "not taken in yet");
-                    // Each hint once in a round: two managers may each believe that the other leads.
-                    if let Some(leader) = leader_of(&status).filter(|leader| !hints.contains(leader)) {
-                        hints.push(leader.clone());
-                        queue.push(leader);
-                    }
-                }
+                Err(error) => tracing::debug!(%error, "the address of this manager is not known yet"),
             }
+        } else if round(members, known, raft_id, address).await? {
+            return Ok(());
         }
         tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
         pause = (pause * 2).min(MAX_PAUSE);
     }
+}
+
+/// Asks each manager that is known, and whoever they name; true when one has taken this one in.
+async fn round(members: &Members, known: &[String], raft_id: u64, address: &str) -> Result<bool, JoinError> {
+    let addresses = members.view().addresses;
+    let is_member = addresses.contains_key(&raft_id);
+    let others = addresses.into_iter().filter(|(id, _)| *id != raft_id).map(|(_, address)| address);
+    let mut queue: Vec<String> = known.iter().cloned().chain(others).filter(|other| other != address).collect();
+    queue.sort_unstable();
+    queue.dedup();
+    // A member may yet be elected.
+    if queue.is_empty() && !is_member {
+        return Err(JoinError::Nobody);
+    }
+    let mut hints = Vec::new();
+    while let Some(manager) = queue.pop() {
+        match ask(members, &manager, raft_id, address).await {
+            Ok(()) => return Ok(true),
+            Err(status) if is_final(status.code()) => return Err(JoinError::Refused(Box::new(status))),
+            Err(status) => {
+                tracing::debug!(manager, %status, "not taken in yet");
+                // Each hint once in a round: two managers may each believe that the other leads.
+                if let Some(leader) = leader_of(&status).filter(|leader| !hints.contains(leader)) {
+                    hints.push(leader.clone());
+                    queue.push(leader);
+                }
+            }
+        }
+    }
+    Ok(false)
 }
 
 async fn ask(members: &Members, manager: &str, raft_id: u64, address: &str) -> Result<(), Status> {

@@ -52,9 +52,9 @@ impl ManagersService {
         Err(status)
     }
 
-    /// Writes down which manager the node is, so that the group knows whose member it will be.
-    async fn claim(&self, node: NodeId, raft_id: u64, address: &str) -> Result<(), Status> {
-        let claimed = self.proposer.write::<Refused>(|state| claim(state, node, raft_id, address));
+    /// Writes down which manager the node is, so that the group knows whose member it will be; and then that it is.
+    async fn claim(&self, node: NodeId, status: ManagerStatus) -> Result<(), Status> {
+        let claimed = self.proposer.write::<Refused>(|state| claim(state, node, &status));
         claimed.await.map(drop).map_err(Status::from)
     }
 }
@@ -80,7 +80,7 @@ impl From<Refused> for Status {
     }
 }
 
-fn claim(state: &State, node: NodeId, raft_id: u64, address: &str) -> Result<Option<Transaction>, Refused> {
+fn claim(state: &State, node: NodeId, status: &ManagerStatus) -> Result<Option<Transaction>, Refused> {
     let refuse = |status: Status| Err(Refused::Status(Box::new(status)));
     let Some(known) = state.node(node) else {
         return refuse(Status::permission_denied(format!("node {node} is not part of this cluster")));
@@ -88,17 +88,18 @@ fn claim(state: &State, node: NodeId, raft_id: u64, address: &str) -> Result<Opt
     if known.spec.role != NodeRole::Manager {
         return refuse(Status::permission_denied(format!("node {node} is to be a worker: promote it first")));
     }
+    let raft_id = status.raft_id;
     let is_its = |other: &Arc<Node>| other.manager.as_ref().is_some_and(|manager| manager.raft_id == raft_id);
     if state.nodes().any(|other| other.id != node && is_its(other)) {
         return refuse(Status::already_exists(format!("another manager has the Raft id {raft_id}")));
     }
-    let status = ManagerStatus { raft_id, address: address.to_owned(), leader: false, reachable: true };
-    let says_so = |manager: &ManagerStatus| manager.raft_id == raft_id && manager.address == address;
-    if known.manager.as_ref().is_some_and(says_so) {
+    let same = |manager: &ManagerStatus| (manager.raft_id, &manager.address) == (raft_id, &status.address);
+    // Whether one that is known already answers is the leader's loop to say.
+    if known.manager.as_ref().is_some_and(|manager| same(manager) && manager.reachable >= status.reachable) {
         return Ok(None);
     }
     let mut transaction = Transaction::new(SystemTime::now().into(), "members");
-    transaction.update(Node { manager: Some(status), ..Node::clone(known) });
+    transaction.update(Node { manager: Some(status.clone()), ..Node::clone(known) });
     Ok(Some(transaction))
 }
 
@@ -121,8 +122,10 @@ impl Managers for ManagersService {
             return Err(Status::invalid_argument("a manager has a Raft id that is not 0, and an address IP:PORT"));
         }
         self.check_leads()?;
-        self.claim(node, raft_id, &address).await?;
+        let claim = ManagerStatus { raft_id, address: address.clone(), leader: false, reachable: false };
+        self.claim(node, claim.clone()).await?;
         self.members.take_in(raft_id, &address).await.map_err(|error| refused(&error))?;
+        self.claim(node, ManagerStatus { reachable: true, ..claim }).await?;
         tracing::info!(%node, raft_id, address, "took a manager in");
         Ok(Response::new(pb::TakeInResponse {}))
     }
