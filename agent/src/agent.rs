@@ -19,16 +19,16 @@ use berth_proto::time::Timestamp;
 use dashmap::DashMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use crate::config::NodeFacts;
-use crate::db::{Db, DbError, Records, Writer};
+use crate::db::{Change, Db, DbError, Records, Writer};
 use crate::executor::{self, FilesDir, FilesError, NodeExecutor};
 use crate::local::LocalService;
 use crate::net::{self, Driver};
 use crate::node::describe;
+use crate::reach::{ManagerAddress, Reach};
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
-use crate::session::{Client, Identity, Sink};
+use crate::session::{Client, ClientSetup, Identity, Link, Sink};
 use crate::volume::{VolumeError, VolumeStore};
 use crate::worker::{Board, Inventory, Item, Recorder, Restored, Touched, Worker, WorkerSetup, publishing};
 
@@ -109,7 +109,8 @@ pub struct Agent {
     parts: Arc<Parts>,
     images: ImageStore,
     executor: Arc<NodeExecutor>,
-    connected: watch::Sender<bool>,
+    reach: Arc<dyn Reach>,
+    link: watch::Sender<Option<Link>>,
     shutdown: CancellationToken,
     records: Writer,
     writing: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -123,14 +124,16 @@ struct Parts {
     worker: Arc<Worker>,
     files: Arc<FilesDir>,
     volumes: Arc<VolumeStore>,
+    membership: watch::Sender<Option<pb::Membership>>,
+    records: Writer,
 }
 
 impl Agent {
-    /// Opens everything and finds what a former life left. Nothing is started or ended yet.
+    /// Opens everything and finds what a former life left. Nothing is started or ended yet, and nobody is reached.
     ///
     /// # Errors
     /// [`AgentError`]; [`DbError::Locked`] inside when another daemon has the directory.
-    pub async fn open(config: AgentConfig) -> Result<Self, AgentError> {
+    pub async fn open(config: AgentConfig, reach: Arc<dyn Reach>) -> Result<Self, AgentError> {
         let directory = config.data_dir.clone();
         let (db, records) = blocking(move || open_records(&directory)).await?;
         let options = ShimRuntimeOptions {
@@ -150,7 +153,7 @@ impl Agent {
         let description = describe(config.hostname.clone(), config.engine_labels.clone());
         let found = runtime.list().await?;
         let restored = restore(&records, found);
-        let machine = Machine { runtime: Arc::new(runtime), images, overlay, volumes, files };
+        let machine = Machine { runtime: Arc::new(runtime), images, overlay, volumes, files, reach };
         Ok(Self::assemble(&config, description, machine, db, records, restored))
     }
 
@@ -208,13 +211,23 @@ impl Agent {
             address: config.address.clone(),
             session: String::new(),
         };
-        let parts = Parts { inventory, board, network, worker: Arc::new(worker), files, volumes };
+        let parts = Parts {
+            inventory,
+            board,
+            network,
+            worker: Arc::new(worker),
+            files,
+            volumes,
+            membership: watch::Sender::new(records.membership),
+            records: writer.clone(),
+        };
         Self {
             identity,
             parts: Arc::new(parts),
             images: machine.images,
             executor,
-            connected: watch::Sender::new(false),
+            reach: machine.reach,
+            link: watch::Sender::new(None),
             shutdown,
             records: writer,
             writing: std::sync::Mutex::new(Some(thread)),
@@ -226,9 +239,15 @@ impl Agent {
         &self.identity.description
     }
 
-    /// Whether a session with a manager is up.
-    pub fn connected(&self) -> watch::Receiver<bool> {
-        self.connected.subscribe()
+    /// The manager that a session is up with; `None` without one.
+    pub fn link(&self) -> watch::Receiver<Option<Link>> {
+        self.link.subscribe()
+    }
+
+    /// What the managers said last: who they are, what this node should be, which roots it should trust. From the records of
+    /// the life before until a manager is heard; `None` when there was none.
+    pub fn membership(&self) -> watch::Receiver<Option<pb::Membership>> {
+        self.parts.membership.subscribe()
     }
 
     /// The service that people's commands reach: logs, exec, attach, stats, copies, images, volumes.
@@ -246,8 +265,8 @@ impl Agent {
 
     /// Runs until `shutdown` fires. Containers run on after it; the next life adopts them.
     ///
-    /// `channel` leads to a manager and reconnects by itself (a lazy tonic channel over a unix socket or an in-process duplex).
-    pub async fn run(&self, channel: Channel, shutdown: CancellationToken) {
+    /// `managers` are those that the node was started with; it knows all once one of them was heard, and over its restarts.
+    pub async fn run(&self, managers: watch::Receiver<Vec<ManagerAddress>>, shutdown: CancellationToken) {
         let stop = self.shutdown.clone();
         let _stop = stop.clone().drop_guard();
         self.adopt().await;
@@ -261,9 +280,16 @@ impl Agent {
         let (driver, inventory) = (Arc::clone(&self.parts.network), Arc::clone(&self.parts.inventory));
         let publishing = publishing::run(driver, inventory, Arc::clone(&self.parts.worker), stop.clone());
         let publishing = tokio::spawn(publishing);
-        let sink: Arc<dyn Sink> = Arc::clone(&self.parts) as Arc<dyn Sink>;
-        let client = Client::new(self.identity.clone(), Arc::clone(&self.parts.board), sink, self.connected.clone());
-        client.run(channel, shutdown).await;
+        let client = Client::new(ClientSetup {
+            identity: self.identity.clone(),
+            board: Arc::clone(&self.parts.board),
+            sink: Arc::clone(&self.parts) as Arc<dyn Sink>,
+            reach: Arc::clone(&self.reach),
+            given: managers,
+            membership: self.membership(),
+            link: self.link.clone(),
+        });
+        client.run(shutdown).await;
         stop.cancel();
         self.parts.worker.ended().await;
         if let Err(error) = following.await {
@@ -327,6 +353,14 @@ impl Sink for Parts {
         let touched = self.worker.apply_changes(updates, removals).await;
         self.applied(touched).await;
     }
+
+    async fn membership(&self, membership: pb::Membership) {
+        if self.membership.borrow().as_ref() == Some(&membership) {
+            return;
+        }
+        self.records.put(Change::Membership(membership.clone())).await;
+        self.membership.send_replace(Some(membership));
+    }
 }
 
 impl Parts {
@@ -361,13 +395,14 @@ impl Parts {
     }
 }
 
-/// What was opened on the machine.
+/// What was opened on the machine, and the way to others.
 struct Machine {
     runtime: Arc<dyn Runtime>,
     images: ImageStore,
     overlay: Overlay,
     volumes: VolumeStore,
     files: FilesDir,
+    reach: Arc<dyn Reach>,
 }
 
 fn open_records(directory: &Path) -> Result<(Arc<Db>, Records), AgentError> {

@@ -9,7 +9,8 @@
 //! | [`config`] | pure mapping from spec and image to a container |
 //! | [`health`] | health checks |
 //! | [`volume`] | volumes of this node |
-//! | [`session`] | the stream to a manager |
+//! | [`reach`] | the way to managers and other nodes, as a trait |
+//! | [`session`] | the stream to a manager, and which manager |
 //! | [`net`] | the node's network as the agent drives it |
 //! | [`local`] | what people ask of this node: logs, exec, stats, copies, images, volumes |
 //! | [`log`] | reading logs |
@@ -31,6 +32,7 @@ pub mod local;
 pub mod log;
 pub mod net;
 pub mod node;
+pub mod reach;
 pub mod reset;
 pub mod runtime;
 pub mod session;
@@ -42,3 +44,5 @@ pub use agent::{Agent, AgentConfig, AgentError};
 /// The network side, for those who configure it.
 pub use berth_netoverlay as netoverlay;
 pub use local::LocalService;
+pub use reach::{ManagerAddress, Reach};
+pub use session::Link;

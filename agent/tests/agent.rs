@@ -58,6 +58,25 @@ async fn a_new_life_of_the_agent_adopts_the_same_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_no_manager_at_all_a_new_life_runs_what_it_was_given() {
+    let mut world = World::new().await;
+    let task = world.assign(shell("i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.1; done")).await;
+    let pid = world.until(task, TaskState::Running).await.container.unwrap().pid;
+    let known = agent_support::membership();
+    world.membership().wait_for(|membership| membership.as_ref() == Some(&known)).await.unwrap();
+    world.end().await;
+    world.begin_alone().await;
+    assert_eq!(world.membership().borrow().as_ref(), Some(&known), "from the records");
+    let ticks = world.output(task).await.len();
+    world.written(task, &format!("tick {}", ticks + 5)).await;
+    assert_eq!(exec(&world, task, &["echo", "here"]).await, ("here\n".into(), 0), "the agent has adopted it");
+    world.end().await;
+    world.begin().await;
+    assert_eq!(world.until(task, TaskState::Running).await.container.unwrap().pid, pid);
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_run_is_rejected_with_the_reason() {
     let world = World::new().await;
     let missing = ContainerSpec { command: Some(vec!["nothere".into()]), ..ContainerSpec::default() };

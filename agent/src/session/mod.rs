@@ -3,16 +3,18 @@
 //! | file | what |
 //! |---|---|
 //! | `backoff.rs` | pure: how long to wait before the next attempt |
+//! | `managers.rs` | pure: in which order managers are tried |
 //! | `outbox.rs` | pure: which statuses are told, which are acknowledged |
 //! | `stream.rs` | one stream, from `register` to its end |
-//! | `client.rs` | stream after stream, until shutdown |
+//! | `client.rs` | stream after stream, with one manager after another, until shutdown |
 //!
 //! Invariant: losing the stream changes nothing about the tasks.
 
 mod backoff;
 mod client;
+mod managers;
 mod outbox;
 mod stream;
 
-pub use client::{Client, Sink};
+pub use client::{Client, ClientSetup, Link, Sink};
 pub use stream::Identity;

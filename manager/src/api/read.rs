@@ -60,9 +60,7 @@ pub fn shown(object: &Object) -> pb::Object {
             let spec = SecretSpec { data: SecretBytes::default(), ..SecretSpec::clone(&secret.spec) };
             (&Object::Secret(Arc::new(Secret { spec: Arc::new(spec), ..Secret::clone(secret) }))).into()
         }
-        Object::Cluster(cluster) => {
-            pb::Object { object: Some(pb::object::Object::Cluster(shown_cluster(cluster))) }
-        }
+        Object::Cluster(cluster) => pb::Object { object: Some(pb::object::Object::Cluster(shown_cluster(cluster))) },
         object => object.into(),
     }
 }

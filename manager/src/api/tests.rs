@@ -40,7 +40,8 @@ impl Cluster {
     }
 
     async fn get(&self, word: &str) -> pb::Service {
-        let request = pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: word.to_owned(), stale: false };
+        let request =
+            pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: word.to_owned(), stale: false };
         match self.api.get(Request::new(request)).await.unwrap().into_inner().object {
             Some(pb::object::Object::Service(service)) => service,
             other => panic!("not a service: {other:?}"),

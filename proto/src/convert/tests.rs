@@ -471,8 +471,7 @@ fn resource() -> impl Strategy<Value = Object> {
 
 fn authority() -> impl Strategy<Value = Authority> {
     let bytes = || vec(any::<u8>(), 1..20).prop_map(bytes::Bytes::from);
-    let root =
-        move || (bytes(), bytes()).prop_map(|(certificate, key)| Root { certificate, key: SecretBytes(key) });
+    let root = move || (bytes(), bytes()).prop_map(|(certificate, key)| Root { certificate, key: SecretBytes(key) });
     let secret =
         || ("[a-z0-9]{1,8}", option::of(time())).prop_map(|(secret, expires_at)| JoinSecret { secret, expires_at });
     (root(), option::of(root()), option::of(bytes()), vec(bytes(), 0..3), secret(), secret()).prop_map(

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use berth_agent::{ManagerAddress, Reach};
+use berth_proto::id::NodeId;
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -28,4 +30,20 @@ pub fn pair() -> (Channel, impl Stream<Item = io::Result<DuplexStream>> + Send +
     });
     let channel = Endpoint::from_static("http://manager").connect_with_connector_lazy(connector);
     (channel, ReceiverStream::new(accepted).map(Ok))
+}
+
+/// A node whose own manager is the only one, and that has no other nodes.
+pub struct Alone {
+    /// To the manager in this process.
+    pub manager: Channel,
+}
+
+impl Reach for Alone {
+    fn manager(&self, _manager: &ManagerAddress) -> Result<Channel, String> {
+        Ok(self.manager.clone())
+    }
+
+    fn node(&self, node: NodeId, _address: &str) -> Result<Channel, String> {
+        Err(format!("this daemon does not reach other nodes, such as {node}"))
+    }
 }

@@ -2,16 +2,18 @@
 //! until it is told to stop or a part fails, stops in the opposite order. Containers run on.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
-use berth_agent::{Agent, AgentConfig, netoverlay};
+use berth_agent::{Agent, AgentConfig, ManagerAddress, Reach, netoverlay};
 use berth_manager::api::ControlApi;
 use berth_manager::manager::{ControlHandle, Manager, ManagerConfig};
 use berth_manager::raft::RaftSettings;
-use berth_proto::id::Id;
+use berth_proto::id::{Id, NodeId};
 use berth_proto::pb::node_service_server::NodeServiceServer;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -66,11 +68,16 @@ async fn own_routes(args: &DaemonArgs) -> Vec<IpNet> {
     }
 }
 
-async fn open_agent(args: &DaemonArgs, advertise: SocketAddr, manager: &ControlHandle) -> Result<Agent, Failure> {
-    let mut config = AgentConfig::new(manager.node, args.data_dir.join("agent"));
+async fn open_agent(
+    args: &DaemonArgs,
+    advertise: SocketAddr,
+    node: NodeId,
+    reach: Arc<dyn Reach>,
+) -> Result<Agent, Failure> {
+    let mut config = AgentConfig::new(node, args.data_dir.join("agent"));
     config.address = advertise.ip().to_string();
     share::separate(&mut config, &args.data_dir);
-    Agent::open(config).await.map_err(|error| failed("cannot start the agent", &error))
+    Agent::open(config, reach).await.map_err(|error| failed("cannot start the agent", &error))
 }
 
 /// Serves until `stop`, or until a part has failed.
@@ -84,8 +91,9 @@ async fn run_with(
     let mut socket = Socket::bind(&args.socket).await.map_err(|error| failed("cannot listen", &error))?;
     let listener = socket.take().expect("a fresh socket has its listener");
     let http = serve_http(args.http_addr, handle.clone(), stop).await?;
-    let agent = open_agent(args, advertise, &handle).await?;
     let (channel, sessions) = inprocess::pair();
+    let own = ManagerAddress { node: Some(handle.node), address: advertise.to_string() };
+    let agent = open_agent(args, advertise, handle.node, Arc::new(inprocess::Alone { manager: channel })).await?;
     let dispatcher = Server::builder()
         .add_service(manager.dispatcher().into_server())
         .serve_with_incoming_shutdown(sessions, stop.clone().cancelled_owned());
@@ -99,7 +107,7 @@ async fn run_with(
     tracing::info!(socket = %args.socket.display(), data = %args.data_dir.display(), address = %advertise, "berth is up");
     notify::ready();
     let outcome = {
-        let agent = agent.run(channel, stop.clone());
+        let agent = agent.run(watch::Sender::new(vec![own]).subscribe(), stop.clone());
         tokio::pin!(agent);
         let mut agent_ended = false;
         let outcome = tokio::select! {
