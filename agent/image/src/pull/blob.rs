@@ -84,7 +84,11 @@ struct Fetched {
 enum Checked {
     Stored,
     /// It is something else, and emptied. Blamed is whoever gave all of it.
-    Wrong { rest: Fetched, blamed: Giver, actual: Digest },
+    Wrong {
+        rest: Fetched,
+        blamed: Giver,
+        actual: Digest,
+    },
 }
 
 /// What the peers left to the registry.

@@ -180,7 +180,11 @@ impl Holder {
     }
 
     /// What a reference means there.
-    pub(super) async fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<SharedManifest, PeerError> {
+    pub(super) async fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<SharedManifest, PeerError> {
         let answer = tokio::time::timeout(self.stall, self.peer.resolve(reference, platform)).await;
         let answer = answer.unwrap_or_else(|_| {
             Err(PeerError::Broken { peer: self.peer.name(), what: reference.familiar(), reason: stalled() })
@@ -217,11 +221,7 @@ impl Drop for Turn<'_> {
 }
 
 impl Source for Holder {
-    fn blob<'a>(
-        &'a self,
-        digest: &'a Digest,
-        offset: u64,
-    ) -> BoxFuture<'a, Result<(u64, Bytestream), SourceError>> {
+    fn blob<'a>(&'a self, digest: &'a Digest, offset: u64) -> BoxFuture<'a, Result<(u64, Bytestream), SourceError>> {
         async move {
             let stream = tokio::time::timeout(self.stall, self.peer.blob(digest, offset)).await;
             let stream = stream.map_err(|_| self.broken(digest, stalled()))??;

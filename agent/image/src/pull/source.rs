@@ -20,11 +20,7 @@ pub(super) type Bytestream = BoxStream<'static, Result<Bytes, SourceError>>;
 /// Gives blobs by digest. Nobody believes it: the bytes are counted and hashed.
 pub(super) trait Source: Send + Sync {
     /// Begins to give a blob from `offset`. Says where the answer really begins: at `offset`, or at 0.
-    fn blob<'a>(
-        &'a self,
-        digest: &'a Digest,
-        offset: u64,
-    ) -> BoxFuture<'a, Result<(u64, Bytestream), SourceError>>;
+    fn blob<'a>(&'a self, digest: &'a Digest, offset: u64) -> BoxFuture<'a, Result<(u64, Bytestream), SourceError>>;
 
     /// An answer that ended too early.
     fn broken(&self, digest: &Digest, reason: String) -> SourceError;
@@ -68,11 +64,7 @@ impl Retry for SourceError {
 }
 
 impl Source for Session {
-    fn blob<'a>(
-        &'a self,
-        digest: &'a Digest,
-        offset: u64,
-    ) -> BoxFuture<'a, Result<(u64, Bytestream), SourceError>> {
+    fn blob<'a>(&'a self, digest: &'a Digest, offset: u64) -> BoxFuture<'a, Result<(u64, Bytestream), SourceError>> {
         async move {
             let (start, stream) = Session::blob(self, digest, offset).await?;
             Ok((start, stream.map(|chunk| Ok(chunk?)).boxed()))
