@@ -22,13 +22,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::NodeFacts;
 use crate::db::{Change, Db, DbError, Records, Writer};
-use crate::executor::{self, FilesDir, FilesError, NodeExecutor};
+use crate::executor::{self, FilesDir, FilesError, NodeExecutor, NodeImages};
 use crate::local::LocalService;
 use crate::net::{self, Driver};
 use crate::node::describe;
 use crate::reach::{ManagerAddress, Reach};
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
 use crate::session::{Client, ClientSetup, Identity, Link, Sink};
+use crate::share::{NodePeers, ShareService, Told};
 use crate::volume::{VolumeError, VolumeStore};
 use crate::worker::{Board, Inventory, Item, Recorder, Restored, Touched, Worker, WorkerSetup, publishing};
 
@@ -108,6 +109,8 @@ pub struct Agent {
     identity: Identity,
     parts: Arc<Parts>,
     images: ImageStore,
+    told: Arc<Told>,
+    share: ShareService,
     executor: Arc<NodeExecutor>,
     reach: Arc<dyn Reach>,
     link: watch::Sender<Option<Link>>,
@@ -177,6 +180,8 @@ impl Agent {
         for (task, prepared) in &restored.prepared {
             volumes.hold_again(*task, &prepared.volumes);
         }
+        let link = watch::Sender::new(None);
+        let peers = NodePeers::new(config.node, link.subscribe(), Arc::clone(&machine.reach));
         let executor = Arc::new(NodeExecutor {
             node: NodeFacts {
                 id: config.node,
@@ -184,7 +189,7 @@ impl Agent {
                 platform: description.platform.clone(),
             },
             runtime: machine.runtime,
-            images: Arc::new(machine.images.clone()),
+            images: Arc::new(NodeImages::new(machine.images.clone(), Arc::new(peers))),
             network: Arc::clone(&network),
             volumes: Arc::clone(&volumes),
             inventory: Arc::clone(&inventory),
@@ -204,10 +209,12 @@ impl Agent {
             restored,
             shutdown: shutdown.clone(),
         });
+        let told = Told::new(machine.images.clone());
         let identity = Identity {
             node: config.node,
             description,
             routes: network.routes(),
+            images: told.references(),
             address: config.address.clone(),
             session: String::new(),
         };
@@ -224,17 +231,19 @@ impl Agent {
         Self {
             identity,
             parts: Arc::new(parts),
+            told: Arc::new(told),
+            share: ShareService::new(machine.images.clone(), shutdown.clone()),
             images: machine.images,
             executor,
             reach: machine.reach,
-            link: watch::Sender::new(None),
+            link,
             shutdown,
             records: writer,
             writing: std::sync::Mutex::new(Some(thread)),
         }
     }
 
-    /// What this node says of itself, but for its routes, which may change.
+    /// What this node says of itself, but for its routes and images, which may change.
     pub fn description(&self) -> &NodeDescription {
         &self.identity.description
     }
@@ -263,6 +272,11 @@ impl Agent {
         )
     }
 
+    /// The service that other nodes take images from. Only nodes of the cluster may reach it.
+    pub fn share_service(&self) -> ShareService {
+        self.share.clone()
+    }
+
     /// Runs until `shutdown` fires. Containers run on after it; the next life adopts them.
     ///
     /// `managers` are those that the node was started with; it knows all once one of them was heard, and over its restarts.
@@ -272,6 +286,7 @@ impl Agent {
         self.adopt().await;
         // The first session begins with them: the managers give out subnets by what they know of their nodes.
         self.parts.network.look_at_routes().await;
+        self.told.look().await;
         let network = Arc::clone(&self.parts.network);
         let following = tokio::spawn({
             let stop = stop.clone();
@@ -280,6 +295,10 @@ impl Agent {
         let (driver, inventory) = (Arc::clone(&self.parts.network), Arc::clone(&self.parts.inventory));
         let publishing = publishing::run(driver, inventory, Arc::clone(&self.parts.worker), stop.clone());
         let publishing = tokio::spawn(publishing);
+        let telling = tokio::spawn({
+            let (told, stop) = (Arc::clone(&self.told), stop.clone());
+            async move { told.run(stop).await }
+        });
         let client = Client::new(ClientSetup {
             identity: self.identity.clone(),
             board: Arc::clone(&self.parts.board),
@@ -292,11 +311,15 @@ impl Agent {
         client.run(shutdown).await;
         stop.cancel();
         self.parts.worker.ended().await;
-        if let Err(error) = following.await {
-            tracing::error!(%error, "the network driver died");
-        }
-        if let Err(error) = publishing.await {
-            tracing::error!(%error, "the look at published ports died");
+        let loops = [
+            (following, "the network driver"),
+            (publishing, "the look at published ports"),
+            (telling, "the look at images"),
+        ];
+        for (running, what) in loops {
+            if let Err(error) = running.await {
+                tracing::error!(%error, "{what} died");
+            }
         }
         self.close_records().await;
     }

@@ -11,6 +11,7 @@
 //! | [`volume`] | volumes of this node |
 //! | [`reach`] | the way to managers and other nodes, as a trait |
 //! | [`session`] | the stream to a manager, and which manager |
+//! | [`share`] | images to and from other nodes |
 //! | [`net`] | the node's network as the agent drives it |
 //! | [`local`] | what people ask of this node: logs, exec, stats, copies, images, volumes |
 //! | [`log`] | reading logs |
@@ -36,6 +37,7 @@ pub mod reach;
 pub mod reset;
 pub mod runtime;
 pub mod session;
+pub mod share;
 pub mod task;
 pub mod volume;
 pub mod worker;
@@ -46,3 +48,4 @@ pub use berth_netoverlay as netoverlay;
 pub use local::LocalService;
 pub use reach::{ManagerAddress, Reach};
 pub use session::Link;
+pub use share::ShareService;

@@ -183,6 +183,7 @@ impl Node {
             node: NodeId::from_random(own),
             description: NodeDescription::default(),
             routes: watch::Sender::default().subscribe(),
+            images: watch::Sender::default().subscribe(),
             address: String::new(),
             session: String::new(),
         };

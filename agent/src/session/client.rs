@@ -105,7 +105,7 @@ impl Client {
                 // Cancel-safe: a token stays cancelled.
                 () = shutdown.cancelled() => return,
                 // Cancel-safe: a change that is not taken stays one.
-                () = changed(&mut self.setup.given), if vain > 0 => {}
+                () = super::changed(&mut self.setup.given), if vain > 0 => {}
                 // Cancel-safe: nothing is lost with a sleep.
                 () = tokio::time::sleep(wait) => {}
             }
@@ -166,12 +166,5 @@ impl Client {
             }
             None => Attempt::Vain,
         })
-    }
-}
-
-/// Waits for other managers to be named. Never returns once nobody can name any.
-async fn changed(given: &mut watch::Receiver<Vec<ManagerAddress>>) {
-    if given.changed().await.is_err() {
-        std::future::pending::<()>().await;
     }
 }

@@ -18,3 +18,11 @@ mod stream;
 
 pub use client::{Client, ClientSetup, Link, Sink};
 pub use stream::Identity;
+
+/// Waits until a value is not the one that was looked at last; forever once nobody can change it. Cancel-safe: a change that is
+/// not taken stays one.
+async fn changed<T>(value: &mut tokio::sync::watch::Receiver<T>) {
+    if value.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

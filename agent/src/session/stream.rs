@@ -34,10 +34,12 @@ const MAX_MESSAGE: usize = 256 << 20;
 pub struct Identity {
     /// The node.
     pub node: NodeId,
-    /// What it is, but for its routes.
+    /// What it is, but for its routes and images.
     pub description: NodeDescription,
     /// The ranges that it has routes to, as they change.
     pub routes: watch::Receiver<BTreeSet<IpNet>>,
+    /// The references of images that it has whole, as they change.
+    pub images: watch::Receiver<BTreeSet<String>>,
     /// Address that others reach it at; empty lets the manager take the stream's.
     pub address: String,
     /// The last session's id; empty for none.
@@ -45,17 +47,19 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What it is now; its routes count as told.
+    /// What it is now; its routes and images count as told.
     fn describe(&mut self) -> pb::NodeDescription {
         let routes = self.routes.borrow_and_update().clone();
-        (&NodeDescription { routes, ..self.description.clone() }).into()
+        let images = self.images.borrow_and_update().clone();
+        (&NodeDescription { routes, images, ..self.description.clone() }).into()
     }
 
-    /// Waits until its routes are not those that were told last. Cancel-safe: a change that is not taken stays one.
+    /// Waits until its routes or images are not those that were told last. Cancel-safe: a change that is not taken stays one.
     async fn changed(&mut self) {
-        if self.routes.changed().await.is_err() {
-            // Nobody looks at them any more.
-            std::future::pending::<()>().await;
+        tokio::select! {
+            // Cancel-safe, both.
+            () = super::changed(&mut self.routes) => {}
+            () = super::changed(&mut self.images) => {}
         }
     }
 }
