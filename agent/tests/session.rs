@@ -1,7 +1,7 @@
 //! The session among several managers: which one is taken, and what happens when it goes.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,6 +45,8 @@ struct Manager {
     membership: Mutex<Option<pb::Membership>>,
     /// Statuses that it heard.
     heard: watch::Sender<usize>,
+    /// Images that it was told of last.
+    images: watch::Sender<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -82,6 +84,12 @@ impl Dispatcher for Service {
                     _ = changed.wait_for(|now| *now != mode) => return,
                     next = inbound.next() => match next.and_then(Result::ok).map(|message| message.message) {
                         Some(Some(agent_message::Message::Status(_))) => manager.heard.send_modify(|heard| *heard += 1),
+                        Some(Some(agent_message::Message::Register(register))) => {
+                            manager.images.send_replace(register.description.unwrap().images);
+                        }
+                        Some(Some(agent_message::Message::Description(description))) => {
+                            manager.images.send_replace(description.images);
+                        }
                         Some(_) => {}
                         None => return,
                     }
@@ -110,7 +118,8 @@ impl Managers {
     fn new(count: u128, mode: Mode) -> Arc<Self> {
         let one = |number| {
             let (mode, heard) = (watch::Sender::new(mode), watch::Sender::new(0));
-            let manager = Arc::new(Manager { mode, membership: Mutex::default(), heard });
+            let images = watch::Sender::default();
+            let manager = Arc::new(Manager { mode, membership: Mutex::default(), heard, images });
             let service = Service(Arc::clone(&manager));
             (address(number).address, (manager, serve(Server::builder().add_service(DispatcherServer::new(service)))))
         };
@@ -169,6 +178,7 @@ impl Sink for Kept {
 struct Node {
     link: watch::Receiver<Option<Link>>,
     given: watch::Sender<Vec<ManagerAddress>>,
+    images: watch::Sender<BTreeSet<String>>,
     board: Arc<Board>,
     shutdown: CancellationToken,
     running: tokio::task::JoinHandle<()>,
@@ -177,13 +187,13 @@ struct Node {
 impl Node {
     fn start(own: u128, managers: &Arc<Managers>, given: &[u128]) -> Self {
         let (sink, board) = (Arc::new(Kept::default()), Arc::new(Board::default()));
-        let link = watch::Sender::new(None);
+        let (link, images) = (watch::Sender::new(None), watch::Sender::new(BTreeSet::new()));
         let given = watch::Sender::new(given.iter().map(|number| address(*number)).collect());
         let identity = Identity {
             node: NodeId::from_random(own),
             description: NodeDescription::default(),
             routes: watch::Sender::default().subscribe(),
-            images: watch::Sender::default().subscribe(),
+            images: images.subscribe(),
             address: String::new(),
             session: String::new(),
         };
@@ -198,7 +208,7 @@ impl Node {
             link,
         });
         let running = tokio::spawn(client.run(shutdown.clone()));
-        Self { link: links, given, board, shutdown, running }
+        Self { link: links, given, images, board, shutdown, running }
     }
 
     /// Waits for a session with a manager that `wanted` takes; gives its address.
@@ -229,6 +239,27 @@ async fn a_lost_manager_is_left_for_another_and_statuses_are_told_again() {
     tokio::time::timeout(PATIENCE, heard.wait_for(|count| *count > 0)).await.unwrap().unwrap();
     managers.at(&second).mode.send_replace(Mode::Silent);
     node.linked(|address| address != first && address != second).await;
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn images_are_told_with_the_register_and_as_they_change() {
+    let managers = Managers::new(2, Mode::Up);
+    let mut node = Node::start(1, &managers, &[1, 2]);
+    for (number, names) in [(1, vec!["app:1"]), (1, vec![]), (2, vec!["app:1", "app:2"])] {
+        if number == 2 {
+            managers.set(1, Mode::Gone);
+        }
+        node.linked(|found| found == address(number).address).await;
+        node.images.send_replace(names.iter().map(|name| (*name).to_owned()).collect());
+        let mut told = managers.at(&address(number).address).images.subscribe();
+        tokio::time::timeout(PATIENCE, told.wait_for(|told| *told == names)).await.unwrap().unwrap();
+    }
+    // Another manager hears all of it at once.
+    managers.set(1, Mode::Up);
+    managers.set(2, Mode::Gone);
+    let mut told = managers.at(&address(1).address).images.subscribe();
+    tokio::time::timeout(PATIENCE, told.wait_for(|told| told.len() == 2)).await.unwrap().unwrap();
     node.stop().await;
 }
 
