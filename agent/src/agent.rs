@@ -115,7 +115,6 @@ pub struct Agent {
     reach: Arc<dyn Reach>,
     link: watch::Sender<Option<Link>>,
     shutdown: CancellationToken,
-    records: Writer,
     writing: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -168,35 +167,25 @@ impl Agent {
         records: Records,
         restored: Restored,
     ) -> Self {
-        let (inventory, board) = (Arc::new(Inventory::default()), Arc::new(Board::default()));
-        inventory.write(|assigned| {
-            records.assigned.into_iter().filter_map(|item| Item::parse(item).ok()).for_each(|item| {
-                assigned.put(item);
-            });
-        });
+        let (inventory, board) = (Arc::new(assigned(records.assigned)), Arc::new(Board::default()));
         let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
         let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node));
-        let (volumes, files) = (Arc::new(machine.volumes), Arc::new(machine.files));
-        for (task, prepared) in &restored.prepared {
-            volumes.hold_again(*task, &prepared.volumes);
-        }
         let link = watch::Sender::new(None);
         let peers = NodePeers::new(config.node, link.subscribe(), Arc::clone(&machine.reach));
         let executor = Arc::new(NodeExecutor {
-            node: NodeFacts {
-                id: config.node,
-                hostname: description.hostname.clone(),
-                platform: description.platform.clone(),
-            },
+            node: facts(config.node, &description),
             runtime: machine.runtime,
             images: Arc::new(NodeImages::new(machine.images.clone(), Arc::new(peers))),
             network: Arc::clone(&network),
-            volumes: Arc::clone(&volumes),
+            volumes: Arc::new(machine.volumes),
             inventory: Arc::clone(&inventory),
-            files: Arc::clone(&files),
+            files: Arc::new(machine.files),
             created: DashMap::new(),
             creating: executor::creations(),
         });
+        for (task, prepared) in &restored.prepared {
+            executor.volumes.hold_again(*task, &prepared.volumes);
+        }
         let (writer, thread) = Writer::start(db);
         let shutdown = CancellationToken::new();
         let worker = Worker::new(WorkerSetup {
@@ -223,10 +212,10 @@ impl Agent {
             board,
             network,
             worker: Arc::new(worker),
-            files,
-            volumes,
+            files: Arc::clone(&executor.files),
+            volumes: Arc::clone(&executor.volumes),
             membership: watch::Sender::new(records.membership),
-            records: writer.clone(),
+            records: writer,
         };
         Self {
             identity,
@@ -238,7 +227,6 @@ impl Agent {
             reach: machine.reach,
             link,
             shutdown,
-            records: writer,
             writing: std::sync::Mutex::new(Some(thread)),
         }
     }
@@ -326,7 +314,7 @@ impl Agent {
 
     /// Everything is on disk and the directory is free for the next life when this returns.
     async fn close_records(&self) {
-        self.records.close().await;
+        self.parts.records.close().await;
         let thread = self.writing.lock().unwrap_or_else(PoisonError::into_inner).take();
         let joined = tokio::task::spawn_blocking(move || thread.map(std::thread::JoinHandle::join)).await;
         if !matches!(joined, Ok(None | Some(Ok(())))) {
@@ -435,6 +423,20 @@ fn open_records(directory: &Path) -> Result<(Arc<Db>, Records), AgentError> {
     let db = Db::open(&directory.join("state.redb"))?;
     let records = db.read()?;
     Ok((Arc::new(db), records))
+}
+
+fn facts(id: NodeId, description: &NodeDescription) -> NodeFacts {
+    NodeFacts { id, hostname: description.hostname.clone(), platform: description.platform.clone() }
+}
+
+fn assigned(items: Vec<pb::Assignment>) -> Inventory {
+    let inventory = Inventory::default();
+    inventory.write(|assigned| {
+        items.into_iter().filter_map(|item| Item::parse(item).ok()).for_each(|item| {
+            assigned.put(item);
+        });
+    });
+    inventory
 }
 
 fn restore(records: &Records, found: Vec<crate::runtime::ContainerState>) -> Restored {

@@ -67,6 +67,7 @@ async fn with_no_manager_at_all_a_new_life_runs_what_it_was_given() {
     world.end().await;
     world.begin_alone().await;
     assert_eq!(world.membership().borrow().as_ref(), Some(&known), "from the records");
+    world.knows(task).await;
     let ticks = world.output(task).await.len();
     world.written(task, &format!("tick {}", ticks + 5)).await;
     assert_eq!(exec(&world, task, &["echo", "here"]).await, ("here\n".into(), 0), "the agent has adopted it");

@@ -370,6 +370,20 @@ impl World {
         }
     }
 
+    /// Waits until the node answers for a task, without any manager's word.
+    pub async fn knows(&self, id: TaskId) {
+        let request = pb::LogsRequest { task_ids: vec![id.to_string()], ..Default::default() };
+        let mut refusal = None;
+        for _ in 0..3000 {
+            match self.node().logs(request.clone()).await {
+                Ok(_) => return,
+                Err(status) => refusal = Some(status),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the node does not know task {id}: {refusal:?}");
+    }
+
     /// All the lines that a task has written.
     pub async fn output(&self, id: TaskId) -> Vec<String> {
         let request = pb::LogsRequest { task_ids: vec![id.to_string()], ..Default::default() };

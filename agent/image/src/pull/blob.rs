@@ -85,7 +85,7 @@ enum Checked {
     Stored,
     /// It is something else, and emptied. Blamed is whoever gave all of it.
     Wrong {
-        rest: Fetched,
+        rest: Box<Fetched>,
         blamed: Giver,
         actual: Digest,
     },
@@ -94,7 +94,7 @@ enum Checked {
 /// What the peers left to the registry.
 enum Left {
     Nothing,
-    Rest(Fetched, PeerError),
+    Rest(Box<Fetched>, PeerError),
 }
 
 impl Download {
@@ -110,17 +110,17 @@ impl Download {
         let giver = if part.length() > 0 { Giver::Several } else { Giver::Nobody };
         let fetched = Fetched { part, giver, alone: false };
         let (fetched, refusal) = match self.origins.holders().await {
-            Ok(Some(holders)) => match self.from_peers(fetched, holders).await? {
+            Ok(Some(holders)) => match self.by_peers(fetched, holders).await? {
                 Left::Nothing => return Ok(()),
-                Left::Rest(fetched, refusal) => (fetched, Some(refusal)),
+                Left::Rest(fetched, refusal) => (*fetched, Some(refusal)),
             },
             Ok(None) => (fetched, None),
             Err(refusal) => (fetched, Some(refusal)),
         };
         match (self.origins.registry(), refusal) {
-            (Some(session), None) => self.from_registry(fetched, session).await,
+            (Some(session), None) => self.by_registry(fetched, session).await,
             (Some(session), Some(refusal)) => {
-                let done = self.from_registry(fetched, session).await;
+                let done = self.by_registry(fetched, session).await;
                 done.map_err(|error| error.nor_from_peers(refusal.into()))
             }
             (None, refusal) => {
@@ -132,7 +132,7 @@ impl Download {
     }
 
     /// Goes from peer to peer, the least busy first, in rounds with growing pauses, until it has all or nobody helps any more.
-    async fn from_peers(&self, mut fetched: Fetched, holders: &Holders) -> Result<Left, ImageError> {
+    async fn by_peers(&self, mut fetched: Fetched, holders: &Holders) -> Result<Left, ImageError> {
         let mut backoff = Backoff::new(self.inner.options.retry);
         let mut refusal = PeerError::Nobody { what: self.blob.digest.to_string() };
         let (mut lacking, mut passed) = (BTreeSet::new(), BTreeSet::new());
@@ -141,7 +141,7 @@ impl Download {
                 let Checked::Wrong { rest, blamed, actual } = self.check(fetched).await? else {
                     return Ok(Left::Nothing);
                 };
-                fetched = rest;
+                fetched = *rest;
                 match blamed {
                     Giver::Peer(number) => {
                         refusal = holders.wrong(number, self.blob.digest.to_string(), format!("it is {actual}"));
@@ -152,7 +152,7 @@ impl Download {
             }
             let Some(turn) = holders.choose(&passed) else {
                 let delay = backoff.next(&refusal, rand::random()).filter(|_| holders.choose(&lacking).is_some());
-                let Some(delay) = delay else { return Ok(Left::Rest(fetched, refusal)) };
+                let Some(delay) = delay else { return Ok(Left::Rest(Box::new(fetched), refusal)) };
                 tokio::time::sleep(delay).await;
                 passed = lacking.clone();
                 continue;
@@ -190,7 +190,7 @@ impl Download {
         self.retrying(1, error);
     }
 
-    async fn from_registry(&self, mut fetched: Fetched, session: &Session) -> Result<(), ImageError> {
+    async fn by_registry(&self, mut fetched: Fetched, session: &Session) -> Result<(), ImageError> {
         let mut backoff = Backoff::new(self.inner.options.retry);
         loop {
             if fetched.part.is_complete() {
@@ -202,7 +202,7 @@ impl Download {
                     return Err(self.mismatch(actual));
                 }
                 // Old bytes, or those of others, were bad: begin again from nothing.
-                fetched = rest;
+                fetched = *rest;
             }
             let before = fetched.part.length();
             let result;
@@ -290,7 +290,8 @@ impl Download {
             blocking(move || part.discard_empty()).await?;
             return Err(self.mismatch(actual));
         }
-        Ok(Checked::Wrong { rest: Fetched { part, giver: Giver::Nobody, alone: true }, blamed, actual })
+        let rest = Box::new(Fetched { part, giver: Giver::Nobody, alone: true });
+        Ok(Checked::Wrong { rest, blamed, actual })
     }
 
     fn mismatch(&self, actual: Digest) -> ImageError {
