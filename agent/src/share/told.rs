@@ -9,7 +9,7 @@ use berth_image::{ImageStore, Reference};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Changes that come within this time are told together: a pull, a tag and a prune make several.
+/// The first change is told at once, those that come within this time after it together.
 const GATHER: Duration = Duration::from_millis(300);
 /// The store is looked at so often even when nothing was seen to change: somebody may have deleted a blob.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -52,16 +52,15 @@ impl Told {
         while !stop.is_cancelled() {
             self.look().await;
             let pause = async {
-                // The store outlives this loop; a change that is not taken stays one.
-                let _ = tokio::time::timeout(PERIOD, changes.changed()).await;
                 tokio::time::sleep(GATHER).await;
-                changes.mark_unchanged();
+                // The store outlives this loop.
+                let _ = tokio::time::timeout(PERIOD, changes.changed()).await;
             };
             tokio::select! {
                 biased;
                 // Cancel-safe: a token stays cancelled.
                 () = stop.cancelled() => return,
-                // Cancel-safe: whatever was missed is seen by the next look.
+                // Cancel-safe: a change that is not taken stays one.
                 () = pause => {}
             }
         }
