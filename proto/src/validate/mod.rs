@@ -22,6 +22,7 @@ pub use process::{CAPABILITIES, SIGNALS, ULIMITS, signal_number};
 pub use resources::parse_bytes;
 
 use crate::spec::{ClusterSpec, ConfigSpec, Labels, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
+use crate::template::{Scope, Template};
 
 /// One rule that one field breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +118,13 @@ impl Checker {
     fn rule(&mut self, field: &str, holds: bool, problem: impl FnOnce() -> String) {
         if !holds {
             self.within(field, |check| check.refuse(problem()));
+        }
+    }
+
+    /// The placeholders of a text, if there is one, can be filled in.
+    fn placeholders(&mut self, field: &str, text: Option<&str>) {
+        if let Some(Err(error)) = text.map(|text| Template::parse(text, Scope::Spec)) {
+            self.within(field, |check| check.refuse(error.to_string()));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod any;
 mod authority;
+mod file;
 mod node;
 mod resource;
 mod service;
