@@ -228,7 +228,12 @@ async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Re
         let now = Timestamp::from(SystemTime::now());
         let mut transaction = Transaction::new(now, "bootstrap");
         if state.cluster().is_none() {
-            transaction.create(Cluster { id: cluster, meta: Meta::default(), spec: ClusterSpec::default(), authority: None });
+            transaction.create(Cluster {
+                id: cluster,
+                meta: Meta::default(),
+                spec: ClusterSpec::default(),
+                authority: None,
+            });
         }
         if state.node(node).is_none() {
             transaction.create(first_node(node, raft, now));

@@ -3,7 +3,6 @@
 
 mod store_support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use berth_manager::manager::{ControlHandle, Manager, ManagerConfig};
@@ -187,15 +186,23 @@ async fn a_node_gets_only_the_secrets_and_configs_that_its_tasks_use() {
         name: name.parse().unwrap(),
         stack: None,
         labels: Default::default(),
+        template_driver: None,
         data: SecretBytes(name.to_owned().into()),
     };
     let mut tx = tx(1);
     for (number, name) in [(1, "used"), (2, "unused")] {
-        tx.create(Secret { id: id(number), meta: Default::default(), spec: Arc::new(spec(name)) });
+        tx.create(Secret::new(id(number), SecretBytes::default(), spec(name)));
         tx.create(config(number, name, name.to_owned()));
     }
     bench.control.proposer.propose(tx).await.unwrap();
-    let mount = FileMount { source: "used".into(), target: "/x".into(), uid: "0".into(), gid: "0".into(), mode: 0o400 };
+    let mount = FileMount {
+        source: "used".into(),
+        target: "/x".into(),
+        uid: "0".into(),
+        gid: "0".into(),
+        mode: 0o400,
+        digest: None,
+    };
     bench
         .create("web", 1, |container| {
             container.secrets.push(mount.clone());
@@ -207,11 +214,11 @@ async fn a_node_gets_only_the_secrets_and_configs_that_its_tasks_use() {
         changes.updates.iter().filter_map(|update| of(update.item.as_ref().unwrap())).collect::<Vec<_>>()
     };
     let secrets = named(&|item| match item {
-        pb::assignment::Item::Secret(secret) => Some(secret.spec.as_ref().unwrap().name.clone()),
+        pb::assignment::Item::Secret(secret) => Some(secret.name.clone()),
         _ => None,
     });
     let configs = named(&|item| match item {
-        pb::assignment::Item::Config(config) => Some(config.spec.as_ref().unwrap().name.clone()),
+        pb::assignment::Item::Config(config) => Some(config.name.clone()),
         _ => None,
     });
     assert_eq!((secrets, configs), (vec!["used".to_owned()], vec!["used".to_owned()]));

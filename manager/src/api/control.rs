@@ -15,7 +15,7 @@ use super::refusal::Refused;
 use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
-use super::{cleanup, depends, find, node, read, resource, service, stack, watch};
+use super::{cleanup, content, depends, find, node, read, resource, service, stack, watch};
 use crate::raft::Proposer;
 use crate::store::{Hub, Snapshot, State, Transaction};
 
@@ -116,6 +116,11 @@ fn answer(service: Option<&std::sync::Arc<Service>>) -> Result<Response<pb::Serv
     // The state after the commit has it, unless somebody removed it at the same moment.
     let service = service.ok_or_else(|| Status::aborted("the service was removed meanwhile"))?;
     Ok(Response::new((&**service).into()))
+}
+
+fn content_answer(state: &State, id: String, updated: &[String]) -> pb::ContentUpdateResponse {
+    let services = updated.iter().filter_map(|name| state.service_by_name(name));
+    pb::ContentUpdateResponse { id, services: services.map(|service| (&**service).into()).collect() }
 }
 
 #[tonic::async_trait]
@@ -318,11 +323,37 @@ impl Control for ControlApi {
         let spec: SecretSpec = required(request.into_inner().spec, "spec")?;
         let (state, bits) = self.create(&actor, spec).await?;
         let made = state.secret(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
-        let mut secret = pb::Secret::from(&**made);
-        if let Some(spec) = &mut secret.spec {
-            spec.data = Default::default();
-        }
-        Ok(Response::new(secret))
+        Ok(Response::new(read::shown_secret(made)))
+    }
+
+    async fn config_update(
+        &self,
+        request: Request<pb::ConfigUpdateRequest>,
+    ) -> Result<Response<pb::ContentUpdateResponse>, Status> {
+        let actor = self.actor(&request);
+        let request = request.into_inner();
+        let spec: ConfigSpec = required(request.spec, "spec")?;
+        let word = (request.id.as_str(), request.version);
+        let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
+            content::update_config(state, tx, word, &spec, draw)
+        };
+        let (state, (id, updated)) = self.commit(&actor, make).await?;
+        Ok(Response::new(content_answer(&state, id.to_string(), &updated)))
+    }
+
+    async fn secret_update(
+        &self,
+        request: Request<pb::SecretUpdateRequest>,
+    ) -> Result<Response<pb::ContentUpdateResponse>, Status> {
+        let actor = self.actor(&request);
+        let request = request.into_inner();
+        let spec: SecretSpec = required(request.spec, "spec")?;
+        let word = (request.id.as_str(), request.version);
+        let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
+            content::update_secret(state, tx, word, &spec, draw)
+        };
+        let (state, (id, updated)) = self.commit(&actor, make).await?;
+        Ok(Response::new(content_answer(&state, id.to_string(), &updated)))
     }
 
     async fn object_remove(

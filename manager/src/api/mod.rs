@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`control`] | the service: every call, in the shell of a commit |
+//! | [`content`] | which content of its configs and secrets a service shows |
 //! | [`refusal`] | why a call is refused, and how that goes over the wire |
 //! | [`depends`] | services that would wait for each other |
 //! | [`find`] | what a word means: id, name, unique beginning of an id |
@@ -18,6 +19,7 @@
 //! names the object and the field, and carries what to do; the content of a secret never leaves.
 
 pub mod cleanup;
+pub mod content;
 pub mod control;
 pub mod depends;
 pub mod find;

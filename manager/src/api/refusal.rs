@@ -201,7 +201,7 @@ impl From<Conflict> for Refused {
                 Self::InUse { kind: object.kind(), name, by: format!("{by_kind} {user}{others}") }
             }
             Conflict::Missing { object, kind, name } => Self::Missing { what: object.to_string(), kind, name },
-            Conflict::Version { object, .. } | Conflict::Gone { object, .. } => {
+            Conflict::Version { object, .. } | Conflict::Gone { object, .. } | Conflict::Behind { object, .. } => {
                 Self::Stale { what: object.to_string() }
             }
             other => Self::Propose(ProposeError::Conflict(other)),
