@@ -263,8 +263,10 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_never_written() {
-        let item = pb::Assignment { item: Some(pb::assignment::Item::Secret(pb::Secret::default())) };
-        assert_eq!(record(&item), None);
+    fn secrets_and_configs_are_never_written() {
+        use pb::assignment::Item;
+        for item in [Item::Secret(pb::AssignedFile::default()), Item::Config(pb::AssignedFile::default())] {
+            assert_eq!(record(&pb::Assignment { item: Some(item) }), None);
+        }
     }
 }

@@ -117,6 +117,7 @@ pub fn roll_out(
             updated.push(one.spec.name.to_string());
         }
     }
+    updated.sort_unstable();
     Ok(updated)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use berth_compose::Stack;
 use berth_compose::diff::{self, Action, Change, Kind, Plan, Present};
 use berth_proto::name::StackName;
-use berth_proto::object::{Object, ObjectKind, ObjectRef};
+use berth_proto::object::{FileObject, Object, ObjectKind, ObjectRef};
 use berth_proto::pb;
 use berth_proto::pb::planned_change;
 use berth_proto::spec::{ConfigSpec, NetworkSpec, SecretSpec, ServiceSpec, VolumeSpec};
@@ -119,13 +119,16 @@ fn present(state: &State) -> Present<'_> {
     }
 }
 
+/// The plan was made from the same state.
+const LACKING: Refused = Refused::Lacks("object that was planned");
+
 /// Writes the steps of a plan.
 struct Writer<'a> {
     state: &'a State,
     tx: &'a mut Transaction,
     stack: &'a Stack,
     draw: DrawId<'a>,
-    /// Configs and secrets that change.
+    /// Configs and secrets whose content changes.
     renewed: BTreeSet<(ObjectKind, String)>,
     later: Vec<ObjectRef>,
 }
@@ -176,16 +179,23 @@ impl Writer<'_> {
                 rewrite(self.tx, state.volume_by_name(name), |one| one.spec = spec)
             }
             Kind::Config => {
-                let spec = named!(stack.configs, name);
-                self.renewed.insert((ObjectKind::Config, name.to_owned()));
-                rewrite(self.tx, state.config_by_name(name), |one| *one = one.with_spec(spec))
+                let (spec, old) = (named!(stack.configs, name), state.config_by_name(name).ok_or(LACKING)?);
+                self.renew(&**old, old.with_spec(spec));
+                Ok(())
             }
             Kind::Secret => {
-                let spec = named!(stack.secrets, name);
-                self.renewed.insert((ObjectKind::Secret, name.to_owned()));
-                rewrite(self.tx, state.secret_by_name(name), |one| *one = one.with_spec(spec))
+                let (spec, old) = (named!(stack.secrets, name), state.secret_by_name(name).ok_or(LACKING)?);
+                self.renew(&**old, old.with_spec(spec));
+                Ok(())
             }
         }
+    }
+
+    fn renew<T: Stored + FileObject>(&mut self, old: &T, new: T) {
+        if new.digest() != old.digest() {
+            self.renewed.insert((T::KIND, new.name().to_owned()));
+        }
+        self.tx.update(T::into_object(Arc::new(new)));
     }
 
     fn remove(&mut self, kind: Kind, name: &str) -> Result<(), Refused> {
@@ -230,7 +240,7 @@ fn rewrite<T: Stored>(
     object: Option<&Arc<T>>,
     change: impl FnOnce(&mut T),
 ) -> Result<(), Refused> {
-    let mut object = T::clone(object.ok_or(Refused::Lacks("object that was planned"))?);
+    let mut object = T::clone(object.ok_or(LACKING)?);
     change(&mut object);
     tx.update(T::into_object(Arc::new(object)));
     Ok(())
