@@ -8,6 +8,7 @@ use berth_proto::content::ContentDigest;
 use berth_proto::object::{FileObject, Service, SpecRevision, UpdateProgress, UpdateStatus};
 use berth_proto::spec::{FileMount, NetworkAttachmentSpec};
 use berth_proto::state::TaskState;
+use berth_proto::time::Timestamp;
 use store_support::{config, id, network, service, service_spec, status, task, tx};
 
 fn with_service(networks: &[&str]) -> State {
@@ -317,4 +318,33 @@ fn no_service_is_left_behind_at_a_content_that_was_replaced() {
     let conflict = state.apply(2, &unknown).unwrap_err();
     assert!(conflict.to_string().contains("config \"conf with the content 0707"), "{conflict}");
     assert!(!conflict.is_stale());
+}
+
+#[test]
+fn what_an_unfinished_update_may_go_back_to_is_not_removed() {
+    let mut state = State::default();
+    show(&mut state, 1, "a", keep_previous);
+    let first = web(&state).spec;
+    let without = |state: &mut State, index, completed_at| {
+        respec(state, index, index, |web| {
+            web.previous = Some(SpecRevision { version: 1, spec: first.clone() });
+            web.update = Some(UpdateStatus {
+                progress: UpdateProgress::Updating,
+                started_at: Timestamp(0),
+                completed_at,
+                message: String::new(),
+                target: 0,
+            });
+        });
+    };
+    let remove = |state: &mut State, index| {
+        let mut tx = tx(1);
+        tx.remove(&**state.config(id(1)).unwrap());
+        state.apply(index, &tx)
+    };
+    without(&mut state, 2, None);
+    let conflict = remove(&mut state, 3).unwrap_err();
+    assert!(matches!(&conflict, Conflict::InUse { user, .. } if user == "web"), "{conflict}");
+    without(&mut state, 4, Some(Timestamp(1)));
+    remove(&mut state, 5).unwrap();
 }
