@@ -258,7 +258,7 @@ mod tests {
             ("a{{.Task.Slt}}", "unknown placeholder '{{.Task.Slt}}' (known: .Service.ID"),
             ("a{{.Task", "'{{' without '}}' in \"{{.Task\""),
             ("{{.Task.Slot | upper}}", "unknown placeholder"),
-            ("{{range .Task.Slot}}x{{end}}", "loops, variables and nested templates are not supported"),
+            ("{{range .Tasks}}x{{end}}", "loops, variables and nested templates are not supported"),
             ("{{$x := 1}}", "loops, variables"),
             ("{{env}}", "it takes one name"),
             ("{{env \"A\" \"B\"}}", "it takes one name"),

@@ -4,6 +4,8 @@ use super::{Expression, Function, Part, Scope, Template, TemplateError, Value};
 
 /// How deep conditions and brackets may lie inside each other.
 const MAX_DEPTH: usize = 32;
+/// Words of text/template that are known and not honoured.
+const OTHER_KEYWORDS: [&str; 7] = ["range", "with", "define", "template", "block", "break", "continue"];
 const UNSUPPORTED: &str = "loops, variables and nested templates are not supported";
 
 pub(super) fn template(text: &str, scope: Scope) -> Result<Template, TemplateError> {
@@ -204,6 +206,9 @@ impl Reader<'_> {
             }
             _ => None,
         };
+        if function.as_ref().is_some_and(|function| OTHER_KEYWORDS.contains(&function.as_str())) {
+            return Err(self.malformed(UNSUPPORTED));
+        }
         if function.is_some() {
             self.tokens.next();
         }
@@ -260,9 +265,6 @@ impl Reader<'_> {
             "and" | "or" if operands.is_empty() => return Err(self.malformed("it takes operands")),
             "and" => return Ok(Expression::And(operands)),
             "or" => return Ok(Expression::Or(operands)),
-            "range" | "with" | "define" | "template" | "block" | "break" | "continue" => {
-                return Err(self.malformed(UNSUPPORTED));
-            }
             _ => return Err(self.unknown()),
         };
         match (operands.pop(), operands.is_empty(), self.scope) {
