@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "berth/v1/spec.proto",
     "berth/v1/object.proto",
     "berth/v1/control.proto",
     "berth/v1/dispatcher.proto",
     "berth/v1/node.proto",
     "berth/v1/raft.proto",
+    "berth/v1/identity.proto",
+    "berth/v1/managers.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

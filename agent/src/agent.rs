@@ -19,16 +19,17 @@ use berth_proto::time::Timestamp;
 use dashmap::DashMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use crate::config::NodeFacts;
-use crate::db::{Db, DbError, Records, Writer};
-use crate::executor::{self, FilesDir, FilesError, NodeExecutor};
+use crate::db::{Change, Db, DbError, Records, Writer};
+use crate::executor::{self, FilesDir, FilesError, NodeExecutor, NodeImages};
 use crate::local::LocalService;
 use crate::net::{self, Driver};
 use crate::node::describe;
+use crate::reach::{ManagerAddress, Reach};
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
-use crate::session::{Client, Identity, Sink};
+use crate::session::{Client, ClientSetup, Identity, Link, Sink};
+use crate::share::{NodePeers, ShareService, Told};
 use crate::volume::{VolumeError, VolumeStore};
 use crate::worker::{Board, Inventory, Item, Recorder, Restored, Touched, Worker, WorkerSetup, publishing};
 
@@ -108,10 +109,12 @@ pub struct Agent {
     identity: Identity,
     parts: Arc<Parts>,
     images: ImageStore,
+    told: Arc<Told>,
+    share: ShareService,
     executor: Arc<NodeExecutor>,
-    connected: watch::Sender<bool>,
+    reach: Arc<dyn Reach>,
+    link: watch::Sender<Option<Link>>,
     shutdown: CancellationToken,
-    records: Writer,
     writing: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -123,14 +126,16 @@ struct Parts {
     worker: Arc<Worker>,
     files: Arc<FilesDir>,
     volumes: Arc<VolumeStore>,
+    membership: watch::Sender<Option<pb::Membership>>,
+    records: Writer,
 }
 
 impl Agent {
-    /// Opens everything and finds what a former life left. Nothing is started or ended yet.
+    /// Opens everything and finds what a former life left. Nothing is started or ended yet, and nobody is reached.
     ///
     /// # Errors
     /// [`AgentError`]; [`DbError::Locked`] inside when another daemon has the directory.
-    pub async fn open(config: AgentConfig) -> Result<Self, AgentError> {
+    pub async fn open(config: AgentConfig, reach: Arc<dyn Reach>) -> Result<Self, AgentError> {
         let directory = config.data_dir.clone();
         let (db, records) = blocking(move || open_records(&directory)).await?;
         let options = ShimRuntimeOptions {
@@ -150,7 +155,7 @@ impl Agent {
         let description = describe(config.hostname.clone(), config.engine_labels.clone());
         let found = runtime.list().await?;
         let restored = restore(&records, found);
-        let machine = Machine { runtime: Arc::new(runtime), images, overlay, volumes, files };
+        let machine = Machine { runtime: Arc::new(runtime), images, overlay, volumes, files, reach };
         Ok(Self::assemble(&config, description, machine, db, records, restored))
     }
 
@@ -162,33 +167,25 @@ impl Agent {
         records: Records,
         restored: Restored,
     ) -> Self {
-        let (inventory, board) = (Arc::new(Inventory::default()), Arc::new(Board::default()));
-        inventory.write(|assigned| {
-            records.assigned.into_iter().filter_map(|item| Item::parse(item).ok()).for_each(|item| {
-                assigned.put(item);
-            });
-        });
+        let (inventory, board) = (Arc::new(assigned(records.assigned)), Arc::new(Board::default()));
         let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
         let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node));
-        let (volumes, files) = (Arc::new(machine.volumes), Arc::new(machine.files));
-        for (task, prepared) in &restored.prepared {
-            volumes.hold_again(*task, &prepared.volumes);
-        }
+        let link = watch::Sender::new(None);
+        let peers = NodePeers::new(config.node, link.subscribe(), Arc::clone(&machine.reach));
         let executor = Arc::new(NodeExecutor {
-            node: NodeFacts {
-                id: config.node,
-                hostname: description.hostname.clone(),
-                platform: description.platform.clone(),
-            },
+            node: facts(config.node, &description),
             runtime: machine.runtime,
-            images: Arc::new(machine.images.clone()),
+            images: Arc::new(NodeImages::new(machine.images.clone(), Arc::new(peers))),
             network: Arc::clone(&network),
-            volumes: Arc::clone(&volumes),
+            volumes: Arc::new(machine.volumes),
             inventory: Arc::clone(&inventory),
-            files: Arc::clone(&files),
+            files: Arc::new(machine.files),
             created: DashMap::new(),
             creating: executor::creations(),
         });
+        for (task, prepared) in &restored.prepared {
+            executor.volumes.hold_again(*task, &prepared.volumes);
+        }
         let (writer, thread) = Writer::start(db);
         let shutdown = CancellationToken::new();
         let worker = Worker::new(WorkerSetup {
@@ -201,34 +198,53 @@ impl Agent {
             restored,
             shutdown: shutdown.clone(),
         });
+        let told = Told::new(machine.images.clone());
         let identity = Identity {
             node: config.node,
             description,
             routes: network.routes(),
+            images: told.references(),
             address: config.address.clone(),
             session: String::new(),
         };
-        let parts = Parts { inventory, board, network, worker: Arc::new(worker), files, volumes };
+        let parts = Parts {
+            inventory,
+            board,
+            network,
+            worker: Arc::new(worker),
+            files: Arc::clone(&executor.files),
+            volumes: Arc::clone(&executor.volumes),
+            membership: watch::Sender::new(records.membership),
+            records: writer,
+        };
         Self {
             identity,
             parts: Arc::new(parts),
+            told: Arc::new(told),
+            share: ShareService::new(machine.images.clone(), shutdown.clone()),
             images: machine.images,
             executor,
-            connected: watch::Sender::new(false),
+            reach: machine.reach,
+            link,
             shutdown,
-            records: writer,
             writing: std::sync::Mutex::new(Some(thread)),
         }
     }
 
-    /// What this node says of itself, but for its routes, which may change.
+    /// What this node says of itself, but for its routes and images, which may change.
     pub fn description(&self) -> &NodeDescription {
         &self.identity.description
     }
 
-    /// Whether a session with a manager is up.
-    pub fn connected(&self) -> watch::Receiver<bool> {
-        self.connected.subscribe()
+    /// The manager that a session is up with; `None` without one.
+    pub fn link(&self) -> watch::Receiver<Option<Link>> {
+        self.link.subscribe()
+    }
+
+    /// What the managers said last: who they are, what this node should be, which roots it should trust. From the records of
+    /// the life before until a manager is heard; `None` when there was none.
+    pub fn membership(&self) -> watch::Receiver<Option<pb::Membership>> {
+        self.parts.membership.subscribe()
     }
 
     /// The service that people's commands reach: logs, exec, attach, stats, copies, images, volumes.
@@ -244,15 +260,21 @@ impl Agent {
         )
     }
 
+    /// The service that other nodes take images from. Only nodes of the cluster may reach it.
+    pub fn share_service(&self) -> ShareService {
+        self.share.clone()
+    }
+
     /// Runs until `shutdown` fires. Containers run on after it; the next life adopts them.
     ///
-    /// `channel` leads to a manager and reconnects by itself (a lazy tonic channel over a unix socket or an in-process duplex).
-    pub async fn run(&self, channel: Channel, shutdown: CancellationToken) {
+    /// `managers` are those that the node was started with; it knows all once one of them was heard, and over its restarts.
+    pub async fn run(&self, managers: watch::Receiver<Vec<ManagerAddress>>, shutdown: CancellationToken) {
         let stop = self.shutdown.clone();
         let _stop = stop.clone().drop_guard();
         self.adopt().await;
         // The first session begins with them: the managers give out subnets by what they know of their nodes.
         self.parts.network.look_at_routes().await;
+        self.told.look().await;
         let network = Arc::clone(&self.parts.network);
         let following = tokio::spawn({
             let stop = stop.clone();
@@ -261,23 +283,38 @@ impl Agent {
         let (driver, inventory) = (Arc::clone(&self.parts.network), Arc::clone(&self.parts.inventory));
         let publishing = publishing::run(driver, inventory, Arc::clone(&self.parts.worker), stop.clone());
         let publishing = tokio::spawn(publishing);
-        let sink: Arc<dyn Sink> = Arc::clone(&self.parts) as Arc<dyn Sink>;
-        let client = Client::new(self.identity.clone(), Arc::clone(&self.parts.board), sink, self.connected.clone());
-        client.run(channel, shutdown).await;
+        let telling = tokio::spawn({
+            let (told, stop) = (Arc::clone(&self.told), stop.clone());
+            async move { told.run(stop).await }
+        });
+        let client = Client::new(ClientSetup {
+            identity: self.identity.clone(),
+            board: Arc::clone(&self.parts.board),
+            sink: Arc::clone(&self.parts) as Arc<dyn Sink>,
+            reach: Arc::clone(&self.reach),
+            given: managers,
+            membership: self.membership(),
+            link: self.link.clone(),
+        });
+        client.run(shutdown).await;
         stop.cancel();
         self.parts.worker.ended().await;
-        if let Err(error) = following.await {
-            tracing::error!(%error, "the network driver died");
-        }
-        if let Err(error) = publishing.await {
-            tracing::error!(%error, "the look at published ports died");
+        let loops = [
+            (following, "the network driver"),
+            (publishing, "the look at published ports"),
+            (telling, "the look at images"),
+        ];
+        for (running, what) in loops {
+            if let Err(error) = running.await {
+                tracing::error!(%error, "{what} died");
+            }
         }
         self.close_records().await;
     }
 
     /// Everything is on disk and the directory is free for the next life when this returns.
     async fn close_records(&self) {
-        self.records.close().await;
+        self.parts.records.close().await;
         let thread = self.writing.lock().unwrap_or_else(PoisonError::into_inner).take();
         let joined = tokio::task::spawn_blocking(move || thread.map(std::thread::JoinHandle::join)).await;
         if !matches!(joined, Ok(None | Some(Ok(())))) {
@@ -327,6 +364,14 @@ impl Sink for Parts {
         let touched = self.worker.apply_changes(updates, removals).await;
         self.applied(touched).await;
     }
+
+    async fn membership(&self, membership: pb::Membership) {
+        if self.membership.borrow().as_ref() == Some(&membership) {
+            return;
+        }
+        self.records.put(Change::Membership(membership.clone())).await;
+        self.membership.send_replace(Some(membership));
+    }
 }
 
 impl Parts {
@@ -361,13 +406,14 @@ impl Parts {
     }
 }
 
-/// What was opened on the machine.
+/// What was opened on the machine, and the way to others.
 struct Machine {
     runtime: Arc<dyn Runtime>,
     images: ImageStore,
     overlay: Overlay,
     volumes: VolumeStore,
     files: FilesDir,
+    reach: Arc<dyn Reach>,
 }
 
 fn open_records(directory: &Path) -> Result<(Arc<Db>, Records), AgentError> {
@@ -377,6 +423,20 @@ fn open_records(directory: &Path) -> Result<(Arc<Db>, Records), AgentError> {
     let db = Db::open(&directory.join("state.redb"))?;
     let records = db.read()?;
     Ok((Arc::new(db), records))
+}
+
+fn facts(id: NodeId, description: &NodeDescription) -> NodeFacts {
+    NodeFacts { id, hostname: description.hostname.clone(), platform: description.platform.clone() }
+}
+
+fn assigned(items: Vec<pb::Assignment>) -> Inventory {
+    let inventory = Inventory::default();
+    inventory.write(|assigned| {
+        items.into_iter().filter_map(|item| Item::parse(item).ok()).for_each(|item| {
+            assigned.put(item);
+        });
+    });
+    inventory
 }
 
 fn restore(records: &Records, found: Vec<crate::runtime::ContainerState>) -> Restored {

@@ -9,7 +9,9 @@
 //! | [`config`] | pure mapping from spec and image to a container |
 //! | [`health`] | health checks |
 //! | [`volume`] | volumes of this node |
-//! | [`session`] | the stream to a manager |
+//! | [`reach`] | the way to managers and other nodes, as a trait |
+//! | [`session`] | the stream to a manager, and which manager |
+//! | [`share`] | images to and from other nodes |
 //! | [`net`] | the node's network as the agent drives it |
 //! | [`local`] | what people ask of this node: logs, exec, stats, copies, images, volumes |
 //! | [`log`] | reading logs |
@@ -31,9 +33,11 @@ pub mod local;
 pub mod log;
 pub mod net;
 pub mod node;
+pub mod reach;
 pub mod reset;
 pub mod runtime;
 pub mod session;
+pub mod share;
 pub mod task;
 pub mod volume;
 pub mod worker;
@@ -42,3 +46,6 @@ pub use agent::{Agent, AgentConfig, AgentError};
 /// The network side, for those who configure it.
 pub use berth_netoverlay as netoverlay;
 pub use local::LocalService;
+pub use reach::{ManagerAddress, Reach};
+pub use session::Link;
+pub use share::ShareService;

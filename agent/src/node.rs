@@ -28,8 +28,9 @@ pub fn describe(hostname: Option<String>, engine_labels: Labels) -> NodeDescript
         engine_version: env!("CARGO_PKG_VERSION").to_owned(),
         engine_labels,
         capabilities: abilities.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(),
-        // They change while the agent runs; each session tells the present ones.
+        // They change while the agent runs; each session tells the present ones. So do images.
         routes: BTreeSet::new(),
+        images: BTreeSet::new(),
     }
 }
 

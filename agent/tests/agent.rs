@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent_support::{World, item, shell};
-use berth_proto::object::Meta;
+use berth_proto::content::ContentDigest;
+use berth_proto::id::ConfigId;
 use berth_proto::pb::{self, assignment, exec_input, exec_output};
 use berth_proto::spec::{
     BindMount, ContainerSpec, FileMount, HealthTest, Healthcheck, ImageMount, Mount, MountKind, PortConfig, Protocol,
-    PublishMode, SecretBytes, SecretSpec, VolumeMount,
+    PublishMode, VolumeMount,
 };
 use berth_proto::state::{DesiredState, HealthState, TaskState};
 use tokio_stream::StreamExt;
@@ -54,6 +55,26 @@ async fn a_new_life_of_the_agent_adopts_the_same_process() {
     world.written(kept, "tick").await;
     world.want(kept, DesiredState::Shutdown).await;
     world.until(kept, TaskState::Shutdown).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_no_manager_at_all_a_new_life_runs_what_it_was_given() {
+    let mut world = World::new().await;
+    let task = world.assign(shell("i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.1; done")).await;
+    let pid = world.until(task, TaskState::Running).await.container.unwrap().pid;
+    let known = agent_support::membership();
+    world.membership().wait_for(|membership| membership.as_ref() == Some(&known)).await.unwrap();
+    world.end().await;
+    world.begin_alone().await;
+    assert_eq!(world.membership().borrow().as_ref(), Some(&known), "from the records");
+    world.knows(task).await;
+    let ticks = world.output(task).await.len();
+    world.written(task, &format!("tick {}", ticks + 5)).await;
+    assert_eq!(exec(&world, task, &["echo", "here"]).await, ("here\n".into(), 0), "the agent has adopted it");
+    world.end().await;
+    world.begin().await;
+    assert_eq!(world.until(task, TaskState::Running).await.container.unwrap().pid, pid);
     world.finish().await;
 }
 
@@ -120,12 +141,62 @@ async fn health_makes_a_task_running_and_then_fails_it() {
     world.finish().await;
 }
 
+/// One content of a config or secret, as the managers send it.
+fn content(name: &str, digest: u8, data: &'static [u8]) -> pb::AssignedFile {
+    let content = pb::Content { digest: vec![digest; 32].into(), data: data.into(), ..Default::default() };
+    pb::AssignedFile { id: ConfigId::from_random(1).to_string(), name: name.into(), content: Some(content) }
+}
+
+fn mount(file: &pb::AssignedFile, target: &str) -> FileMount {
+    let digest = file.content.as_ref().unwrap().digest[..].try_into().unwrap();
+    FileMount {
+        source: file.name.clone(),
+        target: target.into(),
+        uid: "0".into(),
+        gid: "0".into(),
+        mode: 0o444,
+        digest: Some(ContentDigest(digest)),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_task_sees_exactly_the_content_that_its_spec_names() {
+    let world = World::new().await;
+    let (old, new) = (content("conf", 1, b"old"), content("conf", 2, b"new"));
+    let mut template = content("filled", 3, b"slot {{.Task.Slot}} {{env \"MODE\"}} {{config \"conf\"}}");
+    template.content.as_mut().unwrap().template_driver = pb::TemplateDriver::Golang.into();
+    let items = [&old, &new, &template].map(|file| item(assignment::Item::Config(file.clone())));
+    world.change(items.to_vec(), Vec::new()).await;
+    let spec = |file: &pb::AssignedFile| ContainerSpec {
+        configs: vec![mount(file, "/conf"), FileMount { mode: 0o4750, ..mount(&template, "/filled") }],
+        env: BTreeMap::from([("MODE".into(), "fast".into())]),
+        ..shell("cat /conf; echo; cat /filled; echo; stat -c '%u %g %a' /filled; sleep 600")
+    };
+    for (file, word) in [(&old, "old"), (&new, "new"), (&old, "old")] {
+        let task = world.assign(spec(file)).await;
+        world.until(task, TaskState::Running).await;
+        world.written(task, "0 0 4750").await;
+        let said = world.output(task).await;
+        assert_eq!(said[0], word);
+        assert!(said[1].starts_with("slot ") && said[1].ends_with(&format!(" fast {word}")), "{said:?}");
+    }
+    // What was withdrawn is not replaced by the other content.
+    let key = pb::FileKey { id: old.id.clone(), digest: vec![1; 32].into() };
+    let key = pb::AssignmentKey { key: Some(pb::assignment_key::Key::Config(key)) };
+    world.change(Vec::new(), vec![key]).await;
+    let late = world.assign(spec(&old)).await;
+    let status = world.until(late, TaskState::Rejected).await;
+    assert!(status.error.contains("the managers did not send this config"), "{}", status.error);
+    world.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn volumes_keep_data_and_secrets_have_their_owner() {
     let world = World::new().await;
     let volume = |name: Option<&str>| {
         MountKind::Volume(VolumeMount {
             name: name.map(|name| name.parse().unwrap()),
+            name_template: None,
             no_copy: false,
             subpath: None,
             driver: None,
@@ -133,28 +204,18 @@ async fn volumes_keep_data_and_secrets_have_their_owner() {
             labels: BTreeMap::new(),
         })
     };
-    let secret = berth_proto::object::Secret {
-        id: berth_proto::id::SecretId::from_random(1),
-        meta: Meta::default(),
-        spec: std::sync::Arc::new(SecretSpec {
-            name: "key".parse().unwrap(),
-            stack: None,
-            labels: BTreeMap::new(),
-            data: SecretBytes(b"s3cret".as_slice().into()),
-        }),
-    };
-    world.change(vec![item(assignment::Item::Secret((&secret).into()))], Vec::new()).await;
+    let key = content("key", 1, b"s3cret");
+    world.change(vec![item(assignment::Item::Secret(key.clone()))], Vec::new()).await;
     let spec = |script: &str| ContainerSpec {
         mounts: vec![
             Mount { target: "/data".into(), read_only: false, kind: volume(Some("kept")) },
             Mount { target: "/anon".into(), read_only: false, kind: volume(None) },
         ],
         secrets: vec![FileMount {
-            source: "key".into(),
-            target: "/run/secrets/key".into(),
             uid: "web".into(),
             gid: "33".into(),
             mode: 0o440,
+            ..mount(&key, "/run/secrets/key")
         }],
         ..shell(script)
     };

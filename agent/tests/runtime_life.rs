@@ -81,6 +81,19 @@ fn shell_pids(world: &World, id: &str) -> Vec<u32> {
 }
 
 #[tokio::test]
+async fn commands_that_end_at_once_are_all_heard_of() {
+    let world = World::new();
+    world.start("a", &shell("sleep 1000")).await;
+    for _ in 0..25 {
+        let configs: Vec<ExecConfig> = (0..8).map(|code| exec(&format!("exit {code}"))).collect();
+        let ended = futures::future::join_all(configs.iter().map(|config| exec_output(&world, "a", config))).await;
+        let codes: Vec<Option<i32>> = ended.into_iter().map(|(code, _, _)| code).collect();
+        assert_eq!(codes, (0..8).map(Some).collect::<Vec<_>>());
+    }
+    world.runtime.purge("a").await.unwrap();
+}
+
+#[tokio::test]
 async fn exec_failures_are_told_apart_and_its_input_is_connected() {
     let world = World::new();
     world.start("a", &shell("sleep 1000")).await;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use berth_manager::raft::{DataDir, PlainConnect, RaftNode, RaftSettings};
 use berth_manager::store::Transaction;
 use berth_proto::id::Id;
-use berth_proto::object::{Config, Meta};
+use berth_proto::object::Config;
 use berth_proto::spec::ConfigSpec;
 use berth_proto::time::Timestamp;
 use bytes::Bytes;
@@ -88,10 +88,11 @@ async fn run(node: &RaftNode, clients: usize) -> (f64, Vec<Duration>) {
                     name: format!("c{number:032x}").parse().unwrap(),
                     stack: None,
                     labels: Default::default(),
+                    template_driver: None,
                     data: Bytes::from_static(&[7; 200]),
                 };
                 let mut tx = Transaction::new(Timestamp(1), "bench");
-                tx.create(Config { id: Id::from_random(number), meta: Meta::default(), spec: Arc::new(spec) });
+                tx.create(Config::new(Id::from_random(number), spec));
                 let asked = Instant::now();
                 proposer.propose(tx).await.unwrap();
                 times.push(asked.elapsed());

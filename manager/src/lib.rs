@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`raft`] | the replicated log: openraft over redb, snapshots, batches of transactions |
 //! | [`dispatcher`] | one stream per node: assignments down, heartbeats and reports up |
+//! | [`members`] | which nodes are managers: taken in, kept true, let go |
 //! | [`manager`] | all of it as one thing: start, lead, stop |
+//! | [`identity`] | the CA, join tokens, certificates, TLS between nodes, who may call what |
 //! | [`store`] | the state in memory, transactions, watch |
 //! | [`orchestrator`] | how many tasks should exist: replicated, global, jobs; replacing what ended |
 //! | [`restart`] | whether and when a task that ended is replaced |
@@ -24,8 +26,10 @@ pub mod allocator;
 pub mod api;
 pub mod constraint;
 pub mod dispatcher;
+pub mod identity;
 pub mod loops;
 pub mod manager;
+pub mod members;
 pub mod orchestrator;
 pub mod placement;
 pub mod raft;

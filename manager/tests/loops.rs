@@ -328,6 +328,51 @@ fn a_drained_node_gives_its_tasks_away_and_a_paused_one_keeps_them() {
 }
 
 #[test]
+fn a_drain_starts_first_where_the_service_says_so() {
+    let mut sim = Sim::with_nodes(41, 2);
+    let mut spec = service("web", "run", 6);
+    spec.update.order = UpdateOrder::StartFirst;
+    let web = sim.create(spec);
+    sim.run(secs(1));
+    sim.availability(1, Availability::Drain);
+    let moved = |sim: &Sim| sim.running(web).iter().filter(|task| task.node.unwrap().as_u128() == 2).count() == 6;
+    sim.wait_for("the drain", secs(10), |sim| {
+        let slots: std::collections::BTreeSet<_> = sim.running(web).iter().map(|task| task.slot).collect();
+        assert_eq!(slots.len(), 6, "each slot has a running task all the time\n{}", sim.table());
+        moved(sim)
+    });
+    sim.run(secs(1));
+    assert_eq!((sim.running(web).len(), sim.slots(web)), (6, vec![1, 2, 3, 4, 5, 6]));
+    // With no other node the drain waits, and its tasks run on.
+    sim.availability(2, Availability::Drain);
+    sim.run(secs(5));
+    assert!(moved(&sim), "{}", sim.table());
+    sim.availability(1, Availability::Active);
+    sim.wait_for("the second drain", secs(10), |sim| {
+        sim.running(web).len() == 6 && sim.running(web).iter().all(|task| task.node.unwrap().as_u128() == 1)
+    });
+    sim.run(secs(1));
+    assert_eq!(sim.slots(web), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_node_that_comes_back_and_goes_again_leaves_one_task_for_each_slot() {
+    let mut sim = Sim::with_nodes(42, 3);
+    let web = sim.create(service("web", "run", 9));
+    sim.run(secs(1));
+    for _ in 0..3 {
+        sim.node_state(1, NodeState::Down);
+        sim.run(ms(30));
+        sim.node_state(1, NodeState::Ready);
+        sim.run(ms(15));
+    }
+    sim.run(secs(2));
+    assert_eq!((sim.running(web).len(), sim.slots(web)), (9, (1..=9).collect()));
+    let up = sim.tasks(web).into_iter().filter(|task| task.status.state == TaskState::Running);
+    assert_eq!(up.count(), 9, "nothing runs beside them\n{}", sim.table());
+}
+
+#[test]
 fn tasks_of_a_lost_node_run_elsewhere_at_once_and_old_ones_end_when_it_comes_back() {
     let mut sim = Sim::with_nodes(18, 2);
     let mut spec = service("web", "run", 12);

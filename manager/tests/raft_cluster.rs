@@ -135,12 +135,15 @@ async fn managers_are_let_go_as_long_as_the_others_can_go_on() {
     let mut group = Group::of(3).await;
     let (leader, gone) = (group.leader(), group.followers()[0]);
     let alive = BTreeSet::from([leader]);
-    let refused = group.node(leader).let_go(gone, &alive).await.unwrap_err().to_string();
+    let refused = group.node(leader).members().let_go(gone, &alive).await.unwrap_err().to_string();
     assert!(refused.contains("bring the others back first"), "{refused}");
-    group.node(leader).let_go(gone, &BTreeSet::from([1, 2, 3])).await.unwrap();
+    group.node(leader).members().let_go(gone, &BTreeSet::from([1, 2, 3])).await.unwrap();
     group.stop(gone).await;
     put(&group, leader, 1).await.unwrap();
     assert!(!group.node(leader).voters().contains(&gone));
     let other = (1..=3).find(|member| ![leader, gone].contains(member)).unwrap();
-    assert!(group.node(other).take_in(9, "127.0.0.1:1").await.is_err(), "only the leader changes the members");
+    assert!(
+        group.node(other).members().take_in(9, "127.0.0.1:1").await.is_err(),
+        "only the leader changes the members"
+    );
 }

@@ -7,10 +7,10 @@ mod store_support;
 use std::collections::BTreeMap;
 
 use berth_manager::dispatcher::assignment::{Assigned, Item, Key, Urgency, assigned, diff, urgency};
-use berth_manager::store::{State, Transaction};
+use berth_manager::store::{Change, State, Transaction};
 use berth_proto::id::NodeId;
-use berth_proto::object::{Attachment, Endpoint, Meta, Node, NodeStatus, Service, Task};
-use berth_proto::spec::{FileMount, NodeSpec, PortConfig, PublishMode};
+use berth_proto::object::{Attachment, Endpoint, FileObject, Meta, Node, NodeStatus, Service, SpecRevision, Task};
+use berth_proto::spec::{ConfigSpec, FileMount, NodeSpec, PortConfig, PublishMode, ServiceSpec};
 use berth_proto::state::{DesiredState, HealthState, NodeState, TaskState};
 use proptest::prelude::*;
 use store_support::{config, id, network, service, service_spec, task, tx};
@@ -56,8 +56,10 @@ enum Step {
         id: u128,
         state: NodeState,
     },
+    /// Another content, and every service that shows it brought there.
     Config {
         id: u128,
+        data: u8,
     },
 }
 
@@ -73,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
             }),
         1 => (0..10_u128).prop_map(|id| Step::Forget { id }),
         1 => (0..NODES, state).prop_map(|(id, state)| Step::Node { id, state }),
-        1 => (0..CONFIGS).prop_map(|id| Step::Config { id }),
+        2 => (0..CONFIGS, 0..4_u8).prop_map(|(id, data)| Step::Config { id, data }),
     ]
 }
 
@@ -104,12 +106,13 @@ fn transaction(state: &State, step: &Step) -> Option<Transaction> {
             let mut it = Service::clone(state.service(id(number))?);
             let mut spec = service_spec(&it.spec.name);
             spec.task.force_update = raised;
-            let mount = |name| FileMount {
-                source: format!("config{name}"),
+            let mount = |number| FileMount {
+                source: format!("config{number}"),
                 target: "/c".into(),
                 uid: "0".into(),
                 gid: "0".into(),
                 mode: 0o444,
+                digest: state.config(id(number)).map(|config| config.digest),
             };
             spec.task.container.configs.extend(config.map(mount));
             let port = PortConfig {
@@ -123,7 +126,7 @@ fn transaction(state: &State, step: &Step) -> Option<Transaction> {
             let ports = if ingress { vec![port] } else { Vec::new() };
             spec.endpoint.ports.clone_from(&ports);
             it.endpoint = Some(Endpoint { ports, virtual_ips: Vec::new() });
-            it.spec = spec.into();
+            respec(&mut it, spec);
             tx.update(it);
         }
         Step::Task { id: number, service, node, state: at, desired, network, health } => {
@@ -149,15 +152,28 @@ fn transaction(state: &State, step: &Step) -> Option<Transaction> {
             it.status.state = to;
             tx.update(it);
         }
-        Step::Config { id: number } => {
-            let mut it = berth_proto::object::Config::clone(state.config(id(number))?);
-            let mut spec = berth_proto::spec::ConfigSpec::clone(&it.spec);
-            spec.labels.insert("touched".into(), state.index().to_string());
-            it.spec = spec.into();
-            tx.update(it);
+        Step::Config { id: number, data } => {
+            let old = state.config(id(number))?;
+            let new = old.with_spec(ConfigSpec { data: vec![data].into(), ..ConfigSpec::clone(&old.spec) });
+            for service in state.services() {
+                let mut spec = ServiceSpec::clone(&service.spec);
+                let files = spec.task.container.configs.iter_mut();
+                files.filter(|file| file.source == new.name()).for_each(|file| file.digest = Some(new.digest));
+                if spec != *service.spec {
+                    let mut service = Service::clone(service);
+                    respec(&mut service, spec);
+                    tx.update(service);
+                }
+            }
+            tx.changes.insert(0, Change::Put(new.into()));
         }
     }
     Some(tx)
+}
+
+fn respec(service: &mut Service, spec: ServiceSpec) {
+    service.previous = Some(SpecRevision { version: service.spec_version, spec: service.spec.clone() });
+    service.spec = spec.into();
 }
 
 /// An agent that knows only what it was sent.
@@ -189,6 +205,17 @@ impl Agent {
         for task in mine.filter(|task| !task.status.state.is_terminal()) {
             assert!(self.knows.contains_key(&Key::Task(task.id)), "a task of its own");
             assert!(self.knows.contains_key(&Key::Spec(task.service, task.spec_version)), "its spec");
+            for file in &state.spec_of(task).unwrap().task.container.configs {
+                let config = state.config_by_name(&file.source).unwrap();
+                let Item::Config(known, digest) = &self.knows[&Key::Config(config.id, file.digest.unwrap())] else {
+                    panic!("a config's key leads to a config")
+                };
+                assert_eq!(
+                    known.content(Some(*digest)).map(|content| content.digest),
+                    file.digest,
+                    "exactly its content"
+                );
+            }
             for attachment in &task.attachments {
                 assert!(self.knows.contains_key(&Key::Network(attachment.network)), "its network");
                 assert!(self.knows.contains_key(&Key::Endpoints(task.service)), "who is on its network");
@@ -197,10 +224,10 @@ impl Agent {
         for (key, item) in &self.knows {
             let needed = match item {
                 Item::Task(task) => task.node == Some(self.node),
-                Item::Config(config) => state.tasks_on_node(self.node).any(|task| {
-                    let spec = state.spec_of(task).unwrap();
+                Item::Config(config, digest) => state.tasks_on_node(self.node).any(|task| {
+                    let mut files = state.spec_of(task).unwrap().task.container.configs.iter();
                     !task.status.state.is_terminal()
-                        && spec.task.container.configs.iter().any(|it| it.source == config.spec.name.as_str())
+                        && files.any(|it| it.source == config.name() && it.digest == Some(*digest))
                 }),
                 _ => true,
             };

@@ -3,7 +3,6 @@
 
 mod store_support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use berth_manager::manager::{ControlHandle, Manager, ManagerConfig};
@@ -34,6 +33,7 @@ impl Bench {
     async fn start(dir: tempfile::TempDir) -> Self {
         let config = ManagerConfig::new(dir.path().join("manager"));
         let manager = Manager::open(config).await.unwrap();
+        manager.ready().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder().add_service(manager.dispatcher().into_server());
@@ -139,7 +139,9 @@ async fn a_session_from_register_to_running_and_gone() {
     let node = bench.manager.node();
     let mut agent = Agent::connect(&bench, node).await;
     let ToAgent::Welcome(welcome) = agent.next().await.unwrap() else { panic!("a session begins with welcome") };
-    assert_eq!((welcome.heartbeat_period, welcome.session_id.is_empty()), (1_000_000_000, false));
+    assert!((900_000_000..=1_000_000_000).contains(&welcome.heartbeat_period) && !welcome.session_id.is_empty());
+    let ToAgent::Membership(membership) = agent.next().await.unwrap() else { panic!("then comes what it has to know") };
+    assert_eq!((membership.role(), membership.managers.len()), (pb::NodeRole::Manager, 0), "it advertises no address");
     let ToAgent::Complete(set) = agent.next().await.unwrap() else { panic!("then comes the complete set") };
     assert_eq!((set.sequence, set.assignments.len()), (1, 0));
     bench.wait("ready node", |state| state.node(node).unwrap().status.state == NodeState::Ready).await;
@@ -187,15 +189,23 @@ async fn a_node_gets_only_the_secrets_and_configs_that_its_tasks_use() {
         name: name.parse().unwrap(),
         stack: None,
         labels: Default::default(),
+        template_driver: None,
         data: SecretBytes(name.to_owned().into()),
     };
     let mut tx = tx(1);
     for (number, name) in [(1, "used"), (2, "unused")] {
-        tx.create(Secret { id: id(number), meta: Default::default(), spec: Arc::new(spec(name)) });
+        tx.create(Secret::new(id(number), SecretBytes::default(), spec(name)));
         tx.create(config(number, name, name.to_owned()));
     }
     bench.control.proposer.propose(tx).await.unwrap();
-    let mount = FileMount { source: "used".into(), target: "/x".into(), uid: "0".into(), gid: "0".into(), mode: 0o400 };
+    let mount = FileMount {
+        source: "used".into(),
+        target: "/x".into(),
+        uid: "0".into(),
+        gid: "0".into(),
+        mode: 0o400,
+        digest: None,
+    };
     bench
         .create("web", 1, |container| {
             container.secrets.push(mount.clone());
@@ -207,11 +217,11 @@ async fn a_node_gets_only_the_secrets_and_configs_that_its_tasks_use() {
         changes.updates.iter().filter_map(|update| of(update.item.as_ref().unwrap())).collect::<Vec<_>>()
     };
     let secrets = named(&|item| match item {
-        pb::assignment::Item::Secret(secret) => Some(secret.spec.as_ref().unwrap().name.clone()),
+        pb::assignment::Item::Secret(secret) => Some(secret.name.clone()),
         _ => None,
     });
     let configs = named(&|item| match item {
-        pb::assignment::Item::Config(config) => Some(config.spec.as_ref().unwrap().name.clone()),
+        pb::assignment::Item::Config(config) => Some(config.name.clone()),
         _ => None,
     });
     assert_eq!((secrets, configs), (vec!["used".to_owned()], vec!["used".to_owned()]));
@@ -269,6 +279,7 @@ async fn a_manager_that_comes_back_knows_its_node_and_hears_of_it_anew() {
     bench.wait("unknown node", |state| state.node(node).unwrap().status.state == NodeState::Unknown).await;
     let mut agent = Agent::connect(&bench, node).await;
     assert!(matches!(agent.next().await.unwrap(), ToAgent::Welcome(_)));
+    assert!(matches!(agent.next().await.unwrap(), ToAgent::Membership(_)));
     let ToAgent::Complete(set) = agent.next().await.unwrap() else { panic!("then comes the complete set") };
     let known: Vec<_> = tasks(&set.assignments).iter().map(|task| task.id.clone()).collect();
     assert_eq!(known, [task]);
@@ -287,6 +298,7 @@ async fn strangers_and_older_sessions_are_turned_away() {
     let node = bench.manager.node();
     let mut older = Agent::connect(&bench, node).await;
     assert!(matches!(older.next().await.unwrap(), ToAgent::Welcome(_)));
+    assert!(matches!(older.next().await.unwrap(), ToAgent::Membership(_)));
     assert!(matches!(older.next().await.unwrap(), ToAgent::Complete(_)));
     let mut newer = Agent::connect(&bench, node).await;
     assert!(matches!(newer.next().await.unwrap(), ToAgent::Welcome(_)));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use berth_manager::store::{Change, Event, Object, ObjectRef, Observation, State, Transaction};
 use berth_proto::id::{Id, NodeId};
-use berth_proto::object::{Config, Meta, Service, Task};
+use berth_proto::object::{Config, FileObject, Meta, Service, SpecRevision, Task};
 use berth_proto::spec::FileMount;
 use berth_proto::state::{DesiredState, TaskState};
 use berth_proto::time::Timestamp;
@@ -31,14 +31,48 @@ const DESIRED: [DesiredState; 4] =
 /// One step of a transaction; `stale` steps are made from a version that is not the stored one.
 #[derive(Debug, Clone)]
 enum Step {
-    PutConfig { id: u8, name: u8, stale: bool },
-    RemoveConfig { id: u8, stale: bool },
-    PutService { id: u8, uses: Option<u8>, stale: bool },
-    RemoveService { id: u8, stale: bool },
-    PutTask { id: u8, service: u8, node: Option<u8>, state: usize, desired: usize, stale: bool },
-    RemoveTask { id: u8, stale: bool },
-    Observe { id: u8, node: u8, state: usize },
-    Desire { id: u8, desired: usize },
+    PutConfig {
+        id: u8,
+        name: u8,
+        stale: bool,
+    },
+    RemoveConfig {
+        id: u8,
+        stale: bool,
+    },
+    /// `older` names an older content of the config, `back` keeps the spec before for a rollback.
+    PutService {
+        id: u8,
+        uses: Option<u8>,
+        older: bool,
+        back: bool,
+        stale: bool,
+    },
+    RemoveService {
+        id: u8,
+        stale: bool,
+    },
+    PutTask {
+        id: u8,
+        service: u8,
+        node: Option<u8>,
+        state: usize,
+        desired: usize,
+        stale: bool,
+    },
+    RemoveTask {
+        id: u8,
+        stale: bool,
+    },
+    Observe {
+        id: u8,
+        node: u8,
+        state: usize,
+    },
+    Desire {
+        id: u8,
+        desired: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -47,11 +81,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (small.clone(), small.clone(), stale).prop_map(|(id, name, stale)| Step::PutConfig { id, name, stale }),
         (small.clone(), stale).prop_map(|(id, stale)| Step::RemoveConfig { id, stale }),
-        (small.clone(), prop::option::of(small.clone()), stale).prop_map(|(id, uses, stale)| Step::PutService {
-            id,
-            uses,
-            stale
-        }),
+        (small.clone(), prop::option::of(small.clone()), prop::bool::weighted(0.2), any::<bool>(), stale)
+            .prop_map(|(id, uses, older, back, stale)| Step::PutService { id, uses, older, back, stale }),
         (small.clone(), stale).prop_map(|(id, stale)| Step::RemoveService { id, stale }),
         (0..8_u8, small.clone(), prop::option::of(0..2_u8), 0..8_usize, 0..4_usize, stale).prop_map(
             |(id, service, node, state, desired, stale)| Step::PutTask { id, service, node, state, desired, stale }
@@ -100,7 +131,42 @@ impl Model {
         for change in &transaction.changes {
             next.change(index, transaction, change)?;
         }
+        next.prune(index, transaction.now);
         next.references_hold(self).then_some(next)
+    }
+
+    fn configs(&self) -> impl Iterator<Item = &Config> {
+        self.all(|object| if let Object::Config(config) = object { Some(&**config) } else { None })
+    }
+
+    /// Of older contents only those stay that a spec names which somebody may start a task with.
+    fn prune(&mut self, index: u64, now: Timestamp) {
+        let lives = |service: &Service, version| {
+            self.tasks().any(|task| {
+                task.service == service.id && task.spec_version == version && !task.status.state.is_terminal()
+            })
+        };
+        let specs = |service: &Service| {
+            let living = service.history.iter().filter(|older| lives(service, older.version));
+            let older = service.previous.iter().chain(living).map(|it| it.spec.clone());
+            older.chain([service.spec.clone()]).collect::<Vec<_>>()
+        };
+        let named: BTreeSet<_> = self
+            .services()
+            .flat_map(specs)
+            .flat_map(|spec| spec.task.container.configs.clone())
+            .map(|file| (file.source, file.digest))
+            .collect();
+        let mut pruned: Vec<Config> = self.configs().cloned().collect();
+        for config in &mut pruned {
+            let name = config.spec.name.to_string();
+            config.earlier.retain(|content| named.contains(&(name.clone(), Some(content.digest))));
+        }
+        for config in pruned {
+            if !self.configs().any(|known| *known == config) {
+                self.store(index, now, config.into());
+            }
+        }
     }
 
     fn store(&mut self, index: u64, now: Timestamp, object: Object) {
@@ -167,17 +233,28 @@ impl Model {
                 return None;
             }
         }
+        if let (Some(Object::Config(old)), Object::Config(new)) = (&old, &mut object) {
+            let mut new = Config::clone(new);
+            new.earlier = old.earlier.iter().cloned().chain([old.newest()]).collect();
+            new.earlier.retain(|content| content.digest != new.digest);
+            object = new.into();
+        }
         if let Object::Service(new) = &mut object {
             let mut new = Service::clone(new);
             let old = if let Some(Object::Service(old)) = &old { Some(old) } else { None };
             new.spec_version = old.filter(|old| old.spec == new.spec).map_or(index, |old| old.spec_version);
             new.history = old.map_or_else(Vec::new, |old| {
                 let mut revisions = old.history.clone();
-                revisions.push(berth_proto::object::SpecRevision { version: old.spec_version, spec: old.spec.clone() });
+                revisions.extend(old.previous.clone());
+                revisions.push(SpecRevision { version: old.spec_version, spec: old.spec.clone() });
                 let in_use: BTreeSet<u64> =
                     self.tasks().filter(|task| task.service == new.id).map(|task| task.spec_version).collect();
-                revisions.retain(|it| it.version != new.spec_version && in_use.contains(&it.version));
+                let previous = new.previous.as_ref().map(|it| it.version);
+                revisions.retain(|it| {
+                    it.version != new.spec_version && Some(it.version) != previous && in_use.contains(&it.version)
+                });
                 revisions.sort_by_key(|it| it.version);
+                revisions.dedup_by_key(|it| it.version);
                 revisions
             });
             object = new.into();
@@ -187,16 +264,29 @@ impl Model {
     }
 
     fn references_hold(&self, before: &Self) -> bool {
-        let config_exists = |name: &str| {
-            self.all(|object| if let Object::Config(config) = object { Some(&**config) } else { None })
-                .any(|config: &Config| config.spec.name.as_str() == name)
-        };
+        let config_exists = |name: &str| self.configs().any(|config| config.spec.name.as_str() == name);
         let uses =
             |service: &Service, name: &str| service.spec.task.container.configs.iter().any(|it| it.source == name);
         let services_fine = self.services().all(|service| {
             let configs = &service.spec.task.container.configs;
             let was_written = before.version(service.id.into()) != service.meta.version;
             !was_written || configs.iter().all(|it| config_exists(&it.source))
+        });
+        let contents_there = self.services().all(|service| {
+            let old = before.services().find(|old| old.id == service.id);
+            let named = |file: &FileMount| match file.digest {
+                None => true,
+                Some(digest) => self.configs().any(|it| it.spec.name.as_str() == file.source && it.has(digest)),
+            };
+            old.is_some_and(|old| old.spec == service.spec) || service.spec.task.container.configs.iter().all(named)
+        });
+        let none_behind = before.configs().all(|old| {
+            let is_behind = |service: &Service| {
+                let mut files = service.spec.task.container.configs.iter();
+                files.any(|file| file.source == old.spec.name.as_str() && file.digest == Some(old.digest))
+            };
+            let changed = self.configs().any(|new| new.id == old.id && new.digest != old.digest);
+            !changed || !self.services().any(is_behind)
         });
         let tasks_fine = self
             .tasks()
@@ -215,7 +305,7 @@ impl Model {
             };
             config_exists(name) || !self.services().any(|service| uses(service, name) || runs_old(service))
         });
-        services_fine && tasks_fine && unused
+        services_fine && contents_there && none_behind && tasks_fine && unused
     }
 }
 
@@ -236,22 +326,17 @@ fn transaction(model: &Model, index: u64, steps: &[Step]) -> Transaction {
     for step in steps {
         match step.clone() {
             Step::PutConfig { id: number, name, stale } => {
-                let mut it = config(number.into(), &format!("config{name}"), vec![index as u8]);
+                let mut it = config(number.into(), &format!("config{name}"), vec![index as u8 % 3]);
                 it.meta = meta(it.id.into(), stale);
                 tx.update(it);
             }
-            Step::PutService { id: number, uses, stale } => {
+            Step::PutService { id: number, uses, older, back, stale } => {
                 let mut spec = service_spec(&format!("service{number}"));
-                let mount = |name| FileMount {
-                    source: format!("config{name}"),
-                    target: "/c".into(),
-                    uid: "0".into(),
-                    gid: "0".into(),
-                    mode: 0o444,
-                };
-                spec.task.container.configs.extend(uses.map(mount));
+                spec.task.container.configs.extend(uses.map(|name| file(model, &tx, &format!("config{name}"), older)));
                 let mut it = service(number.into(), spec);
                 it.meta = meta(it.id.into(), stale);
+                let old = model.services().find(|old| old.id == it.id).filter(|_| back);
+                it.previous = old.map(|old| SpecRevision { version: old.spec_version, spec: old.spec.clone() });
                 tx.update(it);
             }
             Step::PutTask { id: number, service: of, node: at, state, desired, stale } => {
@@ -284,6 +369,24 @@ fn transaction(model: &Model, index: u64, steps: &[Step]) -> Transaction {
         }
     }
     tx
+}
+
+/// A reference to the config as it will be, or to the oldest content that it has.
+fn file(model: &Model, tx: &Transaction, name: &str, older: bool) -> FileMount {
+    let coming = tx.changes.iter().find_map(|change| match change {
+        Change::Put(Object::Config(config)) if config.spec.name.as_str() == name => Some(config.digest),
+        _ => None,
+    });
+    let known = model.configs().find(|config| config.spec.name.as_str() == name);
+    let oldest = known.and_then(|config| config.earlier.first()).filter(|_| older).map(|content| content.digest);
+    FileMount {
+        source: name.to_owned(),
+        target: "/c".into(),
+        uid: "0".into(),
+        gid: "0".into(),
+        mode: 0o444,
+        digest: oldest.or(coming).or(known.map(|config| config.digest)),
+    }
 }
 
 fn remove(tx: &mut Transaction, object: ObjectRef, version: &impl Fn(ObjectRef, bool) -> u64, stale: bool) {

@@ -4,9 +4,11 @@
 mod store_support;
 
 use berth_manager::store::{Change, Conflict, ObjectKind, ObjectRef, State};
-use berth_proto::object::{Service, SpecRevision, UpdateProgress, UpdateStatus};
-use berth_proto::spec::NetworkAttachmentSpec;
+use berth_proto::content::ContentDigest;
+use berth_proto::object::{FileObject, Service, SpecRevision, UpdateProgress, UpdateStatus};
+use berth_proto::spec::{FileMount, NetworkAttachmentSpec};
 use berth_proto::state::TaskState;
+use berth_proto::time::Timestamp;
 use store_support::{config, id, network, service, service_spec, status, task, tx};
 
 fn with_service(networks: &[&str]) -> State {
@@ -216,6 +218,23 @@ fn a_late_report_changes_nothing() {
 }
 
 #[test]
+fn a_service_that_a_transaction_writes_twice_is_judged_by_what_it_leaves() {
+    let mut state = with_service(&[]);
+    let mut wrong = service_spec("web");
+    wrong.task.networks = with_service(&["gone"]).service_by_name("web").unwrap().spec.task.networks.clone();
+    let mut tx = tx(2);
+    tx.update(Service { spec: wrong.clone().into(), ..web(&state) });
+    let mut alone = tx.clone();
+    alone.changes.truncate(1);
+    assert!(matches!(state.clone().apply(2, &alone), Err(Conflict::Missing { .. })));
+    let mut after = web(&state);
+    after.meta.version = 2;
+    tx.update(after);
+    state.apply(2, &tx).unwrap();
+    assert!(web(&state).spec.task.networks.is_empty());
+}
+
+#[test]
 fn one_transaction_brings_an_object_and_its_users() {
     let mut state = State::default();
     let mut tx = tx(1);
@@ -227,4 +246,122 @@ fn one_transaction_brings_an_object_and_its_users() {
     tx.create(it);
     state.apply(1, &tx).unwrap();
     assert!(state.spec_of(state.task(id(1)).unwrap()).is_some());
+}
+
+/// Writes the config and a service that shows its newest content, in one transaction.
+fn show(state: &mut State, index: u64, data: &str, change: impl FnOnce(&mut Service, Service)) {
+    let mut tx = tx(1);
+    let new = match state.config(id(1)) {
+        Some(old) => old.with_spec((*config(1, "conf", data.to_owned()).spec).clone()),
+        None => config(1, "conf", data.to_owned()),
+    };
+    let old = state.service_by_name("web").map(|old| Service::clone(old));
+    let mut spec = service_spec("web");
+    spec.task.container.configs.push(conf(Some(new.digest)));
+    let mut web = old.clone().unwrap_or_else(|| service(1, spec.clone()));
+    web.spec = spec.into();
+    if let Some(old) = old {
+        change(&mut web, old);
+    }
+    tx.update(new);
+    tx.update(web);
+    state.apply(index, &tx).unwrap();
+}
+
+fn conf(digest: Option<ContentDigest>) -> FileMount {
+    let text = |text: &str| text.to_owned();
+    FileMount { source: text("conf"), target: text("/c"), uid: text("0"), gid: text("0"), mode: 0o444, digest }
+}
+
+fn keep_previous(web: &mut Service, old: Service) {
+    web.previous = Some(SpecRevision { version: old.spec_version, spec: old.spec });
+}
+
+/// The contents that the config has, the newest last.
+fn contents(state: &State) -> Vec<String> {
+    let config = state.config(id(1)).unwrap();
+    let all = config.earlier.iter().cloned().chain([config.newest()]);
+    all.map(|content| String::from_utf8(content.data.0.to_vec()).unwrap()).collect()
+}
+
+#[test]
+fn older_contents_stay_as_long_as_a_spec_that_may_run_again_names_them() {
+    let mut state = State::default();
+    show(&mut state, 1, "a", keep_previous);
+    let mut make = tx(1);
+    let mut old_task = task(1, &web(&state), 1);
+    old_task.status = status(TaskState::Running);
+    make.create(old_task);
+    state.apply(2, &make).unwrap();
+    show(&mut state, 3, "b", keep_previous);
+    assert_eq!(contents(&state), ["a", "b"], "a rollback may go back to the first");
+    show(&mut state, 4, "c", keep_previous);
+    assert_eq!(contents(&state), ["a", "b", "c"], "a task still runs the first");
+    let mut end = tx(1);
+    let mut task = (**state.task(id(1)).unwrap()).clone();
+    task.status = status(TaskState::Shutdown);
+    end.update(task);
+    state.apply(5, &end).unwrap();
+    assert_eq!(contents(&state), ["b", "c"], "its end lets go of it, although its record stays");
+    assert_eq!(web(&state).history.len(), 1);
+    // Back to the content before: nothing is kept twice.
+    show(&mut state, 6, "b", keep_previous);
+    assert_eq!(contents(&state), ["c", "b"]);
+    show(&mut state, 7, "b", |web, _| web.previous = None);
+    assert_eq!(contents(&state), ["b"]);
+    show(&mut state, 8, "d", keep_previous);
+    let mut remove = tx(1);
+    remove.remove(&**state.task(id(1)).unwrap());
+    remove.remove(&web(&state));
+    state.apply(9, &remove).unwrap();
+    assert_eq!(contents(&state), ["d"], "with the service everything but the newest goes");
+}
+
+#[test]
+fn no_service_is_left_behind_at_a_content_that_was_replaced() {
+    let mut state = State::default();
+    show(&mut state, 1, "a", keep_previous);
+    let mut alone = tx(1);
+    let old = state.config(id(1)).unwrap();
+    alone.update(old.with_spec((*config(1, "conf", "b").spec).clone()));
+    let conflict = state.apply(2, &alone).unwrap_err();
+    assert!(matches!(conflict, Conflict::Behind { .. }) && conflict.is_stale(), "{conflict}");
+    let mut unknown = tx(1);
+    let mut web = web(&state);
+    let mut spec = service_spec("web");
+    spec.task.container.configs.push(conf(Some(ContentDigest([7; 32]))));
+    web.spec = spec.into();
+    unknown.update(web);
+    let conflict = state.apply(2, &unknown).unwrap_err();
+    assert!(conflict.to_string().contains("config \"conf with the content 0707"), "{conflict}");
+    assert!(!conflict.is_stale());
+}
+
+#[test]
+fn what_an_unfinished_update_may_go_back_to_is_not_removed() {
+    let mut state = State::default();
+    show(&mut state, 1, "a", keep_previous);
+    let first = web(&state).spec;
+    let without = |state: &mut State, index, completed_at| {
+        respec(state, index, index, |web| {
+            web.previous = Some(SpecRevision { version: 1, spec: first.clone() });
+            web.update = Some(UpdateStatus {
+                progress: UpdateProgress::Updating,
+                started_at: Timestamp(0),
+                completed_at,
+                message: String::new(),
+                target: 0,
+            });
+        });
+    };
+    let remove = |state: &mut State, index| {
+        let mut tx = tx(1);
+        tx.remove(&**state.config(id(1)).unwrap());
+        state.apply(index, &tx)
+    };
+    without(&mut state, 2, None);
+    let conflict = remove(&mut state, 3).unwrap_err();
+    assert!(matches!(&conflict, Conflict::InUse { user, .. } if user == "web"), "{conflict}");
+    without(&mut state, 4, Some(Timestamp(1)));
+    remove(&mut state, 5).unwrap();
 }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`id`] | typed 25-character ids |
 //! | [`name`] | object names, parsed once at the edge |
+//! | [`content`] | digests that tell the contents of configs and secrets apart |
 //! | [`state`] | ordered task states, desired states, node states |
+//! | [`template`] | placeholders in specs, configs and secrets |
 //! | [`time`] | the [`time::Timestamp`] that everything is stamped with |
 //! | [`spec`] | what a person asked for: service, network, volume, config, secret, node and cluster specs |
 //! | [`object`] | what the cluster keeps: a spec with its id, version and everything observed |
@@ -16,12 +18,14 @@
 //! (names, ids, constraints and ratios parse at the edge); `domain -> pb -> domain` is the identity.
 #![forbid(unsafe_code)]
 
+pub mod content;
 pub mod convert;
 pub mod id;
 pub mod name;
 pub mod object;
 pub mod spec;
 pub mod state;
+pub mod template;
 pub mod time;
 pub mod validate;
 

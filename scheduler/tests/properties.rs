@@ -120,8 +120,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Node(node) => {
-                    kept.upsert_node(Arc::new(node.clone()));
-                    nodes.insert(node.id, node);
+                    kept.upsert_node(Arc::new(Node::clone(&node)));
+                    nodes.insert(node.id, *node);
                 }
                 Step::NodeGone(id) => {
                     kept.remove_node(id);
@@ -168,7 +168,7 @@ fn placed(id: TaskId, group: &TaskGroup, node: NodeId) -> Task {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Node(Node),
+    Node(Box<Node>),
     NodeGone(NodeId),
     Task(Box<Task>, Demand),
     TaskGone(TaskId),
@@ -186,7 +186,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         },
     );
     prop_oneof![
-        2 => (1..5u128).prop_flat_map(any_node).prop_map(Step::Node),
+        2 => (1..5u128).prop_flat_map(any_node).prop_map(|node| Step::Node(Box::new(node))),
         1 => (1..5u128).prop_map(|n| Step::NodeGone(NodeId::from_random(n))),
         6 => any_task,
         1 => (1..12u128).prop_map(|n| Step::TaskGone(TaskId::from_random(n))),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::digest::Digest;
+use crate::pull::PeerError;
 use crate::reference::ReferenceError;
 use crate::registry::error::RegistryError;
 use crate::unpack::error::UnpackError;
@@ -147,6 +148,17 @@ pub enum ImageError {
     /// The registry refused, or cannot be reached.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Another store did not give it.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// Neither the registry nor another store gave it.
+    #[error("{registry}; nor does it come from another node: {peers}", registry = registry.report(), peers = peers.report())]
+    Nowhere {
+        /// What the registry, or the way to it, refused.
+        registry: Box<ImageError>,
+        /// What the others refused.
+        peers: Box<ImageError>,
+    },
     /// The index has nothing for this machine.
     #[error("{image} has no image for {wanted}; it has {}", list_or_nothing(available))]
     NoMatchingPlatform {
@@ -176,6 +188,20 @@ impl ImageError {
             return ImageError::DiskFull { doing: gerund(&doing), source };
         }
         ImageError::Io { doing, source }
+    }
+
+    /// True when this machine is at fault, and nobody else can help.
+    pub(crate) fn is_local(&self) -> bool {
+        use ImageError as E;
+        matches!(self, E::DiskFull { .. } | E::Io { .. } | E::Damaged { .. } | E::Cancelled)
+    }
+
+    /// The registry's error together with that of the stores that were asked before or after it.
+    pub(crate) fn nor_from_peers(self, peers: ImageError) -> ImageError {
+        if self.is_local() {
+            return self;
+        }
+        ImageError::Nowhere { registry: Box::new(self), peers: Box::new(peers) }
     }
 
     /// The whole chain in one line: what failed, then why.

@@ -8,7 +8,7 @@
 //! store/                     the directory: state, blobs, layers, leases, queries, removal
 //! archive/                   load and save of docker-archive and OCI layout tars
 //! registry/                  an OCI distribution client: auth, manifests, blobs by range
-//! pull/                      a whole image from a registry into the store
+//! pull/                      a whole image from a registry or other stores into the store
 //! flight                     one piece of work for all who want it at the same time
 //! ```
 //!
@@ -39,7 +39,8 @@ mod unpack;
 pub use digest::{Digest, DigestParseError, Hasher};
 pub use error::ImageError;
 pub use progress::{LayerState, Progress, ProgressEvent};
-pub use pull::PulledImage;
+pub use pull::peers::{Peer, PeerError, Peers, SharedManifest};
+pub use pull::{Authority, PullFrom, PulledImage};
 pub use reference::{Reference, ReferenceError, ReferenceProblem};
 pub use registry::credentials::{DockerConfig, DockerConfigError, RegistryAuth};
 pub use registry::error::RegistryError;

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `template.rs` | placeholders such as `{{.Task.Slot}}` |
+//! | `template.rs` | what placeholders such as `{{.Task.Slot}}` stand for |
 //! | `process.rs` | command, environment, host name, stop signal |
 //! | `mounts.rs` | which mounts a container gets, before their sources exist |
 //! | `build.rs` | everything put together into a [`crate::runtime::ContainerConfig`] |
@@ -25,7 +25,7 @@ pub(crate) use build::propagation;
 pub use build::{Inputs, NetworkFiles, build};
 pub use mounts::{PlannedMount, Source, VolumeRequest, plan as plan_mounts};
 pub use process::{Process, parse_signal, resolve as resolve_process, resolve_hostname};
-pub use template::{TemplateError, Values};
+pub use template::{FileValues, Values};
 
 /// What a mapping needs to know of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_proto::name::VolumeName;
+use berth_proto::name::{ParseNameError, VolumeName};
 use berth_proto::spec::{BindMount, Labels, Mount, MountKind, TmpfsMount, VolumeMount};
 
 use super::process::expand;
@@ -112,14 +112,37 @@ fn request(field: &str, volume: &VolumeMount, values: &Values<'_>, errors: &mut 
         let reason = format!("{driver:?} is not supported; there is local");
         errors.push(ConfigError::new(format!("{field}.volume.driver"), reason));
     }
+    let mut each = |what: &str, pairs: &BTreeMap<String, String>| {
+        let expanded = pairs
+            .iter()
+            .map(|(key, text)| (key.clone(), expand(values, &format!("{field}.volume.{what}.{key}"), text, errors)));
+        expanded.collect::<BTreeMap<_, _>>()
+    };
+    let (options, labels) = (each("driver_opts", &volume.driver_options), each("labels", &volume.labels));
+    let name = match &volume.name_template {
+        Some(text) => own_name(field, text, values, errors),
+        None => volume.name.clone(),
+    };
     let subpath = volume.subpath.as_ref().map(|path| expand(values, &format!("{field}.volume.subpath"), path, errors));
     VolumeRequest {
-        name: volume.name.clone(),
+        name,
         no_copy: volume.no_copy,
         subpath: subpath.filter(|path| !path.is_empty()),
         driver: volume.driver.clone(),
-        options: volume.driver_options.clone(),
-        labels: volume.labels.clone(),
+        options,
+        labels,
+    }
+}
+
+/// The name that a task's own volume has.
+fn own_name(field: &str, text: &str, values: &Values<'_>, errors: &mut Vec<ConfigError>) -> Option<VolumeName> {
+    let field = format!("{field}.source");
+    match values.expand(text).and_then(|name| name.parse().map_err(|error: ParseNameError| error.to_string())) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            errors.push(ConfigError::new(field, error));
+            None
+        }
     }
 }
 
@@ -158,6 +181,7 @@ mod tests {
     fn volume(target: &str, name: Option<&str>) -> Mount {
         let kind = MountKind::Volume(VolumeMount {
             name: name.map(|name| name.parse().expect("a name")),
+            name_template: None,
             no_copy: false,
             subpath: None,
             driver: None,
@@ -183,6 +207,27 @@ mod tests {
         assert_eq!((targets, errors), (vec!["/data", "/data/inner", "/var/lib/x"], vec![]));
         assert!(matches!(&found[2].source, Source::Volume(request) if request.name.is_none()));
         assert!(matches!(&found[0].source, Source::Volume(request) if request.name.is_some()), "the service's wins");
+    }
+
+    #[test]
+    fn each_task_has_a_volume_of_its_own_where_the_name_says_so() {
+        let own = |name: &str| {
+            let mut mount = volume("/data", None);
+            let MountKind::Volume(volume) = &mut mount.kind else { panic!("a volume") };
+            volume.name_template = Some(name.into());
+            volume.driver_options.insert("device".into(), "/srv/{{.Task.Slot}}".into());
+            volume.labels.insert("host".into(), "{{.Node.Hostname}}".into());
+            mount
+        };
+        let (found, errors) = planned(&[own("data-{{.Task.Slot}}")], &ImageFacts::default());
+        let Source::Volume(request) = &found[0].source else { panic!("a volume") };
+        assert_eq!((request.name.as_ref().map(VolumeName::as_str), errors), (Some("data-3"), vec![]));
+        assert_eq!((&request.options["device"][..], &request.labels["host"][..]), ("/srv/3", "alpha"));
+        for bad in ["{{.Service.Labels.none}}", "a/{{.Task.Slot}}", "{{.Task.Slott}}"] {
+            let errors = planned(&[own(bad)], &ImageFacts::default()).1;
+            let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+            assert_eq!(fields, ["volumes[0].source"], "{bad}");
+        }
     }
 
     #[test]

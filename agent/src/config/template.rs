@@ -1,32 +1,15 @@
-//! Placeholders in specs: `{{.Service.Name}}`, `{{.Task.Slot}}` and their like, as Docker Swarm has them.
+//! What placeholders in specs, configs and secrets stand for on this node, as in Docker Swarm.
 //!
-//! Owns their syntax and the list of known ones. Never reads anything but its arguments.
+//! Owns the values. Their syntax is `berth_proto::template`'s. Never reads anything but its arguments.
 
-use berth_proto::object::Task;
-use berth_proto::spec::{Labels, ServiceSpec};
+use std::sync::Arc;
+
+use berth_proto::object::{Slot, Task};
+use berth_proto::spec::{ContainerSpec, FileMount, Labels, ServiceSpec};
+use berth_proto::template::{Function, Lookup, Scope, Template, Value};
 
 use super::NodeFacts;
-
-/// Every placeholder that is known, for error messages.
-pub const KNOWN: &str = ".Service.ID, .Service.Name, .Service.Labels.KEY, .Task.ID, .Task.Name, .Task.Slot, .Node.ID, \
-    .Node.Hostname, .Node.Platform.OS, .Node.Platform.Architecture";
-
-/// Why a text cannot be expanded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TemplateError {
-    /// `{{` without `}}`.
-    #[error("'{{{{' without '}}}}' in {text:?}")]
-    Unclosed {
-        /// The text.
-        text: String,
-    },
-    /// A placeholder that means nothing.
-    #[error("unknown placeholder '{{{{{name}}}}}' (known: {KNOWN})")]
-    Unknown {
-        /// What stands between the braces.
-        name: String,
-    },
-}
+use crate::worker::AssignedFile;
 
 /// What placeholders stand for.
 #[derive(Debug, Clone)]
@@ -42,55 +25,90 @@ impl<'a> Values<'a> {
         Self { task, labels: &spec.labels, node }
     }
 
-    /// Expands every placeholder of `text`.
-    pub fn expand(&self, text: &str) -> Result<String, TemplateError> {
+    /// Expands every placeholder of a field of a spec, or says what is wrong with it.
+    pub fn expand(&self, text: &str) -> Result<String, String> {
         if !text.contains("{{") {
             return Ok(text.to_owned());
         }
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(open) = rest.find("{{") {
-            out.push_str(&rest[..open]);
-            let inner = &rest[open + 2..];
-            let close = inner.find("}}").ok_or_else(|| TemplateError::Unclosed { text: text.to_owned() })?;
-            out.push_str(&self.value(&inner[..close])?);
-            rest = &inner[close + 2..];
-        }
-        out.push_str(rest);
-        Ok(out)
+        Template::parse(text, Scope::Spec).map_err(|error| error.to_string())?.render(self)
     }
+}
 
-    fn value(&self, inner: &str) -> Result<String, TemplateError> {
-        let name = inner.trim();
-        let value = match name {
-            ".Service.ID" => self.task.service.to_string(),
-            ".Service.Name" => self.task.service_name.to_string(),
-            ".Task.ID" => self.task.id.to_string(),
-            ".Task.Name" => self.task.name(),
+impl Lookup for Values<'_> {
+    fn value(&self, value: &Value) -> String {
+        match value {
+            Value::ServiceId => self.task.service.to_string(),
+            Value::ServiceName => self.task.service_name.to_string(),
+            // One that is not set expands to nothing.
+            Value::ServiceLabel(key) => self.labels.get(key).cloned().unwrap_or_default(),
+            Value::TaskId => self.task.id.to_string(),
+            Value::TaskName => self.task.name(),
             // As Docker Swarm: the node's id stands in for the slot of a global task.
-            ".Task.Slot" => match self.task.slot {
-                berth_proto::object::Slot::Replica(number) => number.to_string(),
-                berth_proto::object::Slot::Node(node) => node.to_string(),
+            Value::TaskSlot => match self.task.slot {
+                Slot::Replica(number) => number.to_string(),
+                Slot::Node(node) => node.to_string(),
             },
-            ".Node.ID" => self.node.id.to_string(),
-            ".Node.Hostname" => self.node.hostname.clone(),
-            ".Node.Platform.OS" => self.node.platform.os.clone(),
-            ".Node.Platform.Architecture" => self.node.platform.architecture.clone(),
-            _ => return self.label(name).ok_or_else(|| TemplateError::Unknown { name: inner.to_owned() }),
-        };
-        Ok(value)
+            Value::NodeId => self.node.id.to_string(),
+            Value::NodeHostname => self.node.hostname.clone(),
+            Value::NodeOs => self.node.platform.os.clone(),
+            Value::NodeArchitecture => self.node.platform.architecture.clone(),
+        }
     }
 
-    /// `.Service.Labels.key` and `index .Service.Labels "key"`; a label that is not set expands to nothing.
-    fn label(&self, name: &str) -> Option<String> {
-        let key = match name.strip_prefix(".Service.Labels.") {
-            Some(key) => key,
-            None => {
-                let quoted = name.strip_prefix("index")?.trim_start().strip_prefix(".Service.Labels")?.trim();
-                quoted.strip_prefix('"')?.strip_suffix('"')?
+    fn call(&self, _function: Function, name: &str) -> Result<String, String> {
+        Err(format!("{name:?} can be asked for only in configs and secrets"))
+    }
+}
+
+/// What the content of a templated config or secret may ask for: the values, and what else the container sees.
+pub struct FileValues<'a> {
+    /// The values.
+    pub values: &'a Values<'a>,
+    /// The container.
+    pub container: &'a ContainerSpec,
+    /// Its environment, `KEY=VALUE`.
+    pub env: &'a [String],
+    /// Contents of its secrets.
+    pub secret: &'a dyn Fn(&FileMount) -> Option<Arc<AssignedFile>>,
+    /// Contents of its configs.
+    pub config: &'a dyn Fn(&FileMount) -> Option<Arc<AssignedFile>>,
+}
+
+impl FileValues<'_> {
+    /// The content with every placeholder expanded, or what is wrong with it.
+    pub fn expand(&self, data: &[u8]) -> Result<Vec<u8>, String> {
+        let text = std::str::from_utf8(data).map_err(|_| "a template has to be UTF-8 text".to_owned())?;
+        let template = Template::parse(text, Scope::File).map_err(|error| error.to_string())?;
+        template.render(self).map(String::into_bytes)
+    }
+}
+
+impl Lookup for FileValues<'_> {
+    fn value(&self, value: &Value) -> String {
+        self.values.value(value)
+    }
+
+    fn call(&self, function: Function, name: &str) -> Result<String, String> {
+        let (kind, mounts, base, content) = match function {
+            // As Docker Swarm: one that is not set expands to nothing.
+            Function::Env => {
+                let pairs = self.env.iter().filter_map(|pair| pair.split_once('='));
+                return Ok(pairs
+                    .filter(|(key, _)| *key == name)
+                    .map(|(_, value)| value.to_owned())
+                    .next()
+                    .unwrap_or_default());
             }
+            Function::Secret => ("secret", &self.container.secrets, "/run/secrets/", self.secret),
+            Function::Config => ("config", &self.container.configs, "/", self.config),
         };
-        Some(self.labels.get(key).cloned().unwrap_or_default())
+        // As Docker Swarm: what the service sees under that name; Berth also takes the object's own name.
+        let below = |mount: &FileMount| mount.target == name || mount.target.strip_prefix(base) == Some(name);
+        let mount = mounts.iter().find(|mount| below(mount)).or_else(|| mounts.iter().find(|it| it.source == name));
+        let mount = mount.ok_or_else(|| format!("the service sees no {kind} {name:?}"))?;
+        let file = content(mount).ok_or_else(|| format!("the managers did not send the {kind} {name:?}"))?;
+        let text = String::from_utf8(file.content.data.0.to_vec());
+        text.map_err(|_| format!("the {kind} {name:?} is not UTF-8 text"))
     }
 }
 
@@ -99,6 +117,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::testing;
+    use berth_proto::content::ContentDigest;
+    use berth_proto::object::Content;
+    use berth_proto::spec::SecretBytes;
 
     #[test]
     fn placeholders_expand() {
@@ -109,20 +130,77 @@ mod tests {
             ("plain", "plain".to_owned()),
             ("{{.Service.Name}}-{{ .Task.Slot }}", "shop_web-3".to_owned()),
             ("{{.Task.Name}}", format!("shop_web.3.{}", task.id)),
-            ("{{.Node.Hostname}}/{{.Node.Platform.OS}}", "alpha/linux".to_owned()),
+            ("{{.Service.ID}}{{.Task.ID}}{{.Node.ID}}", format!("{}{}{}", task.service, task.id, node.id)),
+            (
+                "{{.Node.Hostname}}/{{.Node.Platform.OS}}-{{.Node.Platform.Architecture}}",
+                "alpha/linux-amd64".to_owned(),
+            ),
             ("{{index .Service.Labels \"tier\"}}{{.Service.Labels.none}}", "front".to_owned()),
+            ("{{if eq .Task.Slot \"3\"}}last{{else}}other{{end}}", "last".to_owned()),
         ];
         for (text, expected) in table {
             assert_eq!(values.expand(text), Ok(expected), "{text}");
         }
+        let global = Task { slot: Slot::Node(node.id), ..task.clone() };
+        let values = Values::new(&global, &spec, &node);
+        assert_eq!(values.expand("{{.Task.Slot}}"), Ok(node.id.to_string()));
     }
 
     #[test]
     fn wrong_placeholders_are_named() {
         let (task, spec, node) = (testing::task(), testing::service(), testing::node());
         let values = Values::new(&task, &spec, &node);
-        let error = values.expand("a{{.Task.Slt}}").unwrap_err().to_string();
+        let error = values.expand("a{{.Task.Slt}}").unwrap_err();
         assert!(error.starts_with("unknown placeholder '{{.Task.Slt}}' (known: .Service.ID"), "{error}");
-        assert_eq!(values.expand("a{{.Task").unwrap_err().to_string(), "'{{' without '}}' in \"a{{.Task\"");
+        assert!(values.expand("{{secret \"key\"}}").unwrap_err().contains("only in configs and secrets"));
+    }
+
+    #[test]
+    fn files_see_the_environment_and_the_files_of_their_container() {
+        let (task, spec, node) = (testing::task(), testing::service(), testing::node());
+        let values = Values::new(&task, &spec, &node);
+        let mount = |source: &str, target: &str| FileMount {
+            source: source.into(),
+            target: target.into(),
+            uid: "0".into(),
+            gid: "0".into(),
+            mode: 0o444,
+            digest: None,
+        };
+        let container = ContainerSpec {
+            secrets: vec![
+                mount("shop_db", "/run/secrets/db"),
+                mount("shop_key", "/etc/key"),
+                mount("shop_raw", "/raw"),
+            ],
+            configs: vec![mount("shop_conf", "/conf"), mount("shop_lost", "/lost")],
+            ..ContainerSpec::default()
+        };
+        let file = |mount: &FileMount| {
+            let data = match mount.source.as_str() {
+                "shop_lost" => return None,
+                "shop_raw" => b"\xff".to_vec(),
+                name => format!("<{name} {{{{env}}}}>").into_bytes(),
+            };
+            let content =
+                Content { digest: ContentDigest([0; 32]), template_driver: None, data: SecretBytes(data.into()) };
+            Some(Arc::new(AssignedFile { name: mount.source.clone(), content }))
+        };
+        let env = ["MODE=a=b".to_owned(), "MODE2=x".to_owned()];
+        let values = FileValues { values: &values, container: &container, env: &env, secret: &file, config: &file };
+        let expand = |text: &str| values.expand(text.as_bytes()).map(|data| String::from_utf8(data).unwrap());
+        let table = [
+            ("{{env \"MODE\"}}{{env \"NONE\"}} {{.Task.Slot}}", Ok("a=b 3")),
+            // What is put in is not looked at again.
+            ("{{secret \"db\"}} {{secret \"/etc/key\"}}", Ok("<shop_db {{env}}> <shop_key {{env}}>")),
+            ("{{secret \"shop_key\"}}{{config \"conf\"}}", Ok("<shop_key {{env}}><shop_conf {{env}}>")),
+            ("{{secret \"conf\"}}", Err("the service sees no secret \"conf\"")),
+            ("{{config \"lost\"}}", Err("the managers did not send the config \"lost\"")),
+            ("{{secret \"/raw\"}}", Err("the secret \"/raw\" is not UTF-8 text")),
+        ];
+        for (text, expected) in table {
+            assert_eq!(expand(text), expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+        }
+        assert_eq!(values.expand(b"\xff"), Err("a template has to be UTF-8 text".to_owned()));
     }
 }

@@ -1,5 +1,5 @@
-//! The agent's records: what is assigned to this node, the last status of each task, how each was prepared. With them a restart
-//! without any manager goes on where the last life stopped.
+//! The agent's records: what is assigned to this node, the last status of each task, how each was prepared, who the managers
+//! are. With them a restart without any manager goes on where the last life stopped.
 //!
 //! Owns the file `state.redb`. Secrets and configs are never written. Writes are gathered and committed in the background: the
 //! records may lag by a moment, because what counts after a crash is what the runtime holds.
@@ -24,6 +24,9 @@ const ASSIGNED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("assigne
 const STATUS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("status");
 /// Task id; value [`Prepared`] as JSON.
 const PREPARED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("prepared");
+/// One row: what the managers said of the cluster, a `berth.v1.Membership`.
+const CLUSTER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cluster");
+const MEMBERSHIP: &str = "membership";
 
 /// Format of the file; a file with a higher one is refused.
 const FORMAT: u32 = 1;
@@ -72,6 +75,8 @@ pub enum Change {
     Prepared(TaskId, Vec<u8>),
     /// A task is forgotten.
     Forget(TaskId),
+    /// Who the managers are.
+    Membership(pb::Membership),
 }
 
 /// What the file held when it was opened.
@@ -83,6 +88,8 @@ pub struct Records {
     pub statuses: Vec<(TaskId, TaskStatus)>,
     /// How tasks were prepared.
     pub prepared: Vec<(TaskId, Prepared)>,
+    /// What the managers said last of the cluster.
+    pub membership: Option<pb::Membership>,
 }
 
 /// Key and value of an assignment in the records; `None` for what is never written.
@@ -148,7 +155,7 @@ impl Db {
         if let Some(found) = found.filter(|found| found.parse::<u32>().is_ok_and(|found| found > FORMAT)) {
             return Err(DbError::Newer { path: self.path.clone(), found });
         }
-        for table in [ASSIGNED, STATUS, PREPARED] {
+        for table in [ASSIGNED, STATUS, PREPARED, CLUSTER] {
             write.open_table(table).map_err(|error| self.failed("open tables of", error))?;
         }
         write.commit().map_err(|error| self.failed("commit", error))
@@ -165,6 +172,7 @@ impl Db {
         self.each(PREPARED, |key, value| {
             records.prepared.extend(key.parse().ok().zip(serde_json::from_slice(value).ok()));
         })?;
+        self.each(CLUSTER, |_, value| records.membership = pb::Membership::decode(value).ok())?;
         Ok(records)
     }
 
@@ -183,7 +191,8 @@ impl Db {
         let write = self.database.begin_write().map_err(|error| self.failed("begin", error))?;
         {
             let tables = |table| write.open_table(table).map_err(|error| self.failed("open tables of", error));
-            let (mut assigned, mut status, mut prepared) = (tables(ASSIGNED)?, tables(STATUS)?, tables(PREPARED)?);
+            let (mut assigned, mut status) = (tables(ASSIGNED)?, tables(STATUS)?);
+            let (mut prepared, mut cluster) = (tables(PREPARED)?, tables(CLUSTER)?);
             let write = |error| self.failed("write", error);
             for change in changes {
                 match change {
@@ -204,6 +213,9 @@ impl Db {
                     Change::Forget(task) => {
                         drop(status.remove(task.to_string().as_str()).map_err(write)?);
                         drop(prepared.remove(task.to_string().as_str()).map_err(write)?);
+                    }
+                    Change::Membership(membership) => {
+                        drop(cluster.insert(MEMBERSHIP, membership.encode_to_vec().as_slice()).map_err(write)?);
                     }
                 }
             }
@@ -234,16 +246,20 @@ mod tests {
         let task = testing::task();
         let item = pb::Assignment { item: Some(pb::assignment::Item::Task((&task).into())) };
         let status = TaskStatus { state: TaskState::Running, ..TaskStatus::default() };
+        let manager = pb::ManagerAddress { node_id: "n".into(), address: "10.0.0.1:4777".into() };
+        let membership = pb::Membership { managers: vec![manager], ..pb::Membership::default() };
         {
             let db = Db::open(&path).unwrap();
             assert!(matches!(Db::open(&path), Err(DbError::Locked { .. })));
             let (key, value) = record(&item).unwrap();
             let status = pb::TaskStatus::from(&status).encode_to_vec();
-            db.commit(&[Change::Put(key, value), Change::Status(task.id, status)]).unwrap();
+            let membership = Change::Membership(membership.clone());
+            db.commit(&[Change::Put(key, value), Change::Status(task.id, status), membership]).unwrap();
         }
         let db = Db::open(&path).unwrap();
         let records = db.read().unwrap();
         assert_eq!((records.assigned.as_slice(), records.statuses.as_slice()), (&[item][..], &[(task.id, status)][..]));
+        assert_eq!(records.membership, Some(membership));
         db.commit(&[Change::ReplaceAssigned(Vec::new()), Change::Forget(task.id)]).unwrap();
         let records = db.read().unwrap();
         assert!(records.assigned.is_empty() && records.statuses.is_empty());
@@ -263,8 +279,10 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_never_written() {
-        let item = pb::Assignment { item: Some(pb::assignment::Item::Secret(pb::Secret::default())) };
-        assert_eq!(record(&item), None);
+    fn secrets_and_configs_are_never_written() {
+        use pb::assignment::Item;
+        for item in [Item::Secret(pb::AssignedFile::default()), Item::Config(pb::AssignedFile::default())] {
+            assert_eq!(record(&pb::Assignment { item: Some(item) }), None);
+        }
     }
 }

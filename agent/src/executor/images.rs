@@ -1,11 +1,16 @@
 //! Getting an image by its pull policy, and keeping it while a task uses it.
 //!
-//! Owns the policy. The store itself is `berth-image`; the fake is in tests.
+//! Owns the policy, and with it the order in which this node, other nodes and the registry are asked. The store itself is
+//! `berth-image`; the fake is in tests.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use berth_image::{DockerConfig, ImageError, ImageStore, LayerState, ProgressEvent, Reference, RegistryAuth};
+use berth_image::{
+    Authority, DockerConfig, ImageError, ImageStore, LayerState, Peers, ProgressEvent, PullFrom, Reference,
+    RegistryAuth,
+};
 use berth_proto::id::TaskId;
 use berth_proto::spec::{HealthTest, Healthcheck, PullPolicy};
 
@@ -36,8 +41,21 @@ pub trait Images: Send + Sync + 'static {
     async fn release(&self, owner: TaskId) -> Result<(), String>;
 }
 
+/// The images of this node, and those that others have.
+pub struct NodeImages {
+    store: ImageStore,
+    peers: Arc<dyn Peers>,
+}
+
+impl NodeImages {
+    /// Images go into `store`; what is missing comes from `peers` or the registry.
+    pub fn new(store: ImageStore, peers: Arc<dyn Peers>) -> Self {
+        Self { store, peers }
+    }
+}
+
 #[async_trait]
-impl Images for ImageStore {
+impl Images for NodeImages {
     async fn acquire(
         &self,
         reference: &str,
@@ -48,8 +66,11 @@ impl Images for ImageStore {
         let owner = owner.to_string();
         let held = match policy {
             PullPolicy::Always => {
-                let pulled = fetch(self, reference, progress).await;
-                let held = self.lease(reference, &owner).await;
+                // What other nodes mean by the name counts only where there is nothing else.
+                let known = self.store.resolve(reference).is_ok();
+                let authority = if known { Authority::Registry } else { Authority::RegistryFirst };
+                let pulled = self.fetch(reference, authority, progress).await;
+                let held = self.store.lease(reference, &owner).await;
                 // A registry that is down stops nothing that is here.
                 match (pulled, held) {
                     (Ok(()), held) => held,
@@ -60,11 +81,12 @@ impl Images for ImageStore {
                     (Err(error), Err(_)) => Err(error),
                 }
             }
-            PullPolicy::Never => self.lease(reference, &owner).await,
-            PullPolicy::IfNotPresent => match self.lease(reference, &owner).await {
+            PullPolicy::Never => self.store.lease(reference, &owner).await,
+            PullPolicy::IfNotPresent => match self.store.lease(reference, &owner).await {
                 Err(ImageError::NotFound { .. }) => {
-                    fetch(self, reference, progress).await.map_err(|error| error.report())?;
-                    self.lease(reference, &owner).await
+                    let fetched = self.fetch(reference, Authority::PeersFirst, progress).await;
+                    fetched.map_err(|error| error.report())?;
+                    self.store.lease(reference, &owner).await
                 }
                 held => held,
             },
@@ -76,7 +98,7 @@ impl Images for ImageStore {
             _ => error.report(),
         })?;
         let name = id.to_string();
-        let (layers, config) = tokio::join!(self.rootfs_layers(&name), self.config(&name));
+        let (layers, config) = tokio::join!(self.store.rootfs_layers(&name), self.store.config(&name));
         let mut layers = layers.map_err(|error| error.report())?;
         layers.reverse();
         let facts = image_facts(&config.map_err(|error| error.report())?, name);
@@ -84,21 +106,24 @@ impl Images for ImageStore {
     }
 
     async fn release(&self, owner: TaskId) -> Result<(), String> {
-        ImageStore::release(self, &owner.to_string()).await.map_err(|error| error.report())
+        self.store.release(&owner.to_string()).await.map_err(|error| error.report())
     }
 }
 
-async fn fetch(store: &ImageStore, reference: &str, progress: &Progress) -> Result<(), ImageError> {
-    let parsed = Reference::parse(reference)?;
-    let sink = progress.clone();
-    let text = format!("pulling {}", parsed.familiar());
-    let listener = berth_image::Progress::callback(move |event| {
-        if let ProgressEvent::Layer { state: LayerState::Downloading { done, total }, .. } = event {
-            sink.send_replace(format!("{text}: {done} of {total} bytes of a layer"));
-        }
-    });
-    progress.send_replace(format!("pulling {}", parsed.familiar()));
-    store.pull(&parsed, credentials(&parsed), listener).await.map(drop)
+impl NodeImages {
+    async fn fetch(&self, reference: &str, authority: Authority, progress: &Progress) -> Result<(), ImageError> {
+        let parsed = Reference::parse(reference)?;
+        let sink = progress.clone();
+        let text = format!("pulling {}", parsed.familiar());
+        let listener = berth_image::Progress::callback(move |event| {
+            if let ProgressEvent::Layer { state: LayerState::Downloading { done, total }, .. } = event {
+                sink.send_replace(format!("{text}: {done} of {total} bytes of a layer"));
+            }
+        });
+        progress.send_replace(format!("pulling {}", parsed.familiar()));
+        let from = PullFrom { auth: credentials(&parsed), peers: Some(Arc::clone(&self.peers)), authority };
+        self.store.pull_from(&parsed, from, listener).await.map(drop)
+    }
 }
 
 /// The node's own credentials, as `docker login` of root left them.

@@ -37,7 +37,7 @@ use crate::volume::VolumeStore;
 use crate::worker::Inventory;
 
 pub use files::{FilesDir, FilesError};
-pub use images::{Acquired, Images, image_facts};
+pub use images::{Acquired, Images, NodeImages, image_facts};
 
 /// A creation waits for its own processes part of the time, so a cpu can carry several.
 const CREATIONS_PER_CPU: usize = 4;

@@ -2,18 +2,20 @@
 //!
 //! Owns turning a plan into paths. Never decides which mounts there are: `crate::config` does.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_proto::id::TaskId;
-use berth_proto::spec::{BindMount, FileMount, PullPolicy};
+use berth_proto::spec::{BindMount, FileMount, PullPolicy, TemplateDriver};
 
 use super::files::Content;
 use super::{NodeExecutor, owners};
-use crate::config::{ConfigError, PlannedMount, Source, VolumeRequest};
+use crate::config::{ConfigError, FileValues, PlannedMount, Process, Source, Values, VolumeRequest};
 use crate::runtime::{Mount, Propagation};
 use crate::task::{Progress, Work};
 use crate::volume;
+use crate::worker::AssignedFile;
 
 /// Mounts with their sources, and what came with them.
 #[derive(Default)]
@@ -32,6 +34,7 @@ pub async fn resolve(
     work: &Work,
     planned: Vec<PlannedMount>,
     layers: &[PathBuf],
+    process: &Process,
     progress: &Progress,
 ) -> Result<Sources, ConfigError> {
     let mut sources = Sources::default();
@@ -39,7 +42,7 @@ pub async fn resolve(
         let found = one(executor, work, at, mount, progress, &mut sources).await?;
         sources.mounts.push(found);
     }
-    let files = files(executor, work, layers)?;
+    let files = files(executor, work, layers, process)?;
     sources.mounts.extend(files);
     Ok(sources)
 }
@@ -175,18 +178,24 @@ async fn show_image(
     Ok(part)
 }
 
-fn files(executor: &NodeExecutor, work: &Work, layers: &[PathBuf]) -> Result<Vec<Mount>, ConfigError> {
+/// Secrets, then configs: each with exactly the content that the task's spec names.
+fn files(
+    executor: &NodeExecutor,
+    work: &Work,
+    layers: &[PathBuf],
+    process: &Process,
+) -> Result<Vec<Mount>, ConfigError> {
     let spec = &work.spec.task.container;
+    let values = Values::new(&work.task, &work.spec, &executor.node);
+    let secret = |file: &FileMount| executor.inventory.read(|assigned| assigned.secret_for(file).cloned());
+    let config = |file: &FileMount| executor.inventory.read(|assigned| assigned.config_for(file).cloned());
+    let values = FileValues { values: &values, container: spec, env: &process.env, secret: &secret, config: &config };
     let mut mounts = Vec::with_capacity(spec.secrets.len() + spec.configs.len());
     for (at, file) in spec.secrets.iter().enumerate() {
-        let found = executor.inventory.read(|assigned| assigned.secret_named(&file.source).cloned());
-        let data = found.as_ref().map(|secret| &secret.spec.data.0[..]);
-        mounts.push(show(executor, work.task.id, "secret", at, file, data, layers)?);
+        mounts.push(show(executor, work.task.id, ("secret", at), file, secret(file), &values, layers)?);
     }
     for (at, file) in spec.configs.iter().enumerate() {
-        let found = executor.inventory.read(|assigned| assigned.config_named(&file.source).cloned());
-        let data = found.as_ref().map(|config| &config.spec.data[..]);
-        mounts.push(show(executor, work.task.id, "config", at, file, data, layers)?);
+        mounts.push(show(executor, work.task.id, ("config", at), file, config(file), &values, layers)?);
     }
     Ok(mounts)
 }
@@ -194,22 +203,25 @@ fn files(executor: &NodeExecutor, work: &Work, layers: &[PathBuf]) -> Result<Vec
 fn show(
     executor: &NodeExecutor,
     task: TaskId,
-    kind: &'static str,
-    at: usize,
+    (kind, at): (&'static str, usize),
     file: &FileMount,
-    data: Option<&[u8]>,
+    found: Option<Arc<AssignedFile>>,
+    values: &FileValues<'_>,
     layers: &[PathBuf],
 ) -> Result<Mount, ConfigError> {
-    let field = || format!("{kind}s.{}", file.source);
-    let data = data.ok_or_else(|| ConfigError::new(field(), format!("the managers did not send this {kind}")))?;
+    let wrong = |reason: String| ConfigError::new(format!("{kind}s.{}", file.source), reason);
+    let found = found.ok_or_else(|| wrong(format!("the managers did not send this {kind}")))?;
     let owner = |text: &str, table: &str| {
-        owners::lookup(text, table, layers)
-            .ok_or_else(|| ConfigError::new(field(), format!("the image's /{table} does not know {text:?}")))
+        owners::lookup(text, table, layers).ok_or_else(|| wrong(format!("the image's /{table} does not know {text:?}")))
     };
     let (uid, gid) = (owner(&file.uid, "etc/passwd")?, owner(&file.gid, "etc/group")?);
-    let content = Content { data, uid, gid, mode: file.mode };
+    let data = match found.content.template_driver {
+        None => Cow::Borrowed(&found.content.data.0[..]),
+        Some(TemplateDriver::Golang) => Cow::Owned(values.expand(&found.content.data.0).map_err(wrong)?),
+    };
+    let content = Content { data: &data, uid, gid, mode: file.mode };
     let path = executor.files.write(task, &format!("{kind}-{at}"), &content);
-    let path = path.map_err(|error| ConfigError::new(field(), crate::errors::chain(&error)))?;
+    let path = path.map_err(|error| wrong(crate::errors::chain(&error)))?;
     Ok(read_only(&path, &file.target))
 }
 

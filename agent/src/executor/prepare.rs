@@ -78,7 +78,7 @@ async fn assemble(
         return Err(Refusal::Rejected(explain(&errors)));
     }
     let reject = |error: ConfigError| Refusal::Rejected(error.to_string());
-    let sources = mounts::resolve(executor, work, planned, &image.layers, progress).await.map_err(reject)?;
+    let sources = mounts::resolve(executor, work, planned, &image.layers, &process, progress).await.map_err(reject)?;
     let Sources { mounts, volumes, filling } = sources;
     let files = executor.files.write_network(work.task.id, &network.files);
     let files = files.map_err(|error| Refusal::Rejected(crate::errors::chain(&error)))?;

@@ -1,8 +1,9 @@
-//! Session after session, until shutdown.
+//! Session after session, with one manager after another, until shutdown.
 //!
-//! Owns the reconnecting. Never gives up: without a manager the tasks run on as they are.
+//! Owns the choice of the manager and the reconnecting. Never gives up: without a manager the tasks run on as they are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_proto::pb;
@@ -11,51 +12,159 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::backoff::Backoff;
-use super::stream::{self, Identity};
+use super::managers;
+use super::stream::{self, Identity, SessionError};
+use crate::reach::{ManagerAddress, Reach};
 use crate::worker::Board;
 
-/// Takes assignments in. Returns when they are recorded and under way.
+/// A manager that does not answer `register` for this long is given up. It may have thousands to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The same while there are others that were not tried yet.
+const ANSWER_SOON: Duration = Duration::from_secs(3);
+/// Agents that lost their manager come to the next over this part of a heartbeat's period.
+const SPREAD: u32 = 4;
+
+/// Takes in what a manager says. Returns when it is recorded and under way.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
     /// Everything that this node should know.
     async fn complete(&self, assignments: Vec<pb::Assignment>);
     /// Changes on top of it.
     async fn changes(&self, updates: Vec<pb::Assignment>, removals: Vec<pb::AssignmentKey>);
+    /// Who the managers are, and what this node should be.
+    async fn membership(&self, membership: pb::Membership);
+}
+
+/// The manager that the session is with, and the way to it.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// Who.
+    pub manager: ManagerAddress,
+    /// Shared with the session: other calls go on the same connection.
+    pub channel: Channel,
+}
+
+/// What a client is made of.
+pub struct ClientSetup {
+    /// What sessions tell of the node.
+    pub identity: Identity,
+    /// Statuses to tell.
+    pub board: Arc<Board>,
+    /// Takes what is heard.
+    pub sink: Arc<dyn Sink>,
+    /// Leads to managers.
+    pub reach: Arc<dyn Reach>,
+    /// Managers that the node was started with; looked at when one is looked for.
+    pub given: watch::Receiver<Vec<ManagerAddress>>,
+    /// What the managers said last.
+    pub membership: watch::Receiver<Option<pb::Membership>>,
+    /// Shows the session that is up.
+    pub link: watch::Sender<Option<Link>>,
 }
 
 /// The session client.
 pub struct Client {
-    identity: Identity,
-    board: Arc<Board>,
-    sink: Arc<dyn Sink>,
-    connected: watch::Sender<bool>,
+    setup: ClientSetup,
+    backoff: Backoff,
+    /// Of the last session.
+    heartbeat: Duration,
+}
+
+/// How an attempt with one manager ended, but by shutdown.
+enum Attempt {
+    /// No session came up.
+    Vain,
+    /// One was up, and is no more.
+    Lost,
 }
 
 impl Client {
-    /// A client that tells what `board` has and gives what it hears to `sink`; `connected` shows whether a session is up.
-    pub fn new(identity: Identity, board: Arc<Board>, sink: Arc<dyn Sink>, connected: watch::Sender<bool>) -> Self {
-        Self { identity, board, sink, connected }
+    /// A client without a session.
+    pub fn new(setup: ClientSetup) -> Self {
+        Self { setup, backoff: Backoff::default(), heartbeat: Duration::ZERO }
     }
 
-    /// Runs until `shutdown`. The channel reconnects by itself.
-    pub async fn run(mut self, channel: Channel, shutdown: CancellationToken) {
-        let mut backoff = Backoff::default();
+    /// Runs until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut lost = None;
+        // Rounds without a session.
+        let mut vain = 0_u32;
         while !shutdown.is_cancelled() {
-            let up = || {
-                backoff.succeeded();
-                self.connected.send_replace(true);
+            let wait = match self.round(lost.as_ref(), vain == 0, &shutdown).await {
+                Some(manager) => {
+                    (lost, vain) = (Some(manager), 0);
+                    (self.heartbeat / SPREAD).mul_f64(rand::random())
+                }
+                None => {
+                    vain = vain.saturating_add(1);
+                    self.backoff.failed(rand::random())
+                }
             };
-            let ended = stream::run(channel.clone(), &mut self.identity, &self.board, &self.sink, &shutdown, up).await;
-            self.connected.send_replace(false);
-            let Err(error) = ended else { return };
-            let wait = backoff.failed(rand::random());
-            tracing::info!(%error, ?wait, "no session with a manager, tasks run on; trying again");
             tokio::select! {
                 biased;
-                // Cancel-safe, both.
+                // Cancel-safe: a token stays cancelled.
                 () = shutdown.cancelled() => return,
+                // Cancel-safe: a change that is not taken stays one.
+                () = super::changed(&mut self.setup.given), if vain > 0 => {}
+                // Cancel-safe: nothing is lost with a sleep.
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// Tries every manager once. Gives the one whose session was up and was lost; `None` when there was none, or at shutdown.
+    async fn round(
+        &mut self,
+        lost: Option<&ManagerAddress>,
+        hasty: bool,
+        shutdown: &CancellationToken,
+    ) -> Option<ManagerAddress> {
+        let given = self.setup.given.borrow_and_update().clone();
+        let told = self.setup.membership.borrow().clone();
+        let order = managers::order(self.setup.identity.node, told.as_ref(), &given, lost, rand::random());
+        let last = order.len().saturating_sub(1);
+        for (at, manager) in order.into_iter().enumerate() {
+            let patience = if hasty && at < last { ANSWER_SOON } else { ANSWER };
+            match self.attempt(&manager, patience, shutdown).await? {
+                Attempt::Vain => {}
+                Attempt::Lost => return Some(manager),
+            }
+        }
+        None
+    }
+
+    /// One session with one manager; `None` at shutdown.
+    async fn attempt(
+        &mut self,
+        manager: &ManagerAddress,
+        patience: Duration,
+        shutdown: &CancellationToken,
+    ) -> Option<Attempt> {
+        let ClientSetup { identity, board, sink, reach, link, .. } = &mut self.setup;
+        let channel = match reach.manager(manager) {
+            Ok(channel) => channel,
+            Err(error) => {
+                tracing::info!(address = manager.address, error, "a manager cannot be reached");
+                return Some(Attempt::Vain);
+            }
+        };
+        let mut heartbeat = None;
+        let up = |period: Duration| {
+            tracing::info!(address = manager.address, "a session with a manager is up");
+            heartbeat = Some(period);
+            link.send_replace(Some(Link { manager: manager.clone(), channel: channel.clone() }));
+        };
+        let ended = stream::run(channel.clone(), patience, identity, board, sink, shutdown, up).await;
+        link.send_replace(None);
+        let error: SessionError = ended.err()?;
+        tracing::info!(address = manager.address, %error, "no session with this manager, tasks run on");
+        Some(match heartbeat {
+            Some(period) => {
+                self.backoff.succeeded();
+                self.heartbeat = period;
+                Attempt::Lost
+            }
+            None => Attempt::Vain,
+        })
     }
 }

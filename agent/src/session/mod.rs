@@ -3,16 +3,26 @@
 //! | file | what |
 //! |---|---|
 //! | `backoff.rs` | pure: how long to wait before the next attempt |
+//! | `managers.rs` | pure: in which order managers are tried |
 //! | `outbox.rs` | pure: which statuses are told, which are acknowledged |
 //! | `stream.rs` | one stream, from `register` to its end |
-//! | `client.rs` | stream after stream, until shutdown |
+//! | `client.rs` | stream after stream, with one manager after another, until shutdown |
 //!
 //! Invariant: losing the stream changes nothing about the tasks.
 
 mod backoff;
 mod client;
+mod managers;
 mod outbox;
 mod stream;
 
-pub use client::{Client, Sink};
+pub use client::{Client, ClientSetup, Link, Sink};
 pub use stream::Identity;
+
+/// Waits until a value is not the one that was looked at last; forever once nobody can change it. Cancel-safe: a change that is
+/// not taken stays one.
+async fn changed<T>(value: &mut tokio::sync::watch::Receiver<T>) {
+    if value.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -22,8 +22,6 @@ use super::client::Sink;
 use super::outbox::Outbox;
 use crate::worker::Board;
 
-/// A manager that says nothing for this long after `register` is given up.
-const WELCOME: Duration = Duration::from_secs(10);
 /// Messages that wait to be sent; a manager that takes none holds the session up, not the tasks.
 const QUEUE: usize = 16;
 /// Statuses that change within this time go up together.
@@ -36,10 +34,12 @@ const MAX_MESSAGE: usize = 256 << 20;
 pub struct Identity {
     /// The node.
     pub node: NodeId,
-    /// What it is, but for its routes.
+    /// What it is, but for its routes and images.
     pub description: NodeDescription,
     /// The ranges that it has routes to, as they change.
     pub routes: watch::Receiver<BTreeSet<IpNet>>,
+    /// The references of images that it has whole, as they change.
+    pub images: watch::Receiver<BTreeSet<String>>,
     /// Address that others reach it at; empty lets the manager take the stream's.
     pub address: String,
     /// The last session's id; empty for none.
@@ -47,17 +47,19 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What it is now; its routes count as told.
+    /// What it is now; its routes and images count as told.
     fn describe(&mut self) -> pb::NodeDescription {
         let routes = self.routes.borrow_and_update().clone();
-        (&NodeDescription { routes, ..self.description.clone() }).into()
+        let images = self.images.borrow_and_update().clone();
+        (&NodeDescription { routes, images, ..self.description.clone() }).into()
     }
 
-    /// Waits until its routes are not those that were told last. Cancel-safe: a change that is not taken stays one.
+    /// Waits until its routes or images are not those that were told last. Cancel-safe: a change that is not taken stays one.
     async fn changed(&mut self) {
-        if self.routes.changed().await.is_err() {
-            // Nobody looks at them any more.
-            std::future::pending::<()>().await;
+        tokio::select! {
+            // Cancel-safe, both.
+            () = super::changed(&mut self.routes) => {}
+            () = super::changed(&mut self.images) => {}
         }
     }
 }
@@ -80,18 +82,20 @@ pub enum SessionError {
         expected: u64,
     },
     /// No welcome came.
-    #[error("the manager did not answer within {WELCOME:?}")]
-    Silent,
+    #[error("the manager did not answer within {0:?}")]
+    Silent(Duration),
 }
 
-/// Runs one session until it breaks; ends well only by `shutdown`. `up` is called once it is established.
+/// Runs one session until it breaks; ends well only by `shutdown`. A manager that has not answered `register` after `patience` is
+/// given up; `up` is called with the heartbeats' period once it has.
 pub async fn run(
     channel: Channel,
+    patience: Duration,
     identity: &mut Identity,
     board: &Board,
     sink: &Arc<dyn Sink>,
     shutdown: &CancellationToken,
-    mut up: impl FnMut(),
+    up: impl FnOnce(Duration),
 ) -> Result<(), SessionError> {
     let (send, receive) = mpsc::channel(QUEUE);
     let register = pb::Register {
@@ -114,12 +118,12 @@ pub async fn run(
         biased;
         // Nothing is kept of a session that did not open.
         () = shutdown.cancelled() => return Ok(()),
-        opened = tokio::time::timeout(WELCOME, opening) => opened.map_err(|_| SessionError::Silent)??,
+        opened = tokio::time::timeout(patience, opening) => opened.map_err(|_| SessionError::Silent(patience))??,
     };
     identity.session = welcome.session_id;
     board.forget_acknowledged();
-    up();
     let period = Duration::from_nanos(welcome.heartbeat_period).max(Duration::from_millis(10));
+    up(period);
     let mut session = Session { send, outbox: Outbox::default(), sequence: None };
     session.run(stream, period, identity, board, sink, shutdown).await
 }
@@ -189,6 +193,10 @@ impl Session {
             Some(manager_message::Message::StatusAck(ack)) => {
                 self.outbox.acknowledged(ack.sequence, board);
                 self.tell(board).await
+            }
+            Some(manager_message::Message::Membership(membership)) => {
+                sink.membership(membership).await;
+                Ok(())
             }
             Some(manager_message::Message::Welcome(_)) | None => Ok(()),
         }

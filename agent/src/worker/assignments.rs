@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use berth_proto::convert::ConvertError;
+use berth_proto::content::ContentDigest;
+use berth_proto::convert::{ConvertError, digest};
 use berth_proto::id::{ConfigId, NetworkId, SecretId, ServiceId, TaskId, VolumeId};
-use berth_proto::object::{Config, Network, Secret, SpecVersion, Task, Volume};
+use berth_proto::object::{Content, Network, SpecVersion, Task, Volume};
 use berth_proto::pb;
-use berth_proto::spec::ServiceSpec;
+use berth_proto::spec::{FileMount, ServiceSpec};
 
 use super::endpoints::ServiceEndpoints;
 
@@ -26,10 +27,19 @@ pub struct Assignments {
     pub endpoints: BTreeMap<ServiceId, Arc<ServiceEndpoints>>,
     /// Volume objects that the tasks use.
     pub volumes: BTreeMap<VolumeId, Arc<Volume>>,
-    /// Configs that the tasks use.
-    pub configs: BTreeMap<ConfigId, Arc<Config>>,
-    /// Secrets that the tasks use.
-    pub secrets: BTreeMap<SecretId, Arc<Secret>>,
+    /// Contents of configs that the tasks show; two of one config while an update goes on.
+    pub configs: BTreeMap<(ConfigId, ContentDigest), Arc<AssignedFile>>,
+    /// Contents of secrets that the tasks show.
+    pub secrets: BTreeMap<(SecretId, ContentDigest), Arc<AssignedFile>>,
+}
+
+/// One content of a config or secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignedFile {
+    /// Name of the object, as specs refer to it.
+    pub name: String,
+    /// The content.
+    pub content: Content,
 }
 
 /// Which parts a change touched.
@@ -54,10 +64,10 @@ pub enum Item {
     Endpoints(Arc<ServiceEndpoints>),
     /// A volume.
     Volume(Arc<Volume>),
-    /// A config.
-    Config(Arc<Config>),
-    /// A secret.
-    Secret(Arc<Secret>),
+    /// A content of a config.
+    Config(ConfigId, Arc<AssignedFile>),
+    /// A content of a secret.
+    Secret(SecretId, Arc<AssignedFile>),
 }
 
 /// One thing to remove.
@@ -73,10 +83,10 @@ pub enum Key {
     Endpoints(ServiceId),
     /// A volume.
     Volume(VolumeId),
-    /// A config.
-    Config(ConfigId),
-    /// A secret.
-    Secret(SecretId),
+    /// A content of a config.
+    Config(ConfigId, ContentDigest),
+    /// A content of a secret.
+    Secret(SecretId, ContentDigest),
 }
 
 impl Item {
@@ -93,8 +103,8 @@ impl Item {
             Pb::Network(network) => Self::Network(Arc::new(network.try_into()?)),
             Pb::Endpoints(endpoints) => Self::Endpoints(Arc::new(ServiceEndpoints::parse(endpoints)?)),
             Pb::Volume(volume) => Self::Volume(Arc::new(volume.try_into()?)),
-            Pb::Config(config) => Self::Config(Arc::new(config.try_into()?)),
-            Pb::Secret(secret) => Self::Secret(Arc::new(secret.try_into()?)),
+            Pb::Config(config) => Self::Config(id(&config.id, "config.id")?, Arc::new(file(config)?)),
+            Pb::Secret(secret) => Self::Secret(id(&secret.id, "secret.id")?, Arc::new(file(secret)?)),
         })
     }
 }
@@ -109,8 +119,8 @@ impl Key {
             Pb::Network(text) => Self::Network(id(&text, "network")?),
             Pb::Endpoints(text) => Self::Endpoints(id(&text, "endpoints")?),
             Pb::Volume(text) => Self::Volume(id(&text, "volume")?),
-            Pb::Config(text) => Self::Config(id(&text, "config")?),
-            Pb::Secret(text) => Self::Secret(id(&text, "secret")?),
+            Pb::Config(key) => Self::Config(id(&key.id, "config.id")?, digest(&key.digest, "config.digest")?),
+            Pb::Secret(key) => Self::Secret(id(&key.id, "secret.id")?, digest(&key.digest, "secret.digest")?),
         })
     }
 }
@@ -131,8 +141,8 @@ impl Assignments {
                 self.endpoints.insert(endpoints.service, endpoints);
             }
             Item::Volume(volume) => drop(self.volumes.insert(volume.id, volume)),
-            Item::Config(config) => drop(self.configs.insert(config.id, config)),
-            Item::Secret(secret) => drop(self.secrets.insert(secret.id, secret)),
+            Item::Config(id, file) => drop(self.configs.insert((id, file.content.digest), file)),
+            Item::Secret(id, file) => drop(self.secrets.insert((id, file.content.digest), file)),
         }
         touched
     }
@@ -146,8 +156,8 @@ impl Assignments {
             Key::Network(id) => touched.networks = self.networks.remove(&id).is_some(),
             Key::Endpoints(id) => touched.endpoints = self.endpoints.remove(&id).is_some(),
             Key::Volume(id) => drop(self.volumes.remove(&id)),
-            Key::Config(id) => drop(self.configs.remove(&id)),
-            Key::Secret(id) => drop(self.secrets.remove(&id)),
+            Key::Config(id, digest) => drop(self.configs.remove(&(id, digest))),
+            Key::Secret(id, digest) => drop(self.secrets.remove(&(id, digest))),
         }
         touched
     }
@@ -167,15 +177,25 @@ impl Assignments {
         self.volumes.values().find(|volume| volume.spec.name.as_str() == name)
     }
 
-    /// A config by name.
-    pub fn config_named(&self, name: &str) -> Option<&Arc<Config>> {
-        self.configs.values().find(|config| config.spec.name.as_str() == name)
+    /// Exactly the content of a config that a spec names.
+    pub fn config_for(&self, mount: &FileMount) -> Option<&Arc<AssignedFile>> {
+        self.configs.values().find(|file| is_meant(file, mount))
     }
 
-    /// A secret by name.
-    pub fn secret_named(&self, name: &str) -> Option<&Arc<Secret>> {
-        self.secrets.values().find(|secret| secret.spec.name.as_str() == name)
+    /// Exactly the content of a secret that a spec names.
+    pub fn secret_for(&self, mount: &FileMount) -> Option<&Arc<AssignedFile>> {
+        self.secrets.values().find(|file| is_meant(file, mount))
     }
+}
+
+/// A spec that names no content was taken up before there were several of one object.
+fn is_meant(file: &AssignedFile, mount: &FileMount) -> bool {
+    file.name == mount.source && mount.digest.is_none_or(|digest| file.content.digest == digest)
+}
+
+fn file(message: pb::AssignedFile) -> Result<AssignedFile, ConvertError> {
+    let content = message.content.ok_or_else(|| missing("content"))?;
+    Ok(AssignedFile { name: message.name, content: content.try_into()? })
 }
 
 impl Touched {
@@ -221,6 +241,37 @@ mod tests {
         let error = Key::parse(pb::AssignmentKey { key: Some(pb::assignment_key::Key::Task("x".into())) }).unwrap_err();
         assert!(error.to_string().starts_with("task: "), "{error}");
         assert!(Item::parse(pb::Assignment { item: None }).is_err());
+    }
+
+    #[test]
+    fn two_contents_of_one_config_are_told_apart() {
+        let (old, new) = (ContentDigest([1; 32]), ContentDigest([2; 32]));
+        let id = ConfigId::from_random(1).to_string();
+        let item = |digest: ContentDigest, data: &'static str| {
+            let content = pb::Content { digest: digest.0.to_vec().into(), data: data.into(), ..Default::default() };
+            let file = pb::AssignedFile { id: id.clone(), name: "conf".into(), content: Some(content) };
+            Item::parse(pb::Assignment { item: Some(pb::assignment::Item::Config(file)) }).unwrap()
+        };
+        let mount = |digest| FileMount {
+            source: "conf".into(),
+            target: "/c".into(),
+            uid: "0".into(),
+            gid: "0".into(),
+            mode: 0o444,
+            digest,
+        };
+        let mut set = Assignments::default();
+        set.put(item(old, "old"));
+        set.put(item(new, "new"));
+        let data = |set: &Assignments, digest| Some(set.config_for(&mount(Some(digest)))?.content.data.0.clone());
+        assert_eq!((data(&set, old).unwrap(), data(&set, new).unwrap()), ("old".into(), "new".into()));
+        let key = pb::FileKey { id: id.clone(), digest: old.0.to_vec().into() };
+        let key = pb::AssignmentKey { key: Some(pb::assignment_key::Key::Config(key)) };
+        set.remove(Key::parse(key).unwrap());
+        assert_eq!((data(&set, old), data(&set, new).unwrap()), (None, "new".into()));
+        let short = pb::FileKey { id, digest: vec![1].into() };
+        let key = pb::AssignmentKey { key: Some(pb::assignment_key::Key::Config(short)) };
+        assert_eq!(Key::parse(key).unwrap_err().to_string(), "config.digest: has 1 bytes, a digest has 32");
     }
 
     #[test]

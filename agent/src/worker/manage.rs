@@ -235,8 +235,8 @@ impl Worker {
         let has_container = state.restored.found.contains_key(&task.id);
         !has_container
             && self.setup.inventory.read(|assigned| {
-                container.secrets.iter().any(|file| assigned.secret_named(&file.source).is_none())
-                    || container.configs.iter().any(|file| assigned.config_named(&file.source).is_none())
+                container.secrets.iter().any(|file| assigned.secret_for(file).is_none())
+                    || container.configs.iter().any(|file| assigned.config_for(file).is_none())
             })
     }
 

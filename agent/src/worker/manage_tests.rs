@@ -202,6 +202,7 @@ async fn after_a_restart_a_task_waits_for_its_secrets() {
         uid: "0".into(),
         gid: "0".into(),
         mode: 0o400,
+        digest: None,
     });
     let task = testing::task();
     let key = pb::SpecKey { service_id: task.service.to_string(), spec_version: task.spec_version };

@@ -20,7 +20,7 @@ mod manage;
 pub mod publishing;
 mod reports;
 
-pub use assignments::{Assignments, Item, Key, Touched};
+pub use assignments::{AssignedFile, Assignments, Item, Key, Touched};
 pub use board::{Batch, Board};
 pub use endpoints::{Backend, ServiceEndpoints};
 pub use inventory::Inventory;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use berth_agent::{Agent, AgentConfig, AgentError, netoverlay};
+use berth_agent::{Agent, AgentConfig, AgentError, ManagerAddress, Reach, netoverlay};
 use berth_image::ImageError;
 use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
 use berth_proto::object::{Attachment, Meta, Network, NetworkAllocation, RestartRecord, Slot, Task, TaskStatus};
@@ -47,6 +47,13 @@ struct FakeManager(Arc<Heard>);
 
 #[tonic::async_trait]
 impl Dispatcher for FakeManager {
+    async fn find_image(
+        &self,
+        _request: Request<pb::FindImageRequest>,
+    ) -> Result<Response<pb::FindImageResponse>, Status> {
+        Ok(Response::new(pb::FindImageResponse::default()))
+    }
+
     type SessionStream = std::pin::Pin<Box<dyn Stream<Item = Result<pb::ManagerMessage, Status>> + Send>>;
 
     async fn session(
@@ -62,6 +69,7 @@ impl Dispatcher for FakeManager {
                     Some(agent_message::Message::Register(_)) => {
                         let welcome = pb::Welcome { session_id: "s".into(), heartbeat_period: 1_000_000_000 };
                         let _ = send.send(Ok(manager(manager_message::Message::Welcome(welcome)))).await;
+                        let _ = send.send(Ok(manager(manager_message::Message::Membership(membership())))).await;
                         let complete = {
                             *heard.sequence.lock().unwrap() = 1;
                             pb::AssignmentSet { sequence: 1, assignments: heard.assigned.lock().unwrap().clone() }
@@ -87,8 +95,27 @@ impl Dispatcher for FakeManager {
     }
 }
 
+/// What the manager tells of the cluster.
+pub fn membership() -> pb::Membership {
+    let one = pb::ManagerAddress { node_id: NodeId::from_random(1).to_string(), address: "10.0.0.1:4777".into() };
+    pb::Membership { managers: vec![one], role: pb::NodeRole::Worker.into(), roots: Vec::new() }
+}
+
 fn manager(message: manager_message::Message) -> pb::ManagerMessage {
     pb::ManagerMessage { message: Some(message) }
+}
+
+/// The way to the one manager, or to nobody.
+struct Way(Option<Channel>);
+
+impl Reach for Way {
+    fn manager(&self, _manager: &ManagerAddress) -> Result<Channel, String> {
+        self.0.clone().ok_or_else(|| "no manager is there".into())
+    }
+
+    fn node(&self, _node: NodeId, _address: &str) -> Result<Channel, String> {
+        Err("no other node is there".into())
+    }
 }
 
 /// A node under test.
@@ -107,6 +134,7 @@ struct Life {
     shutdown: CancellationToken,
     running: tokio::task::JoinHandle<()>,
     node: NodeServiceClient<Channel>,
+    membership: watch::Receiver<Option<pb::Membership>>,
 }
 
 impl World {
@@ -142,23 +170,33 @@ impl World {
 
     /// Starts a life of the agent.
     pub async fn begin(&mut self) {
-        let agent = Arc::new(self.open().await);
-        let manager = serve(Server::builder().add_service(DispatcherServer::new(FakeManager(Arc::clone(&self.heard)))));
+        let manager = DispatcherServer::new(FakeManager(Arc::clone(&self.heard)));
+        self.begin_with(Way(Some(serve(Server::builder().add_service(manager))))).await;
+    }
+
+    /// Starts a life of the agent in which it reaches nobody.
+    pub async fn begin_alone(&mut self) {
+        self.begin_with(Way(None)).await;
+    }
+
+    async fn begin_with(&mut self, way: Way) {
+        let agent = Arc::new(self.open(Arc::new(way)).await);
         let node = serve(Server::builder().add_service(NodeServiceServer::new(agent.local_service())));
-        let shutdown = CancellationToken::new();
+        let (shutdown, membership) = (CancellationToken::new(), agent.membership());
         let running = tokio::spawn({
             let shutdown = shutdown.clone();
-            async move { agent.run(manager, shutdown).await }
+            let manager = ManagerAddress { node: None, address: "10.0.0.1:4777".into() };
+            async move { agent.run(watch::Sender::new(vec![manager]).subscribe(), shutdown).await }
         });
         let node = NodeServiceClient::new(node).max_decoding_message_size(64 << 20);
-        self.life = Some(Life { shutdown, running, node });
+        self.life = Some(Life { shutdown, running, node, membership });
     }
 
     /// A request that the life before still answers, or a process being started, may hold the images' lock for a moment.
-    async fn open(&self) -> Agent {
+    async fn open(&self, way: Arc<Way>) -> Agent {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match Agent::open(self.config.clone()).await {
+            match Agent::open(self.config.clone(), Arc::clone(&way) as Arc<dyn Reach>).await {
                 Ok(agent) => return agent,
                 Err(AgentError::Images(error))
                     if matches!(*error, ImageError::Locked { .. }) && Instant::now() < deadline =>
@@ -178,6 +216,11 @@ impl World {
         drop(life.node);
         *self.heard.out.lock().unwrap() = None;
         self.heard.statuses.send_modify(BTreeMap::clear);
+    }
+
+    /// What the agent knows of the cluster.
+    pub fn membership(&self) -> watch::Receiver<Option<pb::Membership>> {
+        self.life.as_ref().unwrap().membership.clone()
     }
 
     pub fn node(&self) -> NodeServiceClient<Channel> {
@@ -325,6 +368,20 @@ impl World {
             Ok(found) => found.unwrap()[&id].clone(),
             Err(_) => panic!("task {id} is not {what}: {:?}", self.heard.statuses.borrow().get(&id)),
         }
+    }
+
+    /// Waits until the node answers for a task, without any manager's word.
+    pub async fn knows(&self, id: TaskId) {
+        let request = pb::LogsRequest { task_ids: vec![id.to_string()], ..Default::default() };
+        let mut refusal = None;
+        for _ in 0..3000 {
+            match self.node().logs(request.clone()).await {
+                Ok(_) => return,
+                Err(status) => refusal = Some(status),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the node does not know task {id}: {refusal:?}");
     }
 
     /// All the lines that a task has written.

@@ -52,7 +52,9 @@ fn dockers_lines_are_read() {
         "network create -d overlay --subnet 10.1.0.0/16 --gateway 10.1.0.1 --attachable back",
         "volume create -d local -o type=nfs data",
         "secret create key -",
-        "config create conf file",
+        "config create --template-driver golang conf file",
+        "config update conf file",
+        "secret update -d --template-driver none key",
         "config -f a.yaml -f b.yaml",
         "config",
         "node update --availability drain --label-add zone=a n1",
@@ -80,7 +82,6 @@ fn what_is_not_supported_yet_is_refused_by_name() {
         ("image pull -a x", "--all-tags"),
         ("network create --ingress x", "--ingress"),
         ("secret create -d x key", "--driver"),
-        ("daemon --join a:1", "--join"),
         ("service ls --format {{.ID}}", "Go templates"),
         ("-H https://x:1 node ls", "https://"),
     ] {

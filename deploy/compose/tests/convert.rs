@@ -144,6 +144,44 @@ volumes:
 }
 
 #[test]
+fn a_volume_whose_name_has_placeholders_is_one_for_each_task() {
+    let stack = good(
+        r#"
+name: shop
+services:
+  db:
+    image: postgres
+    volumes: [data:/data, {type: volume, source: theirs, target: /theirs}]
+volumes:
+  data: {name: "data-{{.Task.Slot}}", labels: [a=b], driver_opts: {type: none, o: bind, device: "/srv/{{.Task.Slot}}"}}
+  theirs: {external: true, name: "theirs-{{.Node.Hostname}}"}
+"#,
+    );
+    assert!(stack.volumes.is_empty() && stack.externals.is_empty(), "no object stands for them");
+    let mounts = &stack.services[0].task.container.mounts;
+    let show: Vec<String> = mounts.iter().map(|mount| serde_json::to_string(mount).unwrap()).collect();
+    insta::assert_snapshot!("mounts_per_task", show.join("\n"));
+}
+
+#[test]
+fn contents_can_be_templates() {
+    let text = |driver: &str, content: &str| {
+        format!(
+            "name: shop\nservices:\n  web:\n    image: nginx\n    configs: [a]\nconfigs:\n  a:\n    \
+             template_driver: {driver}\n    content: '{content}'\n"
+        )
+    };
+    let stack = good(&text("golang", "{{.Node.Hostname}} {{secret \"key\"}}"));
+    assert_eq!(stack.configs[0].template_driver, Some(TemplateDriver::Golang));
+    let wrong = bad(&text("jinja", "x"));
+    assert!(wrong[0].contains("8:22: configs.a.template_driver: there is no template driver `jinja`"), "{wrong:?}");
+    let wrong = bad(&text("golang", "{{range .Tasks}}x{{end}}"));
+    assert!(wrong[0].contains("configs.a: cannot read the placeholder"), "{wrong:?}");
+    let plain = good(&text("\"\"", "{{anything}}"));
+    assert_eq!(plain.configs[0].template_driver, None);
+}
+
+#[test]
 fn configs_and_secrets_carry_their_contents() {
     let text = r#"
 name: shop

@@ -1,5 +1,6 @@
 //! The `Control` service: reads the request, lets the pure modules decide, commits, answers with what was committed.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use berth_proto::convert::ConvertError;
@@ -7,7 +8,8 @@ use berth_proto::id::{Id, NodeId};
 use berth_proto::object::{ObjectRef, Service};
 use berth_proto::pb;
 use berth_proto::pb::control_server::{Control, ControlServer};
-use berth_proto::spec::{ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
+use berth_proto::spec::{ClusterSpec, ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
+use berth_proto::state::NodeRole;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
@@ -15,8 +17,10 @@ use super::refusal::Refused;
 use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
-use super::{cleanup, depends, find, node, read, resource, service, stack, watch};
-use crate::raft::Proposer;
+use super::{backup, cleanup, cluster, content, depends, find, node, read, resource, service, stack, watch};
+use crate::identity::Peer;
+use crate::manager::ControlHandle;
+use crate::raft::{Forward, Proposer};
 use crate::store::{Hub, Snapshot, State, Transaction};
 
 /// Largest request: a stack with its secrets and configs fits.
@@ -29,15 +33,17 @@ const REMOVAL_PATIENCE: Duration = Duration::from_secs(60);
 pub struct ControlApi {
     hub: Hub,
     proposer: Proposer,
+    forward: Forward,
     node: NodeId,
     version: &'static str,
     name_of_user: fn(u32) -> Option<String>,
 }
 
 impl ControlApi {
-    /// `node` is the node that this manager runs on, `version` the program's.
-    pub fn new(hub: Hub, proposer: Proposer, node: NodeId, version: &'static str) -> Self {
-        Self { hub, proposer, node, version, name_of_user: |_| None }
+    /// The service of the manager with that handle; `version` is the program's.
+    pub fn new(manager: ControlHandle, version: &'static str) -> Self {
+        let ControlHandle { hub, proposer, forward, node, .. } = manager;
+        Self { hub, proposer, forward, node, version, name_of_user: |_| None }
     }
 
     /// Where the names of users come from who make changes; without it, and for a user without a name, it is `uid 1000`.
@@ -50,6 +56,14 @@ impl ControlApi {
     /// As a gRPC service.
     pub fn into_server(self) -> ControlServer<Self> {
         ControlServer::new(self).max_decoding_message_size(MAX_REQUEST)
+    }
+
+    /// The state to read from: one that shows everything acknowledged before, or the one that is here.
+    async fn read(&self, stale: bool) -> Result<Snapshot, Refused> {
+        if !stale {
+            self.forward.linearizable().await?;
+        }
+        Ok(self.hub.snapshot())
     }
 
     /// Commits what `make` adds to a transaction; nothing is written when it adds nothing. `make` runs again when somebody
@@ -92,8 +106,12 @@ impl ControlApi {
         }
     }
 
-    /// Who asks: the user at the other end of the unix socket (`SO_PEERCRED`, unix(7)).
+    /// Who asks: the user at the other end of the unix socket (`SO_PEERCRED`, unix(7)), or the node whose certificate it
+    /// has.
     fn actor<T>(&self, request: &Request<T>) -> String {
+        if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
+            return format!("node {}", peer.node);
+        }
         let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
         match peer.map(|peer| peer.uid()) {
             Some(uid) => (self.name_of_user)(uid).unwrap_or_else(|| format!("uid {uid}")),
@@ -112,10 +130,15 @@ fn required<M, T: TryFrom<M, Error = ConvertError>>(message: Option<M>, what: &'
     Ok(T::try_from(message.ok_or(Refused::Lacks(what))?)?)
 }
 
-fn answer(service: Option<&std::sync::Arc<Service>>) -> Result<Response<pb::Service>, Status> {
+fn answer(service: Option<&Arc<Service>>) -> Result<Response<pb::Service>, Status> {
     // The state after the commit has it, unless somebody removed it at the same moment.
     let service = service.ok_or_else(|| Status::aborted("the service was removed meanwhile"))?;
     Ok(Response::new((&**service).into()))
+}
+
+fn content_answer(state: &State, id: String, updated: &[String]) -> pb::ContentUpdateResponse {
+    let services = updated.iter().filter_map(|name| state.service_by_name(name));
+    pb::ContentUpdateResponse { id, services: services.map(|service| (&**service).into()).collect() }
 }
 
 #[tonic::async_trait]
@@ -124,15 +147,69 @@ impl Control for ControlApi {
         &self,
         _request: Request<pb::ClusterInfoRequest>,
     ) -> Result<Response<pb::ClusterInfoResponse>, Status> {
-        let state = self.hub.snapshot();
+        let state = self.read(false).await?;
         let leader = state.nodes().find(|node| node.manager.as_ref().is_some_and(|manager| manager.leader));
         Ok(Response::new(pb::ClusterInfoResponse {
-            cluster: state.cluster().map(|cluster| (&**cluster).into()),
+            cluster: state.cluster().map(|cluster| read::shown_cluster(cluster)),
             node_id: self.node.to_string(),
             leader_node_id: leader.map(|node| node.id.to_string()).unwrap_or_default(),
             index: state.index(),
             version: self.version.to_owned(),
         }))
+    }
+
+    async fn cluster_update(
+        &self,
+        request: Request<pb::ClusterUpdateRequest>,
+    ) -> Result<Response<pb::Cluster>, Status> {
+        let actor = self.actor(&request);
+        let request = request.into_inner();
+        let spec: ClusterSpec = required(request.spec, "spec")?;
+        let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
+            cluster::update(state, tx, request.version, spec.clone())
+        };
+        let (state, ()) = self.commit(&actor, make).await?;
+        Ok(Response::new(read::shown_cluster(cluster::the(&state)?)))
+    }
+
+    async fn cluster_token(
+        &self,
+        request: Request<pb::ClusterTokenRequest>,
+    ) -> Result<Response<pb::ClusterTokenResponse>, Status> {
+        let actor = self.actor(&request);
+        let role = NodeRole::from(request.get_ref().role());
+        let request = request.into_inner();
+        if !request.rotate && request.lifetime.is_some() {
+            return Err(Refused::TokenLifetime.into());
+        }
+        let lifetime = request.lifetime.map(Duration::from_nanos);
+        let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| match request.rotate {
+            true => cluster::rotate_token(state, tx, role, lifetime, draw),
+            false => Ok(()),
+        };
+        let (state, ()) = self.commit(&actor, make).await?;
+        Ok(Response::new(cluster::token(&state, role)?))
+    }
+
+    async fn cluster_rotate_ca(
+        &self,
+        request: Request<pb::ClusterRotateCaRequest>,
+    ) -> Result<Response<pb::ClusterRotateCaResponse>, Status> {
+        let actor = self.actor(&request);
+        let state = match request.get_ref().progress {
+            true => self.read(false).await?,
+            false => self.commit(&actor, cluster::rotate_ca).await?.0,
+        };
+        Ok(Response::new(cluster::rotation(&state)?))
+    }
+
+    type ClusterBackupStream = futures::stream::BoxStream<'static, Result<pb::BackupChunk, Status>>;
+
+    async fn cluster_backup(
+        &self,
+        _request: Request<pb::ClusterBackupRequest>,
+    ) -> Result<Response<Self::ClusterBackupStream>, Status> {
+        Ok(Response::new(backup::stream(self.read(false).await?)))
     }
 
     async fn service_create(
@@ -233,7 +310,7 @@ impl Control for ControlApi {
             if request.version != 0 && request.version != node.meta.version {
                 return Err(Refused::Stale { what: format!("node {}", find::host_name(node)) });
             }
-            node::update(tx, node, spec.clone())?;
+            node::update(state, tx, node, spec.clone())?;
             Ok(node.id)
         };
         let (state, id) = self.commit(&actor, make).await?;
@@ -249,7 +326,7 @@ impl Control for ControlApi {
         let request = request.into_inner();
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let node = find::node(state, &request.id)?;
-            node::remove(tx, node, request.force)?;
+            node::remove(state, tx, node, request.force)?;
             Ok(vec![node.id.to_string()])
         };
         let (_, removed) = self.commit(&actor, make).await?;
@@ -288,11 +365,37 @@ impl Control for ControlApi {
         let spec: SecretSpec = required(request.into_inner().spec, "spec")?;
         let (state, bits) = self.create(&actor, spec).await?;
         let made = state.secret(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
-        let mut secret = pb::Secret::from(&**made);
-        if let Some(spec) = &mut secret.spec {
-            spec.data = Default::default();
-        }
-        Ok(Response::new(secret))
+        Ok(Response::new(read::shown_secret(made)))
+    }
+
+    async fn config_update(
+        &self,
+        request: Request<pb::ConfigUpdateRequest>,
+    ) -> Result<Response<pb::ContentUpdateResponse>, Status> {
+        let actor = self.actor(&request);
+        let request = request.into_inner();
+        let spec: ConfigSpec = required(request.spec, "spec")?;
+        let word = (request.id.as_str(), request.version);
+        let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
+            content::update_config(state, tx, word, &spec, draw)
+        };
+        let (state, (id, updated)) = self.commit(&actor, make).await?;
+        Ok(Response::new(content_answer(&state, id.to_string(), &updated)))
+    }
+
+    async fn secret_update(
+        &self,
+        request: Request<pb::SecretUpdateRequest>,
+    ) -> Result<Response<pb::ContentUpdateResponse>, Status> {
+        let actor = self.actor(&request);
+        let request = request.into_inner();
+        let spec: SecretSpec = required(request.spec, "spec")?;
+        let word = (request.id.as_str(), request.version);
+        let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
+            content::update_secret(state, tx, word, &spec, draw)
+        };
+        let (state, (id, updated)) = self.commit(&actor, make).await?;
+        Ok(Response::new(content_answer(&state, id.to_string(), &updated)))
     }
 
     async fn object_remove(
@@ -310,11 +413,13 @@ impl Control for ControlApi {
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
-        Ok(Response::new(read::list(&self.hub.snapshot(), request.get_ref())?))
+        let state = self.read(request.get_ref().stale).await?;
+        Ok(Response::new(read::list(&state, request.get_ref())?))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::Object>, Status> {
-        Ok(Response::new(read::get(&self.hub.snapshot(), request.get_ref())?))
+        let state = self.read(request.get_ref().stale).await?;
+        Ok(Response::new(read::get(&state, request.get_ref())?))
     }
 
     async fn stack_apply(
@@ -326,7 +431,7 @@ impl Control for ControlApi {
         let request = stack::Request::try_from(request.into_inner())?;
         let names: Vec<String> = request.stack.services.iter().map(|spec| spec.name.to_string()).collect();
         let (state, outcome) = if dry_run {
-            let state = self.hub.snapshot();
+            let state = self.read(false).await?;
             // A service that is on its way out will be gone by the time of the write: the plan makes it anew.
             let outcome = match stack::apply(&state, &mut Transaction::default(), &request, &mut rand::random) {
                 Err(Refused::BeingRemoved { .. }) => {

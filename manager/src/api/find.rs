@@ -1,5 +1,6 @@
 //! What a word means: an id, a name, or a unique beginning of an id. Pure.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use berth_proto::id::Id;
@@ -36,7 +37,7 @@ pub fn node<'s>(state: &'s State, word: &str) -> Result<&'s Arc<Node>, Refused> 
     let named: Vec<_> = state.nodes().filter(|node| host_name(node) == word).collect();
     match named.as_slice() {
         [one] => Ok(one),
-        [] => by_id(ObjectKind::Node, word, state.nodes(), |node| host_name(node).to_owned()),
+        [] => by_id(ObjectKind::Node, word, state.nodes(), |node| host_name(node).into_owned()),
         several => Err(ambiguous(ObjectKind::Node, word, several.iter().map(|node| node.id.to_string()))),
     }
 }
@@ -48,8 +49,9 @@ pub fn task<'s>(state: &'s State, word: &str) -> Result<&'s Arc<Task>, Refused> 
 }
 
 /// Host name of a node; its id when it never said.
-pub fn host_name(node: &Node) -> &str {
-    node.description.as_ref().map_or("", |description| description.hostname.as_str())
+pub fn host_name(node: &Node) -> Cow<'_, str> {
+    let said = node.description.as_ref().map(|description| description.hostname.as_str());
+    said.filter(|name| !name.is_empty()).map_or_else(|| node.id.to_string().into(), Cow::Borrowed)
 }
 
 fn by_id<'s, T: Stored>(

@@ -3,21 +3,27 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`control`] | the service: every call, in the shell of a commit |
+//! | [`content`] | which content of its configs and secrets a service shows |
 //! | [`refusal`] | why a call is refused, and how that goes over the wire |
 //! | [`depends`] | services that would wait for each other |
 //! | [`find`] | what a word means: id, name, unique beginning of an id |
 //! | [`service`] | creating, changing, scaling, rolling back, removing services |
+//! | [`cluster`] | the cluster's spec, join tokens, root certificate |
 //! | [`node`] | changing and removing nodes |
 //! | [`resource`] | networks, volumes, configs, secrets |
 //! | [`stack`] | a whole stack in one transaction |
 //! | [`cleanup`] | removing what is in use until its users are gone |
+//! | [`backup`] | everything that the cluster keeps, as a stream |
 //! | [`read`] | lists and single objects |
 //! | [`watch`] | the stream of changes |
 //!
 //! Invariants: what decides is pure, state in, transaction out; every mutation answers after it is committed; a refusal
 //! names the object and the field, and carries what to do; the content of a secret never leaves.
 
+pub mod backup;
 pub mod cleanup;
+pub mod cluster;
+pub mod content;
 pub mod control;
 pub mod depends;
 pub mod find;

@@ -1,9 +1,9 @@
-//! Lists and single objects, at one index. Secrets come without their content. Pure.
+//! Lists and single objects, at one index. Secrets come without their contents. Pure.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use berth_proto::object::{Object, ObjectKind, Secret};
+use berth_proto::object::{Cluster, Config, Content, Object, ObjectKind, Secret};
 use berth_proto::pb;
 use berth_proto::spec::{SecretBytes, SecretSpec};
 
@@ -55,10 +55,32 @@ pub fn get(state: &State, request: &pb::GetRequest) -> Result<pb::Object, Refuse
 
 /// The object as it may be shown.
 pub fn shown(object: &Object) -> pb::Object {
-    let Object::Secret(secret) = object else { return object.into() };
+    match object {
+        Object::Secret(secret) => pb::Object { object: Some(pb::object::Object::Secret(shown_secret(secret))) },
+        Object::Config(config) if !config.earlier.is_empty() => {
+            let earlier = without_data(&config.earlier);
+            (&Object::Config(Arc::new(Config { earlier, ..Config::clone(config) }))).into()
+        }
+        Object::Cluster(cluster) => pb::Object { object: Some(pb::object::Object::Cluster(shown_cluster(cluster))) },
+        object => object.into(),
+    }
+}
+
+/// The secret without its contents, nor what helps to guess them.
+pub fn shown_secret(secret: &Secret) -> pb::Secret {
     let spec = SecretSpec { data: SecretBytes::default(), ..SecretSpec::clone(&secret.spec) };
-    let bare = Secret { spec: Arc::new(spec), ..Secret::clone(secret) };
-    (&Object::Secret(Arc::new(bare))).into()
+    let (earlier, key) = (without_data(&secret.earlier), SecretBytes::default());
+    (&Secret { spec: Arc::new(spec), earlier, key, ..Secret::clone(secret) }).into()
+}
+
+/// Older contents are named, not sent.
+fn without_data(contents: &[Content]) -> Vec<Content> {
+    contents.iter().map(|content| Content { data: SecretBytes::default(), ..content.clone() }).collect()
+}
+
+/// The cluster without what would let somebody in.
+pub fn shown_cluster(cluster: &Cluster) -> pb::Cluster {
+    pb::Cluster { authority: None, ..cluster.into() }
 }
 
 /// Kinds by number; none means all.

@@ -161,6 +161,33 @@ pub enum Refused {
         /// The node.
         name: String,
     },
+    /// Only a new token may have a lifetime.
+    #[error("a join token that exists already cannot be given a lifetime")]
+    TokenLifetime,
+    /// The system gives no random bytes.
+    #[error("cannot make a root certificate: {reason}")]
+    Sign {
+        /// Why.
+        reason: String,
+    },
+    /// Nobody would be left to lead.
+    #[error("node {name} is the only manager")]
+    LastManager {
+        /// The node.
+        name: String,
+    },
+    /// The others could not decide anything without it.
+    #[error("without node {name}, {reachable} of {managers} managers answer, and {needed} are needed")]
+    NoQuorum {
+        /// The node.
+        name: String,
+        /// Other managers that answer.
+        reachable: usize,
+        /// Other managers.
+        managers: usize,
+        /// A majority of them.
+        needed: usize,
+    },
     /// Not in this version.
     #[error("{0} is not supported yet")]
     Unsupported(&'static str),
@@ -201,7 +228,7 @@ impl From<Conflict> for Refused {
                 Self::InUse { kind: object.kind(), name, by: format!("{by_kind} {user}{others}") }
             }
             Conflict::Missing { object, kind, name } => Self::Missing { what: object.to_string(), kind, name },
-            Conflict::Version { object, .. } | Conflict::Gone { object, .. } => {
+            Conflict::Version { object, .. } | Conflict::Gone { object, .. } | Conflict::Behind { object, .. } => {
                 Self::Stale { what: object.to_string() }
             }
             other => Self::Propose(ProposeError::Conflict(other)),
@@ -216,7 +243,9 @@ impl Refused {
             | Self::Malformed(_)
             | Self::Invalid { .. }
             | Self::Ambiguous { .. }
+            | Self::TokenLifetime
             | Self::Circle { .. } => Code::InvalidArgument,
+            Self::Sign { .. } => Code::Internal,
             Self::NotFound { .. } | Self::NoStack(_) => Code::NotFound,
             Self::Stale { .. } => Code::Aborted,
             Self::Taken { .. } | Self::TakenByOthers { .. } => Code::AlreadyExists,
@@ -232,7 +261,9 @@ impl Refused {
             | Self::Missing { .. }
             | Self::Port(_)
             | Self::NodeNotDown { .. }
-            | Self::NodeIsManager { .. } => Code::FailedPrecondition,
+            | Self::NodeIsManager { .. }
+            | Self::LastManager { .. }
+            | Self::NoQuorum { .. } => Code::FailedPrecondition,
             Self::Propose(error) => match error {
                 ProposeError::Conflict(_) => Code::Aborted,
                 ProposeError::NotLeader { .. } | ProposeError::Stopped | ProposeError::Lost => Code::Unavailable,
@@ -251,9 +282,12 @@ impl Refused {
             Self::InUse { .. } => "remove or change what uses it first".to_owned(),
             Self::Port(EndpointError::PortTaken { .. }) => "publish another port, or remove what has it".to_owned(),
             Self::Missing { kind, name, .. } => format!("create it first: berth {kind} create {name}"),
+            Self::TokenLifetime => "make a new one with it: --rotate".to_owned(),
             Self::Circle { .. } => "leave out one of these dependencies".to_owned(),
             Self::NodeNotDown { .. } => "stop its daemon first, or use --force".to_owned(),
-            Self::NodeIsManager { .. } => "a manager cannot be removed yet".to_owned(),
+            Self::NodeIsManager { name } => format!("demote it first: berth node demote {name}"),
+            Self::LastManager { .. } => "promote another node first: berth node promote NODE".to_owned(),
+            Self::NoQuorum { .. } => "bring the others back first, or promote another node".to_owned(),
             Self::NotFound { kind: ObjectKind::Task, .. } => "`berth task ls` lists the tasks".to_owned(),
             Self::NotFound { kind, .. } => format!("`berth {kind} ls` lists what there is"),
             Self::Ambiguous { .. } => "give more characters of the id".to_owned(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use berth_proto::id::Id;
 use berth_proto::object::{Config, Meta, Network, ObjectKind, ObjectRef, Secret, Volume};
-use berth_proto::spec::{ConfigSpec, NetworkSpec, SecretSpec, VolumeSpec};
+use berth_proto::spec::{ConfigSpec, NetworkSpec, SecretBytes, SecretSpec, VolumeSpec};
 use berth_proto::validate::Validate;
 
 use super::find;
@@ -21,12 +21,12 @@ pub trait Resource: Validate + Sized {
     fn name(&self) -> &str;
     /// True when the name is taken.
     fn is_taken(&self, state: &State) -> bool;
-    /// Adds it to the transaction.
-    fn put(self, tx: &mut Transaction, bits: u128);
+    /// Adds it to the transaction, with `bits` for its id; draws more where it needs more.
+    fn put(self, tx: &mut Transaction, bits: u128, draw: DrawId<'_>);
 }
 
 macro_rules! resources {
-    ($($spec:ident: $object:ident, |$it:ident, $state:ident| $taken:expr, { $($field:ident: $value:expr),* };)*) => {$(
+    ($($spec:ident: $object:ident, |$it:ident, $state:ident| $taken:expr, |$id:ident, $draw:ident| $make:expr;)*) => {$(
         impl Resource for $spec {
             const KIND: ObjectKind = ObjectKind::$object;
 
@@ -39,9 +39,9 @@ macro_rules! resources {
                 $taken
             }
 
-            fn put(self, tx: &mut Transaction, bits: u128) {
-                let (id, meta) = (Id::from_random(bits), Meta::default());
-                tx.create($object { id, meta, spec: Arc::new(self), $($field: $value),* });
+            fn put(self, tx: &mut Transaction, bits: u128, $draw: DrawId<'_>) {
+                let ($it, $id) = (self, Id::from_random(bits));
+                tx.create($make);
             }
         }
     )*};
@@ -50,10 +50,14 @@ macro_rules! resources {
 resources! {
     NetworkSpec: Network,
         |it, state| BUILT_IN_NETWORKS.contains(&it.name.as_str()) || state.network_by_name(&it.name).is_some(),
-        { allocation: None };
-    VolumeSpec: Volume, |it, state| state.volume_by_name(&it.name).is_some(), {};
-    ConfigSpec: Config, |it, state| state.config_by_name(&it.name).is_some(), {};
-    SecretSpec: Secret, |it, state| state.secret_by_name(&it.name).is_some(), {};
+        |id, _draw| Network { id, meta: Meta::default(), spec: Arc::new(it), allocation: None };
+    VolumeSpec: Volume,
+        |it, state| state.volume_by_name(&it.name).is_some(),
+        |id, _draw| Volume { id, meta: Meta::default(), spec: Arc::new(it) };
+    ConfigSpec: Config, |it, state| state.config_by_name(&it.name).is_some(), |id, _draw| Config::new(id, it);
+    SecretSpec: Secret,
+        |it, state| state.secret_by_name(&it.name).is_some(),
+        |id, draw| Secret::new(id, SecretBytes(draw().to_be_bytes().to_vec().into()), it);
 }
 
 /// Adds a new object; returns its id.
@@ -63,7 +67,7 @@ pub fn create<R: Resource>(state: &State, tx: &mut Transaction, spec: R, draw: D
         return Err(Refused::Taken { kind: R::KIND, name: spec.name().to_owned() });
     }
     let bits = draw();
-    spec.put(tx, bits);
+    spec.put(tx, bits, draw);
     Ok(bits)
 }
 

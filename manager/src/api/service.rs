@@ -7,8 +7,8 @@ use berth_proto::object::{Meta, ObjectKind, Service, SpecRevision, UpdateProgres
 use berth_proto::spec::{MountKind, ServiceMode, ServiceSpec, VolumeSpec};
 use berth_proto::validate::Validate;
 
-use super::find;
 use super::refusal::Refused;
+use super::{content, find};
 use crate::allocator::endpoint::{EndpointError, port_conflict};
 use crate::store::references::{BUILT_IN_NETWORKS, names_used};
 use crate::store::{Change, Object, State, Transaction};
@@ -17,7 +17,12 @@ use crate::store::{Change, Object, State, Transaction};
 pub type DrawId<'a> = &'a mut dyn FnMut() -> u128;
 
 /// Adds a new service, and the volumes that it names and that nobody made.
-pub fn create(state: &State, tx: &mut Transaction, spec: ServiceSpec, draw: DrawId<'_>) -> Result<ServiceId, Refused> {
+pub fn create(
+    state: &State,
+    tx: &mut Transaction,
+    mut spec: ServiceSpec,
+    draw: DrawId<'_>,
+) -> Result<ServiceId, Refused> {
     check(&spec)?;
     if let Some(holder) = state.service_by_name(&spec.name) {
         return Err(match holder.pending_delete {
@@ -26,6 +31,7 @@ pub fn create(state: &State, tx: &mut Transaction, spec: ServiceSpec, draw: Draw
         });
     }
     check_ports(state, None, &spec)?;
+    content::stamp(state, tx, &mut spec);
     create_volumes(state, tx, &spec, draw);
     check_references(state, tx, &spec)?;
     let id = Id::from_random(draw());
@@ -55,6 +61,7 @@ pub fn update(
         return Err(Refused::ModeChange { name: name(), from: old.mode.as_str(), to: spec.mode.as_str() });
     }
     spec.task.force_update = old.task.force_update + u64::from(force);
+    content::stamp(state, tx, &mut spec);
     if spec == **old {
         return Ok(());
     }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use berth_compose::Stack;
 use berth_compose::diff::{self, Action, Change, Kind, Plan, Present};
 use berth_proto::name::StackName;
-use berth_proto::object::{Object, ObjectKind, ObjectRef};
+use berth_proto::object::{FileObject, Object, ObjectKind, ObjectRef};
 use berth_proto::pb;
 use berth_proto::pb::planned_change;
 use berth_proto::spec::{ConfigSpec, NetworkSpec, SecretSpec, ServiceSpec, VolumeSpec};
 
 use super::refusal::Refused;
 use super::service::{self, DrawId};
-use super::{depends, resource};
+use super::{content, depends, resource};
 use crate::store::{State, Stored, Transaction};
 
 /// What is asked for, read from the wire.
@@ -78,7 +78,7 @@ pub fn apply(state: &State, tx: &mut Transaction, request: &Request, draw: DrawI
         return Err(Refused::TakenByOthers { conflicts: conflicts.collect() });
     }
     expect(state, &request.expected)?;
-    let mut writer = Writer { state, tx, stack: &request.stack, draw, refreshed: BTreeSet::new(), later: Vec::new() };
+    let mut writer = Writer { state, tx, stack: &request.stack, draw, renewed: BTreeSet::new(), later: Vec::new() };
     for step in &plan.steps {
         writer.step(step)?;
     }
@@ -119,6 +119,9 @@ fn present(state: &State) -> Present<'_> {
     }
 }
 
+/// The plan was made from the same state.
+const LACKING: Refused = Refused::Lacks("object that was planned");
+
 /// Writes the steps of a plan.
 struct Writer<'a> {
     state: &'a State,
@@ -126,7 +129,7 @@ struct Writer<'a> {
     stack: &'a Stack,
     draw: DrawId<'a>,
     /// Configs and secrets whose content changes.
-    refreshed: BTreeSet<(ObjectKind, String)>,
+    renewed: BTreeSet<(ObjectKind, String)>,
     later: Vec<ObjectRef>,
 }
 
@@ -176,22 +179,23 @@ impl Writer<'_> {
                 rewrite(self.tx, state.volume_by_name(name), |one| one.spec = spec)
             }
             Kind::Config => {
-                self.note(ObjectKind::Config, name, changes);
-                let spec = Arc::new(named!(stack.configs, name));
-                rewrite(self.tx, state.config_by_name(name), |one| one.spec = spec)
+                let (spec, old) = (named!(stack.configs, name), state.config_by_name(name).ok_or(LACKING)?);
+                self.renew(&**old, old.with_spec(spec));
+                Ok(())
             }
             Kind::Secret => {
-                self.note(ObjectKind::Secret, name, changes);
-                let spec = Arc::new(named!(stack.secrets, name));
-                rewrite(self.tx, state.secret_by_name(name), |one| one.spec = spec)
+                let (spec, old) = (named!(stack.secrets, name), state.secret_by_name(name).ok_or(LACKING)?);
+                self.renew(&**old, old.with_spec(spec));
+                Ok(())
             }
         }
     }
 
-    fn note(&mut self, kind: ObjectKind, name: &str, changes: &[Change]) {
-        if changes.iter().any(|change| change.path == "data") {
-            self.refreshed.insert((kind, name.to_owned()));
+    fn renew<T: Stored + FileObject>(&mut self, old: &T, new: T) {
+        if new.digest() != old.digest() {
+            self.renewed.insert((T::KIND, new.name().to_owned()));
         }
+        self.tx.update(T::into_object(Arc::new(new)));
     }
 
     fn remove(&mut self, kind: Kind, name: &str) -> Result<(), Refused> {
@@ -209,26 +213,25 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Services that show a config or secret with new content get new tasks: files are made when a task starts.
+    /// Services that show a config or secret with new content get it by an update of their own: those of the stack whose
+    /// specs are otherwise as they should be, and those of others. Returns their names.
     fn refresh(&mut self, plan: &Plan) -> Result<BTreeSet<String>, Refused> {
         let mut refreshed = BTreeSet::new();
         for spec in &self.stack.services {
             let Some(old) = self.state.service_by_name(&spec.name) else { continue };
-            let planned = plan.steps.iter().any(|step| step.kind == Kind::Service && step.name == spec.name.as_str());
-            if planned || !self.shows_new_content(spec) {
+            if plan.steps.iter().any(|step| step.kind == Kind::Service && step.name == spec.name.as_str()) {
                 continue;
             }
-            service::update(self.state, self.tx, old, spec.clone(), true, self.draw)?;
-            refreshed.insert(spec.name.to_string());
+            let before = self.tx.changes.len();
+            service::update(self.state, self.tx, old, spec.clone(), false, self.draw)?;
+            if self.tx.changes.len() > before {
+                refreshed.insert(spec.name.to_string());
+            }
+        }
+        for (kind, name) in std::mem::take(&mut self.renewed) {
+            refreshed.extend(content::roll_out(self.state, self.tx, kind, &name, self.draw)?);
         }
         Ok(refreshed)
-    }
-
-    fn shows_new_content(&self, spec: &ServiceSpec) -> bool {
-        let container = &spec.task.container;
-        let configs = container.configs.iter().map(|config| (ObjectKind::Config, config.source.clone()));
-        let secrets = container.secrets.iter().map(|secret| (ObjectKind::Secret, secret.source.clone()));
-        configs.chain(secrets).any(|used| self.refreshed.contains(&used))
     }
 }
 
@@ -237,7 +240,7 @@ fn rewrite<T: Stored>(
     object: Option<&Arc<T>>,
     change: impl FnOnce(&mut T),
 ) -> Result<(), Refused> {
-    let mut object = T::clone(object.ok_or(Refused::Lacks("object that was planned"))?);
+    let mut object = T::clone(object.ok_or(LACKING)?);
     change(&mut object);
     tx.update(T::into_object(Arc::new(object)));
     Ok(())

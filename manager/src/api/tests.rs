@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use berth_proto::content::ContentDigest;
+use berth_proto::object::FileObject;
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
 use berth_proto::pb::planned_change::Action;
@@ -24,8 +26,8 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let config = ManagerConfig::new(dir.path().join("manager"));
         let manager = Manager::open(config).await.unwrap();
-        let handle = manager.handle();
-        Self { api: ControlApi::new(handle.hub, handle.proposer, handle.node, "test"), manager, _dir: dir }
+        manager.ready().await.unwrap();
+        Self { api: ControlApi::new(manager.handle(), "test"), manager, _dir: dir }
     }
 
     async fn create(&self, spec: pb::ServiceSpec) -> Result<pb::Service, Status> {
@@ -40,7 +42,8 @@ impl Cluster {
     }
 
     async fn get(&self, word: &str) -> pb::Service {
-        let request = pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: word.to_owned() };
+        let request =
+            pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: word.to_owned(), stale: false };
         match self.api.get(Request::new(request)).await.unwrap().into_inner().object {
             Some(pb::object::Object::Service(service)) => service,
             other => panic!("not a service: {other:?}"),
@@ -109,7 +112,7 @@ async fn a_created_service_is_found_by_name_and_by_the_beginning_of_its_id() {
     assert_eq!(cluster.get(&made.id[..10]).await.id, made.id);
     let taken = cluster.create(spec("web")).await.unwrap_err();
     assert_eq!(taken.code(), Code::AlreadyExists);
-    let missing = pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: "wbe".to_owned() };
+    let missing = pb::GetRequest { kind: pb::ObjectKind::Service.into(), name_or_id: "wbe".to_owned(), stale: false };
     assert_eq!(cluster.api.get(Request::new(missing)).await.unwrap_err().code(), Code::NotFound);
 }
 
@@ -287,28 +290,133 @@ async fn a_stack_takes_no_names_of_others_and_is_refused_as_a_whole() {
     assert_eq!(cluster.apply(stale).await.unwrap_err().code(), Code::Aborted);
 }
 
+/// The stack `shop` with a service that shows a config and a secret of those contents.
+fn showing(conf: &'static str, key: &'static str) -> pb::StackApplyRequest {
+    let mut web = spec("shop_web");
+    let container = web.task.as_mut().unwrap().container.as_mut().unwrap();
+    container.configs.push(file("shop_conf"));
+    container.secrets.push(file("shop_key"));
+    let config = pb::ConfigSpec { name: "shop_conf".to_owned(), data: conf.as_bytes().into(), ..Default::default() };
+    let secret = pb::SecretSpec { name: "shop_key".to_owned(), data: key.as_bytes().into(), ..Default::default() };
+    pb::StackApplyRequest { configs: vec![config], secrets: vec![secret], ..stack(vec![web]) }
+}
+
+fn file(source: &str) -> pb::FileMount {
+    let target = format!("/{source}");
+    pb::FileMount {
+        source: source.to_owned(),
+        target,
+        uid: "0".into(),
+        gid: "0".into(),
+        mode: 0o444,
+        ..Default::default()
+    }
+}
+
+/// What a service shows: of each config, then of each secret, the content.
+fn shown(cluster: &Cluster, service: &str) -> Vec<String> {
+    let state = cluster.manager.handle().hub.snapshot();
+    let container = &state.service_by_name(service).unwrap().spec.task.container;
+    let configs = container.configs.iter().map(|it| state.config_by_name(&it.source).unwrap().content(it.digest));
+    let secrets = container.secrets.iter().map(|it| state.secret_by_name(&it.source).unwrap().content(it.digest));
+    let named = container.configs.iter().chain(&container.secrets).all(|it| it.digest.is_some());
+    assert!(named, "every reference names its content");
+    configs.chain(secrets).map(|content| String::from_utf8(content.unwrap().data.0.to_vec()).unwrap()).collect()
+}
+
 #[tokio::test]
-async fn new_content_of_a_config_replaces_the_tasks_that_show_it() {
+async fn new_content_is_an_update_of_the_service_and_a_rollback_brings_the_old_back() {
     let cluster = Cluster::start().await;
-    let with = |data: &'static str| {
-        let mut web = spec("shop_web");
-        let mount = pb::FileMount {
-            source: "shop_conf".to_owned(),
-            target: "/c".to_owned(),
-            uid: "0".to_owned(),
-            gid: "0".to_owned(),
-            mode: 0o444,
-        };
-        web.task.as_mut().unwrap().container.as_mut().unwrap().configs.push(mount);
-        let config =
-            pb::ConfigSpec { name: "shop_conf".to_owned(), data: data.as_bytes().into(), ..Default::default() };
-        pb::StackApplyRequest { configs: vec![config], ..stack(vec![web]) }
-    };
-    let made = cluster.apply(with("a")).await.unwrap();
-    let changed = cluster.apply(with("b")).await.unwrap();
+    let made = cluster.apply(showing("a", "x")).await.unwrap();
+    assert_eq!(shown(&cluster, "shop_web"), ["a", "x"]);
+    let changed = cluster.apply(showing("b", "y")).await.unwrap();
     assert!(changed.services[0].spec_version > made.services[0].spec_version);
-    let again = cluster.apply(with("b")).await.unwrap();
+    let of_service = changed.plan.iter().find(|change| change.name == "shop_web").unwrap();
+    let paths: Vec<&str> = of_service.fields.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!((of_service.action(), paths), (Action::Update, vec!["configs and secrets"]));
+    assert_eq!(shown(&cluster, "shop_web"), ["b", "y"]);
+    let again = cluster.apply(showing("b", "y")).await.unwrap();
     assert!(actions(&again).iter().all(|(action, _)| *action == Action::Unchanged), "{again:?}");
+
+    let request = pb::ServiceRollbackRequest { id: "shop_web".to_owned() };
+    cluster.api.service_rollback(Request::new(request)).await.unwrap();
+    assert_eq!(shown(&cluster, "shop_web"), ["a", "x"]);
+    // Who changes something else keeps what is shown; who applies the file again gets what it says.
+    let web = cluster.get("shop_web").await;
+    cluster.update(&web, image(web.spec.clone().unwrap(), "other")).await.unwrap();
+    assert_eq!(shown(&cluster, "shop_web"), ["a", "x"]);
+    cluster.apply(showing("b", "y")).await.unwrap();
+    assert_eq!(shown(&cluster, "shop_web"), ["b", "y"]);
+}
+
+#[tokio::test]
+async fn contents_that_nothing_shows_are_forgotten() {
+    let cluster = Cluster::start().await;
+    for (conf, key) in [("a", "x"), ("b", "y"), ("c", "z"), ("c", "zz")] {
+        cluster.apply(showing(conf, key)).await.unwrap();
+    }
+    let state = cluster.manager.handle().hub.snapshot();
+    let (config, secret) = (state.config_by_name("shop_conf").unwrap(), state.secret_by_name("shop_key").unwrap());
+    assert_eq!(config.earlier.len(), 0, "neither the service nor the one before shows another");
+    let data: Vec<_> = secret.earlier.iter().map(|content| content.data.0.clone()).collect();
+    assert_eq!(data, ["z"]);
+    let remove = pb::ServiceRemoveRequest { ids: vec!["shop_web".to_owned()] };
+    cluster.api.service_remove(Request::new(remove)).await.unwrap();
+    cluster.until_count(pb::ObjectKind::Service, 0).await;
+    let state = cluster.manager.handle().hub.snapshot();
+    assert!(state.secret_by_name("shop_key").unwrap().earlier.is_empty());
+}
+
+#[tokio::test]
+async fn new_content_reaches_services_of_others_also_by_command() {
+    let cluster = Cluster::start().await;
+    cluster.apply(showing("a", "x")).await.unwrap();
+    let mut other = spec("other");
+    other.task.as_mut().unwrap().container.as_mut().unwrap().configs.push(file("shop_conf"));
+    cluster.create(other).await.unwrap();
+    let changed = cluster.apply(showing("b", "x")).await.unwrap();
+    assert!(actions(&changed).contains(&(Action::Update, "other")), "{changed:?}");
+    assert_eq!(shown(&cluster, "other"), ["b"]);
+
+    let spec =
+        |data: &'static str| pb::ConfigSpec { name: "shop_conf".into(), data: data.into(), ..Default::default() };
+    let request = |version, data| pb::ConfigUpdateRequest { id: "shop_conf".into(), version, spec: Some(spec(data)) };
+    let stale = cluster.api.config_update(Request::new(request(1, "c"))).await.unwrap_err();
+    assert_eq!(stale.code(), Code::Aborted);
+    let answer = cluster.api.config_update(Request::new(request(0, "c"))).await.unwrap().into_inner();
+    let names: Vec<_> = answer.services.iter().map(|service| service.spec.as_ref().unwrap().name.as_str()).collect();
+    assert_eq!(names, ["other", "shop_web"]);
+    assert_eq!(
+        (shown(&cluster, "other"), shown(&cluster, "shop_web")),
+        (vec!["c".into()], vec!["c".into(), "x".into()])
+    );
+    let again = cluster.api.config_update(Request::new(request(0, "c"))).await.unwrap().into_inner();
+    assert!(again.services.is_empty(), "the same content changes nothing");
+    let state = cluster.manager.handle().hub.snapshot();
+    let stack = state.config_by_name("shop_conf").unwrap().spec.stack.as_ref().map(ToString::to_string);
+    assert_eq!(stack.as_deref(), Some("shop"), "it stays its stack's");
+    // The file says b: it has the last word.
+    cluster.apply(showing("b", "x")).await.unwrap();
+    assert_eq!(shown(&cluster, "other"), ["b"]);
+}
+
+#[tokio::test]
+async fn digests_of_a_secret_do_not_tell_whether_a_guess_is_right() {
+    let cluster = Cluster::start().await;
+    cluster.apply(showing("a", "1234")).await.unwrap();
+    cluster.apply(showing("a", "5678")).await.unwrap();
+    let request = pb::ListRequest::default();
+    let answer = cluster.api.list(Request::new(request)).await.unwrap().into_inner();
+    for object in answer.objects {
+        let secret = match object.object {
+            Some(pb::object::Object::Secret(secret)) => secret,
+            _ => continue,
+        };
+        assert!(secret.key.is_empty() && secret.spec.unwrap().data.is_empty());
+        assert!(secret.earlier.len() == 1 && secret.earlier[0].data.is_empty(), "older ones are named only");
+        let plain = ContentDigest::of(b"", None, b"5678");
+        assert_ne!(secret.digest, plain.0[..]);
+    }
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use berth_proto::content::ContentDigest;
 use berth_proto::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId, VolumeId};
-use berth_proto::object::{Config, Network, Secret, SpecVersion, Task, Volume};
+use berth_proto::object::{Config, FileObject, Network, Secret, SpecVersion, Task, Volume};
 use berth_proto::spec::{MountKind, ServiceSpec};
 use berth_proto::state::TaskState;
 
@@ -21,10 +22,10 @@ pub enum Key {
     Network(NetworkId),
     /// A volume.
     Volume(VolumeId),
-    /// A config.
-    Config(ConfigId),
-    /// A secret.
-    Secret(SecretId),
+    /// One content of a config.
+    Config(ConfigId, ContentDigest),
+    /// One content of a secret.
+    Secret(SecretId, ContentDigest),
     /// Who answers for a service.
     Endpoints(ServiceId),
     /// A task.
@@ -40,10 +41,10 @@ pub enum Item {
     Network(Arc<Network>),
     /// A volume.
     Volume(Arc<Volume>),
-    /// A config.
-    Config(Arc<Config>),
-    /// A secret.
-    Secret(Arc<Secret>),
+    /// One content of a config.
+    Config(Arc<Config>, ContentDigest),
+    /// One content of a secret.
+    Secret(Arc<Secret>, ContentDigest),
     /// Who answers for a service.
     Endpoints(Arc<Endpoints>),
     /// A task.
@@ -69,8 +70,8 @@ impl Item {
             Self::Spec(service, version, _) => Key::Spec(*service, *version),
             Self::Network(network) => Key::Network(network.id),
             Self::Volume(volume) => Key::Volume(volume.id),
-            Self::Config(config) => Key::Config(config.id),
-            Self::Secret(secret) => Key::Secret(secret.id),
+            Self::Config(config, digest) => Key::Config(config.id, *digest),
+            Self::Secret(secret, digest) => Key::Secret(secret.id, *digest),
             Self::Endpoints(endpoints) => Key::Endpoints(endpoints.service),
             Self::Task(task) => Key::Task(task.id),
         }
@@ -82,8 +83,8 @@ impl Item {
             (Self::Spec(..), Self::Spec(..)) => true,
             (Self::Network(a), Self::Network(b)) => Arc::ptr_eq(a, b),
             (Self::Volume(a), Self::Volume(b)) => Arc::ptr_eq(a, b),
-            (Self::Config(a), Self::Config(b)) => Arc::ptr_eq(a, b),
-            (Self::Secret(a), Self::Secret(b)) => Arc::ptr_eq(a, b),
+            // A content never changes: another one has another key.
+            (Self::Config(..), Self::Config(..)) | (Self::Secret(..), Self::Secret(..)) => true,
             (Self::Endpoints(a), Self::Endpoints(b)) => a == b,
             (Self::Task(a), Self::Task(b)) => Arc::ptr_eq(a, b) || same_task(a, b),
             _ => false,
@@ -125,18 +126,23 @@ pub fn assigned(state: &State, node: NodeId) -> Assigned {
     set
 }
 
-/// Volumes, configs and secrets that a spec names. What has no object is left to the node.
+/// Volumes that a spec names, and of its configs and secrets exactly the contents that it names. What has no object is left
+/// to the node.
 fn needs_of(state: &State, spec: &ServiceSpec) -> Vec<Item> {
     let container = &spec.task.container;
     let volumes = container.mounts.iter().filter_map(|mount| match &mount.kind {
         MountKind::Volume(volume) => state.volume_by_name(volume.name.as_ref()?),
         MountKind::Bind(_) | MountKind::Tmpfs(_) | MountKind::Image(_) => None,
     });
-    let configs = container.configs.iter().filter_map(|config| state.config_by_name(&config.source));
-    let secrets = container.secrets.iter().filter_map(|secret| state.secret_by_name(&secret.source));
-    let volumes = volumes.map(|volume| Item::Volume(Arc::clone(volume)));
-    let configs = configs.map(|config| Item::Config(Arc::clone(config)));
-    volumes.chain(configs).chain(secrets.map(|secret| Item::Secret(Arc::clone(secret)))).collect()
+    let configs = container.configs.iter().filter_map(|file| {
+        let config = state.config_by_name(&file.source)?;
+        Some(Item::Config(Arc::clone(config), config.content(file.digest)?.digest))
+    });
+    let secrets = container.secrets.iter().filter_map(|file| {
+        let secret = state.secret_by_name(&file.source)?;
+        Some(Item::Secret(Arc::clone(secret), secret.content(file.digest)?.digest))
+    });
+    volumes.map(|volume| Item::Volume(Arc::clone(volume))).chain(configs).chain(secrets).collect()
 }
 
 /// What turns `old` into `new`.

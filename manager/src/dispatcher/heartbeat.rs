@@ -6,6 +6,7 @@ use berth_proto::id::NodeId;
 use berth_proto::object::{Node, NodeStatus};
 use berth_proto::state::NodeState;
 use berth_proto::time::Timestamp;
+use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::raft::{ProposeError, Proposer};
@@ -18,6 +19,10 @@ use super::registry::Registry;
 const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Looks again after a refusal.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// Nodes in one transaction: a node may list many images, and one that is written by somebody else at the same moment
+/// should not hold up all the others.
+const NODES: usize = 64;
 
 /// Watches heartbeats until `stop`.
 pub async fn run(hub: Hub, proposer: Proposer, registry: Registry, stop: CancellationToken) {
@@ -58,14 +63,18 @@ pub fn heartbeat_period(state: &State) -> Duration {
 
 async fn write(proposer: &Proposer, state: &State, transitions: &[Transition]) -> Result<(), ProposeError> {
     let now = Timestamp::from(SystemTime::now());
-    let mut transaction = Transaction::new(now, "node-health");
-    for Transition { node, state: new, message } in transitions {
-        tracing::info!(%node, state = %new, message, "node state");
-        if let Some(node) = state.node(*node) {
-            transaction.update(with_state(node, *new, message, now));
+    let transaction = |part: &[Transition]| {
+        let mut transaction = Transaction::new(now, "node-health");
+        for Transition { node, state: new, message } in part {
+            tracing::info!(%node, state = %new, message, "node state");
+            if let Some(node) = state.node(*node) {
+                transaction.update(with_state(node, *new, message, now));
+            }
         }
-    }
-    proposer.propose(transaction).await.map(|_| ())
+        transaction
+    };
+    let written = transitions.chunks(NODES).map(|part| proposer.propose(transaction(part)));
+    join_all(written).await.into_iter().try_for_each(|outcome| outcome.map(drop))
 }
 
 fn with_state(node: &Node, state: NodeState, message: &str, at: Timestamp) -> Node {
@@ -73,8 +82,7 @@ fn with_state(node: &Node, state: NodeState, message: &str, at: Timestamp) -> No
     Node { status, ..node.clone() }
 }
 
-/// Notes what a node says of itself when its session begins, and that it is ready. `None` when that is known already;
-/// the inner `None` when there is no such node.
+/// Notes what a node says of itself. The inner `None` when that is known already; `None` when there is no such node.
 pub fn registration(
     state: &State,
     node: NodeId,
@@ -86,9 +94,6 @@ pub fn registration(
     let mut new = Node::clone(known);
     new.description = Some(description.clone());
     address.clone_into(&mut new.status.address);
-    if new.status.state != NodeState::Ready {
-        new = with_state(&new, NodeState::Ready, "", now);
-    }
     if new == **known {
         return Some(None);
     }

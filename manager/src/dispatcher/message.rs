@@ -1,5 +1,8 @@
 //! Assignments as protobuf messages.
 
+use berth_proto::content::ContentDigest;
+use berth_proto::id::Id;
+use berth_proto::object::FileObject;
 use berth_proto::pb;
 use berth_proto::spec::EndpointMode;
 
@@ -35,8 +38,8 @@ fn assignment(item: &Item) -> pb::Assignment {
         }),
         Item::Network(network) => Wire::Network((&**network).into()),
         Item::Volume(volume) => Wire::Volume((&**volume).into()),
-        Item::Config(config) => Wire::Config((&**config).into()),
-        Item::Secret(secret) => Wire::Secret((&**secret).into()),
+        Item::Config(config, digest) => Wire::Config(file(config.id, &**config, *digest)),
+        Item::Secret(secret, digest) => Wire::Secret(file(secret.id, &**secret, *digest)),
         Item::Endpoints(it) => Wire::Endpoints(endpoints(it)),
         Item::Task(task) => Wire::Task((&**task).into()),
     };
@@ -51,12 +54,22 @@ fn key(key: &Key) -> pb::AssignmentKey {
         }
         Key::Network(id) => Wire::Network(id.to_string()),
         Key::Volume(id) => Wire::Volume(id.to_string()),
-        Key::Config(id) => Wire::Config(id.to_string()),
-        Key::Secret(id) => Wire::Secret(id.to_string()),
+        Key::Config(id, digest) => Wire::Config(file_key(*id, *digest)),
+        Key::Secret(id, digest) => Wire::Secret(file_key(*id, *digest)),
         Key::Endpoints(id) => Wire::Endpoints(id.to_string()),
         Key::Task(id) => Wire::Task(id.to_string()),
     };
     pb::AssignmentKey { key: Some(key) }
+}
+
+/// One content, and nothing else of its object.
+fn file<K, T: FileObject>(id: Id<K>, object: &T, digest: ContentDigest) -> pb::AssignedFile {
+    let content = object.content(Some(digest));
+    pb::AssignedFile { id: id.to_string(), name: object.name().to_owned(), content: content.as_ref().map(Into::into) }
+}
+
+fn file_key<K>(id: Id<K>, digest: ContentDigest) -> pb::FileKey {
+    pb::FileKey { id: id.to_string(), digest: digest.0.to_vec().into() }
 }
 
 fn endpoints(it: &Endpoints) -> pb::ServiceEndpoints {

@@ -8,22 +8,33 @@
 //! | [`health`] | from heartbeats to node states, pure |
 //! | [`registry`] | the sessions there are and when each was last heard |
 //! | [`heartbeat`] | the loop that writes node states; runs on the leader only |
+//! | [`hearsay`] | what the others tell the leader of the nodes they hear |
 //! | [`service`] | the gRPC service: takes streams in |
 //! | [`session`] | one stream |
+//! | `upward.rs` | what an agent says, on its way into the log |
+//! | `downward.rs` | what an agent is told |
+//! | [`membership`] | what a node has to know to stay part of the cluster |
+//! | [`holders`] | which nodes have an image |
 //! | [`report`] | what agents report, as transactions |
 //!
 //! Invariants: a node is sent only what its own tasks need; a session begins with a complete set and goes on with numbered
-//! changes without a gap; a report moves a task only forward; of two sessions of one node the newer one stays.
+//! changes without a gap; a report moves a task only forward; of two sessions of one node the newer one stays, whichever
+//! managers they are with; only the leader decides on node states.
 
 pub mod assignment;
+mod downward;
 pub mod endpoints;
 pub mod health;
+pub mod hearsay;
 pub mod heartbeat;
+pub mod holders;
+pub mod membership;
 pub mod message;
 pub mod registry;
 pub mod report;
 pub mod service;
 pub mod session;
+mod upward;
 
 pub use registry::Registry;
 pub use service::DispatcherService;

@@ -11,11 +11,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::raft::Proposer;
+use crate::members::caller::caller;
+use crate::raft::{Forward, Proposer};
 use crate::store::Hub;
 
+use super::holders::holders;
 use super::registry::Registry;
-use super::session::{Context, OUTBOX, serve};
+use super::session::{Context, OPENING_AT_ONCE, OUTBOX, Peer, serve};
 
 /// Complete sets that are made at the same time.
 const SETS_AT_ONCE: usize = 32;
@@ -30,9 +32,9 @@ pub struct DispatcherService {
 
 impl DispatcherService {
     /// A dispatcher without sessions.
-    pub fn new(hub: Hub, proposer: Proposer, registry: Registry, stop: CancellationToken) -> Self {
-        let gate = Arc::new(Semaphore::new(SETS_AT_ONCE));
-        Self { context: Context { hub, proposer, registry, gate, stop } }
+    pub fn new(hub: Hub, proposer: Proposer, forward: Forward, registry: Registry, stop: CancellationToken) -> Self {
+        let (opening, gate) = (Arc::new(Semaphore::new(OPENING_AT_ONCE)), Arc::new(Semaphore::new(SETS_AT_ONCE)));
+        Self { context: Context { hub, proposer, forward, registry, opening, gate, stop } }
     }
 
     /// The same as a tonic service.
@@ -49,10 +51,20 @@ impl Dispatcher for DispatcherService {
         &self,
         request: Request<Streaming<pb::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = request.remote_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+        let address = request.remote_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+        let peer = Peer { address, node: caller(&request) };
         let (outbox, messages) = mpsc::channel(OUTBOX);
         // Ends with the stream: reading from it fails, or writing to it does.
         tokio::spawn(serve(self.context.clone(), request.into_inner().boxed(), peer, outbox));
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+
+    async fn find_image(
+        &self,
+        request: Request<pb::FindImageRequest>,
+    ) -> Result<Response<pb::FindImageResponse>, Status> {
+        let state = self.context.hub.snapshot();
+        let holders = holders(&state, &request.get_ref().reference, caller(&request), rand::random());
+        Ok(Response::new(pb::FindImageResponse { holders }))
     }
 }

@@ -1,35 +1,36 @@
-//! One stream of one agent: takes in heartbeats and reports, sends the complete set and then numbered changes.
+//! One stream of one agent, from `register` to its end: who it is, its place in the registry, and what comes in.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use berth_proto::id::NodeId;
 use berth_proto::object::NodeDescription;
 use berth_proto::pb::{self, agent_message::Message as FromAgent, manager_message::Message as ToAgent};
-use berth_proto::time::Timestamp;
 use futures::StreamExt;
-use futures::future::join_all;
 use futures::stream::BoxStream;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::raft::{ProposeError, Proposer};
-use crate::store::{Hub, Snapshot, Subscription, WatchError};
+use crate::raft::{Forward, Proposer};
+use crate::store::Hub;
 
-use super::assignment::{Assigned, Urgency, assigned, diff, urgency};
 use super::registry::{Registry, Session};
-use super::{heartbeat, message, report};
+use super::upward::{Reports, describe, descriptions};
+use super::{downward, heartbeat, message};
 
 /// An agent that opens a stream must say who it is within this time.
 const REGISTER_WAIT: Duration = Duration::from_secs(10);
+/// Streams that are let in at the same time: each may cost a write.
+pub(super) const OPENING_AT_ONCE: usize = 128;
+/// How long a stream waits to be let in, at most twice that; agents that are turned away come back at other times.
+const OPENING_WAIT: Duration = Duration::from_secs(2);
+/// Part of the heartbeat period by which it is shorter at most, so that agents that came together do not stay together.
+const JITTER: f64 = 0.1;
 /// Messages on their way to the agent; when it does not take them, changes are put together until it does.
 pub(super) const OUTBOX: usize = 16;
 /// Status batches that wait for the log; beyond them the stream is not read, so that the agent waits.
 const REPORTS: usize = 8;
-/// Changes that are not about the node's own tasks are put together for this long.
-const SETTLE: Duration = Duration::from_millis(20);
 
 /// What every session needs.
 #[derive(Clone)]
@@ -38,9 +39,13 @@ pub struct Context {
     pub hub: Hub,
     /// Takes writes.
     pub proposer: Proposer,
+    /// Finds out what is committed.
+    pub forward: Forward,
     /// The sessions there are.
     pub registry: Registry,
-    /// Complete sets that are made at the same time, so that all agents coming back at once wait in line.
+    /// Streams that are let in at the same time, so that all agents coming back at once wait in line.
+    pub opening: Arc<Semaphore>,
+    /// Complete sets that are made at the same time.
     pub gate: Arc<Semaphore>,
     /// The manager stops.
     pub stop: CancellationToken,
@@ -51,8 +56,17 @@ pub type Inbound = BoxStream<'static, Result<pb::AgentMessage, Status>>;
 /// What an agent is sent.
 pub type Outbox = mpsc::Sender<Result<pb::ManagerMessage, Status>>;
 
+/// The other end of a stream.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// Its IP address; empty when it has none.
+    pub address: String,
+    /// The node that the connection proves it to be; `None` when it proves nothing.
+    pub node: Option<NodeId>,
+}
+
 /// Serves one stream until either side ends it.
-pub async fn serve(context: Context, mut inbound: Inbound, peer: String, outbox: Outbox) {
+pub async fn serve(context: Context, mut inbound: Inbound, peer: Peer, outbox: Outbox) {
     let ended = async {
         let register = first(&mut inbound).await?;
         run(&context, inbound, register, peer, &outbox).await
@@ -61,7 +75,9 @@ pub async fn serve(context: Context, mut inbound: Inbound, peer: String, outbox:
         biased;
         // Cancel-safe: a token stays cancelled.
         () = context.stop.cancelled() => Status::unavailable("this manager is stopping"),
-        // Dropped only when the manager stops.
+        // Cancel-safe: a channel stays closed. An agent that is gone need not be let in.
+        () = outbox.closed() => return,
+        // Dropped only when the manager stops or the agent has gone.
         ended = ended => match ended {
             Ok(()) => return,
             Err(status) => status,
@@ -85,23 +101,24 @@ async fn run(
     context: &Context,
     inbound: Inbound,
     register: pb::Register,
-    peer: String,
+    peer: Peer,
     outbox: &Outbox,
 ) -> Result<(), Status> {
-    let node: NodeId =
-        register.node_id.parse().map_err(|error| Status::invalid_argument(format!("node_id: {error}")))?;
-    let address = if register.address.is_empty() { peer } else { register.address };
-    let description = describe(register.description.unwrap_or_default())?;
-    if context.hub.snapshot().node(node).is_none() {
-        return Err(unknown(node));
-    }
-    let session = context.registry.open(node, &register.session_id, &context.stop);
-    welcome(context, node, &description, &address).await?;
-    let period = heartbeat::heartbeat_period(&context.hub.snapshot());
+    let (node, session_id) = (node_of(&register, &peer)?, register.session_id);
+    let address = if register.address.is_empty() { peer.address } else { register.address };
+    let description = read(register.description.unwrap_or_default())?;
+    let session = {
+        let _turn = turn(context).await?;
+        check_known(context, node).await?;
+        describe(context, node, &description, &address).await?;
+        context.registry.open(node, &session_id, &context.stop)
+    };
+    let period = heartbeat::heartbeat_period(&context.hub.snapshot()).mul_f64(1.0 - JITTER * rand::random::<f64>());
     let heartbeat_period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
     send(outbox, ToAgent::Welcome(pb::Welcome { session_id: session.id.clone(), heartbeat_period })).await?;
     let (reports, waiting) = mpsc::channel(REPORTS);
-    let inbox = Inbox { context, session: &session, node, address, reports };
+    let (described, newest) = watch::channel(description);
+    let inbox = Inbox { session: &session, node, described, reports };
     tokio::select! {
         biased;
         // Cancel-safe: a token stays cancelled.
@@ -110,63 +127,63 @@ async fn run(
         // its way may still be written; the agent sends it again, which changes nothing.
         ended = inbox.read(inbound) => ended,
         ended = Reports { context, node, waiting, outbox }.write() => ended,
-        ended = assign(context, node, outbox) => ended,
+        ended = descriptions(context, node, &address, newest) => ended,
+        ended = downward::tell(context, node, outbox) => ended,
     }
 }
 
-fn unknown(node: NodeId) -> Status {
+/// The node that registers; no other than the one that the connection proves.
+fn node_of(register: &pb::Register, peer: &Peer) -> Result<NodeId, Status> {
+    let node = register.node_id.parse().map_err(|error| Status::invalid_argument(format!("node_id: {error}")))?;
+    match peer.node {
+        Some(proven) if proven != node => {
+            Err(Status::permission_denied(format!("the certificate is of node {proven}, not of node {node}")))
+        }
+        _ => Ok(node),
+    }
+}
+
+/// Waits in line to be let in.
+async fn turn(context: &Context) -> Result<tokio::sync::SemaphorePermit<'_>, Status> {
+    let wait = OPENING_WAIT.mul_f64(1.0 + rand::random::<f64>());
+    match tokio::time::timeout(wait, context.opening.acquire()).await {
+        Ok(turn) => turn.map_err(|_| Status::unavailable("this manager is stopping")),
+        Err(_) => {
+            Err(Status::unavailable("too many agents come to this manager at once: try again, or try another one"))
+        }
+    }
+}
+
+/// A node that another manager let in a moment ago may not be known here yet.
+async fn check_known(context: &Context, node: NodeId) -> Result<(), Status> {
+    if context.hub.snapshot().node(node).is_some() {
+        return Ok(());
+    }
+    context.forward.linearizable().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    match context.hub.snapshot().node(node) {
+        Some(_) => Ok(()),
+        None => Err(unknown(node)),
+    }
+}
+
+pub(super) fn unknown(node: NodeId) -> Status {
     Status::not_found(format!("node {node} is not part of this cluster"))
 }
 
-fn describe(description: pb::NodeDescription) -> Result<NodeDescription, Status> {
+fn read(description: pb::NodeDescription) -> Result<NodeDescription, Status> {
     description.try_into().map_err(|error| Status::invalid_argument(format!("description: {error}")))
 }
 
-async fn send(outbox: &Outbox, message: ToAgent) -> Result<(), Status> {
+pub(super) async fn send(outbox: &Outbox, message: ToAgent) -> Result<(), Status> {
     let sent = outbox.send(Ok(message::manager_message(message))).await;
     sent.map_err(|_| Status::cancelled("the agent has gone"))
 }
 
-fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
-}
-
-fn refused(error: &ProposeError) -> Status {
-    match error {
-        ProposeError::NotLeader { .. } | ProposeError::Stopped | ProposeError::Lost => {
-            Status::unavailable(error.to_string())
-        }
-        ProposeError::Conflict(_) | ProposeError::TooLarge { .. } => Status::aborted(error.to_string()),
-    }
-}
-
-/// Writes down what the node says of itself and that it is ready.
-async fn welcome(context: &Context, node: NodeId, description: &NodeDescription, address: &str) -> Result<(), Status> {
-    enum Refused {
-        Unknown,
-        Propose(ProposeError),
-    }
-    impl From<ProposeError> for Refused {
-        fn from(error: ProposeError) -> Self {
-            Self::Propose(error)
-        }
-    }
-    let make = |state: &crate::store::State| {
-        heartbeat::registration(state, node, description, address, now()).ok_or(Refused::Unknown)
-    };
-    match context.proposer.write(make).await {
-        Ok(_) => Ok(()),
-        Err(Refused::Unknown) => Err(unknown(node)),
-        Err(Refused::Propose(error)) => Err(refused(&error)),
-    }
-}
-
 /// Takes in what the agent sends.
 struct Inbox<'a> {
-    context: &'a Context,
     session: &'a Session,
     node: NodeId,
-    address: String,
+    described: watch::Sender<NodeDescription>,
     reports: mpsc::Sender<pb::StatusBatch>,
 }
 
@@ -183,7 +200,7 @@ impl Inbox<'_> {
                     queued.map_err(|_| Status::internal("reports are not taken any more"))?;
                 }
                 Some(FromAgent::Description(description)) => {
-                    welcome(self.context, self.node, &describe(description)?, &self.address).await?;
+                    self.described.send_replace(read(description)?);
                 }
                 Some(FromAgent::Register(_)) => {
                     return Err(Status::failed_precondition("`register` comes once in a session"));
@@ -191,88 +208,5 @@ impl Inbox<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Writes what the agent reports and says so once it is safe.
-struct Reports<'a> {
-    context: &'a Context,
-    node: NodeId,
-    waiting: mpsc::Receiver<pb::StatusBatch>,
-    outbox: &'a Outbox,
-}
-
-impl Reports<'_> {
-    async fn write(mut self) -> Result<(), Status> {
-        while let Some(batch) = self.waiting.recv().await {
-            let mut sequence = batch.sequence;
-            let mut all = batch;
-            // Reports that came meanwhile go with it: one acknowledgement of the newest is one of all before.
-            while let Ok(next) = self.waiting.try_recv() {
-                sequence = sequence.max(next.sequence);
-                all.reports.extend(next.reports);
-            }
-            let (transactions, malformed) = report::transactions(self.node, all, now());
-            for (task, error) in malformed {
-                tracing::warn!(node = %self.node, task, %error, "a report is not well formed");
-            }
-            let proposals = transactions.into_iter().map(|transaction| self.context.proposer.propose(transaction));
-            for outcome in join_all(proposals).await {
-                outcome.map_err(|error| refused(&error))?;
-            }
-            send(self.outbox, ToAgent::StatusAck(pb::StatusAck { sequence })).await?;
-        }
-        Ok(())
-    }
-}
-
-/// Sends the complete set and then changes, each as soon as it is urgent and the agent takes it.
-async fn assign(context: &Context, node: NodeId, outbox: &Outbox) -> Result<(), Status> {
-    let (mut known, mut commits) = {
-        let _turn = context.gate.acquire().await.map_err(|_| Status::unavailable("this manager is stopping"))?;
-        let (state, commits) = context.hub.subscribe();
-        let set = assigned(&state, node);
-        outbox.send(Ok(message::complete(1, &set))).await.map_err(|_| Status::cancelled("the agent has gone"))?;
-        (set, commits)
-    };
-    let mut sequence = 1;
-    loop {
-        let state = next_state(&mut commits, node).await?;
-        if state.node(node).is_none() {
-            return Err(Status::not_found(format!("node {node} was removed from the cluster")));
-        }
-        let wanted: Assigned = assigned(&state, node);
-        let changes = diff(&known, &wanted);
-        known = wanted;
-        if !changes.is_empty() {
-            sequence += 1;
-            let sent = outbox.send(Ok(message::changes(sequence, &changes))).await;
-            sent.map_err(|_| Status::cancelled("the agent has gone"))?;
-        }
-    }
-}
-
-/// Waits for something that the node should hear of; what is not about its own tasks waits for more of its kind.
-async fn next_state(commits: &mut Subscription, node: NodeId) -> Result<Snapshot, Status> {
-    let stopping = |_| Status::unavailable("this manager is stopping");
-    let mut due: Option<Instant> = None;
-    loop {
-        let commit = match due {
-            None => commits.next().await,
-            Some(due) => match tokio::time::timeout_at(due, commits.next()).await {
-                Ok(commit) => commit,
-                Err(_) => return Ok(commits.resync()),
-            },
-        };
-        let urgent = match commit {
-            Ok(commit) => commit.events.iter().map(|event| urgency(event, node)).max().unwrap_or(Urgency::Never),
-            Err(WatchError::Lagged { .. }) => Urgency::Now,
-            Err(closed @ WatchError::Closed) => return Err(stopping(closed)),
-        };
-        match urgent {
-            Urgency::Never => {}
-            Urgency::Soon => due = due.or_else(|| Some(Instant::now() + SETTLE)),
-            Urgency::Now => return Ok(commits.resync()),
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use berth_proto::id::ServiceId;
-use berth_proto::object::{Node, Service, Task};
+use berth_proto::object::{Node, NodeDescription, Service, Task};
 use berth_proto::spec::ServiceMode;
 use berth_proto::state::{NodeState, TaskState};
 
@@ -43,6 +43,7 @@ impl Dirty {
                 self.note_update(event, service, state);
             }
             Object::Task(task) => self.note_task(event, task),
+            Object::Node(_) if says_nothing_of_tasks(event) => {}
             Object::Node(node) => {
                 let is_ready = |node: &&std::sync::Arc<Node>| node.status.state == NodeState::Ready;
                 if is_ready(&node) && state.nodes().filter(is_ready).take(2).count() == 1 {
@@ -93,4 +94,32 @@ impl Dirty {
             self.progress = true;
         }
     }
+}
+
+/// Images and a manager's part change often, and no task comes or goes for them.
+fn says_nothing_of_tasks(event: &Event) -> bool {
+    let (Some(Object::Node(old)), Some(Object::Node(new))) = (event.before(), event.after()) else { return false };
+    let same_machine = match (&old.description, &new.description) {
+        (Some(old), Some(new)) => {
+            let NodeDescription {
+                hostname,
+                platform,
+                resources,
+                engine_version,
+                engine_labels,
+                capabilities,
+                routes,
+                images: _,
+            } = old;
+            *hostname == new.hostname
+                && *platform == new.platform
+                && *resources == new.resources
+                && *engine_version == new.engine_version
+                && *engine_labels == new.engine_labels
+                && *capabilities == new.capabilities
+                && *routes == new.routes
+        }
+        (old, new) => old == new,
+    };
+    same_machine && old.spec == new.spec && old.status.state == new.status.state
 }

@@ -2,6 +2,7 @@
 //! puts it into the slot.
 
 use berth_proto::object::{RestartRecord, SpecVersion, Task};
+use berth_proto::spec::UpdateOrder;
 use berth_proto::state::{DesiredState, TaskState};
 use berth_proto::time::Timestamp;
 
@@ -20,7 +21,9 @@ pub fn replicated(work: &mut Work, slot: &mut SlotTasks, turn: &mut Turn<'_>) {
     if task.status.state.is_terminal() {
         after_end(work, slot, current, turn);
     } else if is_misplaced(work, &task, turn) {
-        work.desire(current, DesiredState::Shutdown);
+        if !runs_until_replaced(work, &task, turn) {
+            work.desire(current, DesiredState::Shutdown);
+        }
         let desired = desired_now(slot, work, turn);
         let restarts = RestartRecord { start_at: None, ..task.restarts.clone() };
         replace(work, slot, &task, desired, restarts, turn);
@@ -48,14 +51,15 @@ pub fn after_end(work: &mut Work, slot: &mut SlotTasks, current: TaskRef, turn: 
     }
 }
 
-/// With a newer task in the slot, the older ones (kept by a start-first update) go as soon as the newest runs, and also
-/// when they have ended or lost their node.
+/// With a newer task in the slot, the older ones (kept by a start-first update or a drain) go as soon as the newest runs, and
+/// also when they have ended or lost their node.
 pub fn tidy(work: &mut Work, slot: &SlotTasks, current: TaskRef, turn: &Turn<'_>) {
     let newest_runs = work.task(current).status.state == TaskState::Running;
     let older: Vec<TaskRef> = slot.wanted(work).filter(|at| *at != current).collect();
     for at in older {
         let task = work.task(at).clone();
-        if newest_runs || task.status.state.is_terminal() || is_misplaced(work, &task, turn) {
+        let lost = || is_misplaced(work, &task, turn) && !runs_until_replaced(work, &task, turn);
+        if newest_runs || task.status.state.is_terminal() || lost() {
             work.desire(at, DesiredState::Shutdown);
         }
     }
@@ -70,6 +74,16 @@ fn is_misplaced(work: &Work, task: &Task, turn: &Turn<'_>) -> bool {
             node.is_some_and(|node| constraint::misfit(&work.service.spec, node).is_some())
         }
     }
+}
+
+/// True for a task on a drained node whose service is updated start-first: it goes once its replacement runs. Nothing of it
+/// stands in the replacement's way, which cannot come to the same node.
+fn runs_until_replaced(work: &Work, task: &Task, turn: &Turn<'_>) -> bool {
+    let spec = &work.service.spec;
+    spec.update.order == UpdateOrder::StartFirst
+        && !spec.mode.is_job()
+        && task.status.state == TaskState::Running
+        && turn.standing(task) == Standing::Drained
 }
 
 fn replace(

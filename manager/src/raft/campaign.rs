@@ -13,8 +13,10 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use openraft::storage::RaftLogStorage;
 use openraft::{BasicNode, RaftMetrics, ServerState};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 use super::log::LogStore;
 use super::transport::Peers;
@@ -50,7 +52,7 @@ impl Pulse {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// Whether a manager whose log ends at `last` would get the vote of the manager with `raft` and `log`.
+    /// What the manager with `raft` and `log` answers to `candidate`, whose log ends at `last`.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -58,17 +60,26 @@ impl Pulse {
         &self,
         raft: &typ::Raft,
         log: &LogStore,
+        candidate: u64,
         last: Option<typ::LogId>,
-    ) -> Result<bool, typ::StorageError> {
+    ) -> Result<pb::RaftPreVoted, typ::StorageError> {
         let own = log.clone().get_log_state().await?.last_log_id;
-        let leads = raft.metrics().borrow().state == ServerState::Leader;
-        Ok(grants(leads, self.silence() >= self.quiet, own, last))
+        let metrics = raft.metrics().borrow().clone();
+        let is_member = metrics.membership_config.membership().get_node(&candidate).is_some();
+        let silent = match metrics.state {
+            // One that is cut off from the others has nobody to lead.
+            ServerState::Leader => {
+                metrics.millis_since_quorum_ack.is_some_and(|ms| u128::from(ms) >= 2 * self.quiet.as_millis())
+            }
+            _ => self.silence() >= self.quiet,
+        };
+        Ok(pb::RaftPreVoted { granted: is_member && grants(silent, own, last), dismissed: !is_member && own >= last })
     }
 }
 
 /// A vote is given when nobody leads as far as this manager knows, and the other's log is no older than its own.
-fn grants(leads: bool, silent: bool, own: Option<typ::LogId>, last: Option<typ::LogId>) -> bool {
-    !leads && silent && last >= own
+fn grants(silent: bool, own: Option<typ::LogId>, last: Option<typ::LogId>) -> bool {
+    silent && last >= own
 }
 
 /// The voters of the membership, without `own`; `None` when `own` is not a voter.
@@ -102,6 +113,8 @@ pub struct Campaigner {
     pub pulse: Arc<Pulse>,
     /// Bounds of the silence after which it campaigns.
     pub election: (Duration, Duration),
+    /// Set when another says that this manager is no member any more.
+    pub dismissed: watch::Sender<bool>,
 }
 
 impl Campaigner {
@@ -163,8 +176,14 @@ impl Campaigner {
     async fn ask(&self, id: u64, address: String, last: Option<typ::LogId>) -> Option<u64> {
         let mut client = self.peers.client(id, &address).ok()?;
         let question = pb::RaftPreVote { candidate: self.id, last: last.as_ref().map(wire::log_id) };
-        let answer = tokio::time::timeout(ANSWER, client.pre_vote(question)).await.ok()?.ok()?;
-        answer.into_inner().granted.then_some(id)
+        let answer = tokio::time::timeout(ANSWER, client.pre_vote(question)).await.ok()?;
+        // Whoever was let go and is no manager any more is not even answered.
+        let denied = answer.as_ref().is_err_and(|status| status.code() == Code::PermissionDenied);
+        let answer = answer.map(tonic::Response::into_inner).unwrap_or_default();
+        if answer.dismissed || denied {
+            self.dismissed.send_replace(true);
+        }
+        answer.granted.then_some(id)
     }
 }
 
@@ -176,11 +195,10 @@ mod tests {
     #[test]
     fn a_vote_is_given_only_without_a_leader_and_to_a_log_that_is_no_older() {
         let at = |term, index| Some(typ::LogId::new(CommittedLeaderId::new(term, 1), index));
-        assert!(grants(false, true, at(1, 5), at(1, 5)));
-        assert!(grants(false, true, at(1, 5), at(2, 3)), "a newer term counts more than a longer log");
-        assert!(grants(false, true, None, at(1, 1)));
-        assert!(!grants(false, true, at(1, 5), at(1, 4)));
-        assert!(!grants(false, false, at(1, 5), at(1, 9)), "a leader was heard a moment ago");
-        assert!(!grants(true, true, at(1, 5), at(1, 9)), "it leads itself");
+        assert!(grants(true, at(1, 5), at(1, 5)));
+        assert!(grants(true, at(1, 5), at(2, 3)), "a newer term counts more than a longer log");
+        assert!(grants(true, None, at(1, 1)));
+        assert!(!grants(true, at(1, 5), at(1, 4)));
+        assert!(!grants(false, at(1, 5), at(1, 9)), "a leader was heard a moment ago");
     }
 }

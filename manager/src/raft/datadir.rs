@@ -147,11 +147,16 @@ impl DataDir {
     }
 }
 
-fn make_dir(path: &Path) -> Result<(), DataDirError> {
+/// Makes a directory that only its owner may look into, and those above it.
+pub fn make_dir(path: &Path) -> Result<(), DataDirError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("create", path))
 }
 
-fn take_lock(dir: &Path) -> Result<File, DataDirError> {
+/// Makes this process the only one that has `dir`, as long as it keeps what is returned. The file `lock` in it holds its pid.
+///
+/// # Errors
+/// [`DataDirError::InUse`] when another process has it.
+pub fn take_lock(dir: &Path) -> Result<File, DataDirError> {
     let path = dir.join("lock");
     let io = |what| io_error(what, &path);
     let mut options = OpenOptions::new();

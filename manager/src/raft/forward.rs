@@ -12,6 +12,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use super::handover::Stepping;
 use super::outcomes::{BatchOutcomes, Outcomes};
 use super::proposer::ProposeError;
 use super::transport::Peers;
@@ -37,6 +38,8 @@ pub struct Forward {
     pub peers: Peers,
     /// What became of entries, as applied here.
     pub outcomes: Outcomes,
+    /// Whether it is about to let another lead.
+    pub stepping: Stepping,
 }
 
 /// What one attempt came to.
@@ -91,12 +94,13 @@ impl Forward {
         }
     }
 
-    fn leads(&self) -> bool {
-        self.raft.metrics().borrow().state == ServerState::Leader
+    /// True while this manager leads and takes writes.
+    pub fn leads(&self) -> bool {
+        !self.stepping.is_on() && self.raft.metrics().borrow().state == ServerState::Leader
     }
 
     /// Id and address of the leader, when it is another.
-    fn leader(&self) -> Option<(u64, String)> {
+    pub fn leader(&self) -> Option<(u64, String)> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
         let leader = metrics.current_leader.filter(|leader| *leader != self.id)?;

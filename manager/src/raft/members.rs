@@ -2,12 +2,15 @@
 //!
 //! Only on the leader. What would leave the cluster without a quorum is refused before anything is changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
+use tonic::transport::Channel;
 
-use super::types::typ;
+use super::forward::Forward;
+use super::handover::{self, HandOverError};
 
 /// Why the members cannot be changed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,12 @@ pub enum MembersError {
         /// A majority of them.
         needed: usize,
     },
+    /// A new manager does not catch up.
+    #[error("manager {id} does not catch up with the others: see that it can be reached at its address")]
+    Late {
+        /// Raft id.
+        id: u64,
+    },
     /// Another manager leads.
     #[error("this manager does not lead")]
     NotLeader,
@@ -44,41 +53,122 @@ pub enum MembersError {
     Refused(String),
 }
 
-/// Takes a manager in: a learner until it has caught up, then a voter. Does nothing for a voter at the same address.
-pub(super) async fn take_in(raft: &typ::Raft, id: u64, address: &str) -> Result<(), MembersError> {
-    let node = BasicNode { addr: address.to_owned() };
-    let known = {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow();
-        let membership = metrics.membership_config.membership();
-        let is_voter = membership.voter_ids().any(|voter| voter == id);
-        (is_voter, membership.get_node(&id) == Some(&node))
-    };
-    if known == (true, true) {
-        return Ok(());
-    }
-    if known.1 || !known.0 {
-        raft.add_learner(id, node.clone(), true).await.map_err(refused)?;
-    }
-    if known.0 {
-        // A voter that moved: its address alone changes.
-        let nodes = std::iter::once((id, node)).collect();
-        raft.change_membership(ChangeMembers::SetNodes(nodes), true).await.map_err(refused)?;
-    }
-    raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true).await.map_err(refused)?;
-    Ok(())
+/// A manager that answered nothing for this long cannot be reached: several heartbeats, and more than a slow disk's fsync.
+const REACHABLE: Duration = Duration::from_secs(2);
+/// How long a new manager may take to catch up.
+const CATCH_UP: Duration = Duration::from_secs(60);
+
+/// Reads and changes who takes part; clones share it.
+#[derive(Clone)]
+pub struct Members {
+    pub(super) forward: Forward,
+    /// A leader that is silent for less than this is alive.
+    pub(super) quiet: Duration,
 }
 
-/// Lets a manager go. `answers` are the voters that are known to be alive.
-pub(super) async fn let_go(raft: &typ::Raft, id: u64, answers: &BTreeSet<u64>) -> Result<(), MembersError> {
-    let voters: BTreeSet<u64> = raft.metrics().borrow().membership_config.membership().voter_ids().collect();
-    check_removal(&voters, id, answers)?;
-    if voters.contains(&id) {
-        raft.change_membership(ChangeMembers::RemoveVoters(BTreeSet::from([id])), false).await.map_err(refused)?;
-    } else {
-        raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false).await.map_err(refused)?;
+/// Who takes part, as one manager knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    /// This manager.
+    pub id: u64,
+    /// The leader, if one is known.
+    pub leader: Option<u64>,
+    /// Address of every member.
+    pub addresses: BTreeMap<u64, String>,
+    /// Those with a vote.
+    pub voters: BTreeSet<u64>,
+    /// On the leader: those that answer, itself included.
+    pub reachable: BTreeSet<u64>,
+}
+
+impl Members {
+    /// Who takes part now.
+    pub fn view(&self) -> View {
+        let Forward { id, raft, peers, .. } = &self.forward;
+        let metrics = raft.metrics().borrow().clone();
+        let membership = metrics.membership_config.membership();
+        let mut reachable = peers.reachable(REACHABLE);
+        reachable.insert(*id);
+        View {
+            id: *id,
+            leader: metrics.current_leader,
+            addresses: membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect(),
+            voters: membership.voter_ids().collect(),
+            reachable,
+        }
     }
-    Ok(())
+
+    /// True while this manager leads and takes writes.
+    pub fn leads(&self) -> bool {
+        self.forward.leads()
+    }
+
+    /// A channel to the leader, and its address, when it is another.
+    pub fn leader(&self) -> Option<(Channel, String)> {
+        let (id, address) = self.forward.leader()?;
+        Some((self.channel(id, &address)?, address))
+    }
+
+    /// A channel to the manager `id`, [`super::UNKNOWN_MANAGER`] where that is not known; `None` when `address` is no address.
+    pub fn channel(&self, id: u64, address: &str) -> Option<Channel> {
+        self.forward.peers.channel(id, address).ok()
+    }
+
+    /// Takes a manager in: a learner until it has caught up, then a voter. Does nothing for a voter at the same address.
+    /// Only on the leader.
+    ///
+    /// # Errors
+    /// When this manager does not lead, another change is under way, or the new one does not catch up.
+    pub async fn take_in(&self, id: u64, address: &str) -> Result<(), MembersError> {
+        let node = BasicNode { addr: address.to_owned() };
+        let view = self.view();
+        let is_voter = view.voters.contains(&id);
+        let has_address = view.addresses.get(&id).is_some_and(|known| known == address);
+        if is_voter && has_address {
+            return Ok(());
+        }
+        if !has_address && view.addresses.contains_key(&id) {
+            // One that moved: its address alone changes.
+            let nodes = std::iter::once((id, node.clone())).collect();
+            self.forward.raft.change_membership(ChangeMembers::SetNodes(nodes), true).await.map_err(refused)?;
+        }
+        if is_voter {
+            return Ok(());
+        }
+        let learning = tokio::time::timeout(CATCH_UP, self.forward.raft.add_learner(id, node, true)).await;
+        learning.map_err(|_| MembersError::Late { id })?.map_err(refused)?;
+        self.forward
+            .raft
+            .change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true)
+            .await
+            .map_err(refused)?;
+        Ok(())
+    }
+
+    /// Lets a manager go. `answers` are the voters that are known to be alive. Only on the leader.
+    ///
+    /// # Errors
+    /// When the others could not go on without it; see [`MembersError`].
+    pub async fn let_go(&self, id: u64, answers: &BTreeSet<u64>) -> Result<(), MembersError> {
+        let voters = self.view().voters;
+        check_removal(&voters, id, answers)?;
+        let change = if voters.contains(&id) {
+            ChangeMembers::RemoveVoters(BTreeSet::from([id]))
+        } else {
+            ChangeMembers::RemoveNodes(BTreeSet::from([id]))
+        };
+        self.forward.raft.change_membership(change, false).await.map_err(refused)?;
+        Ok(())
+    }
+
+    /// Hands the lead over to one of `successors`; returns once this manager leads no more.
+    ///
+    /// # Errors
+    /// When that fails; this manager goes on leading then.
+    pub async fn hand_over(&self, successors: &BTreeSet<u64>) -> Result<(), HandOverError> {
+        let Forward { raft, peers, stepping, .. } = &self.forward;
+        handover::hand_over(raft, peers, stepping, self.quiet, successors).await
+    }
 }
 
 /// Whether the others can go on without `id`.

@@ -13,7 +13,9 @@
 //! | [`transport`] | how managers reach each other |
 //! | [`campaign`] | when a manager asks to lead |
 //! | [`members`] | who takes part |
+//! | [`handover`] | a leader that is to go lets another lead |
 //! | [`node`] | one manager's part: start, stop, leadership |
+//! | [`recover`] | a cluster of one, of what is left or of a backup |
 //! | [`proposer`] | batches transactions into entries |
 //! | [`wire`] | everything above as protobuf messages |
 //!
@@ -23,12 +25,14 @@
 pub mod campaign;
 pub mod datadir;
 pub mod forward;
+pub mod handover;
 pub mod log;
 pub mod machine;
 pub mod members;
 pub mod node;
 pub mod outcomes;
 pub mod proposer;
+pub mod recover;
 pub mod seal;
 pub mod snapshot;
 pub mod transport;
@@ -36,7 +40,9 @@ pub mod types;
 pub mod wire;
 
 pub use datadir::{DataDir, DataDirError};
-pub use members::MembersError;
-pub use node::{RaftNode, RaftNodeError, RaftSettings};
+pub use forward::Forward;
+pub use handover::HandOverError;
+pub use members::{Members, MembersError};
+pub use node::{Leader, RaftNode, RaftNodeError, RaftSettings};
 pub use proposer::{Committed, ProposeError, Proposer};
-pub use transport::{Connect, PlainConnect};
+pub use transport::{Connect, PlainConnect, UNKNOWN_MANAGER, tuned};

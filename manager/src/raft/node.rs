@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
+use openraft::{BasicNode, Config, RaftMetrics, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,9 +14,10 @@ use crate::store::Hub;
 use super::campaign::{Campaigner, Pulse};
 use super::datadir::{DataDir, DataDirError};
 use super::forward::Forward;
+use super::handover::Stepping;
 use super::log::{LogError, LogStore};
 use super::machine::Machine;
-use super::members::{self, MembersError};
+use super::members::Members;
 use super::proposer::{ProposeError, Proposer};
 use super::snapshot::{SnapshotError, SnapshotStore};
 use super::transport::{Connect, Network, Peers, RaftService};
@@ -98,6 +99,15 @@ pub enum RaftNodeError {
     },
 }
 
+/// Who leads, as far as a manager knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leader {
+    /// The term.
+    pub term: u64,
+    /// Raft id of the leader of that term, once it is known.
+    pub id: Option<u64>,
+}
+
 /// One manager's part in the Raft group.
 pub struct RaftNode {
     raft: typ::Raft,
@@ -108,9 +118,12 @@ pub struct RaftNode {
     forward: Forward,
     proposer: Proposer,
     leads: watch::Receiver<bool>,
+    leader: watch::Receiver<Leader>,
+    dismissed: watch::Receiver<bool>,
+    quiet: Duration,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
-    /// Nothing is on disk yet, and another manager has to take this one in.
+    /// Another manager has to take this one in.
     waits: bool,
     /// Held until everything else has stopped.
     _dir: DataDir,
@@ -122,7 +135,14 @@ impl RaftNode {
     /// # Errors
     /// As those.
     pub async fn start(dir: DataDir, settings: RaftSettings, connect: Arc<dyn Connect>) -> Result<Self, RaftNodeError> {
-        Self::open(dir, settings, connect).await?.ready().await
+        let node = Self::open(dir, settings, connect).await?;
+        match node.ready().await {
+            Ok(()) => Ok(node),
+            Err(error) => {
+                node.stop().await;
+                Err(error)
+            }
+        }
     }
 
     /// Opens what is on disk and takes part; makes a cluster of one where there is nothing yet, if it may. Its
@@ -145,11 +165,16 @@ impl RaftNode {
             let members = BTreeMap::from([(settings.id, BasicNode { addr: settings.address.clone() })]);
             raft.initialize(members).await.map_err(start_failed)?;
         }
+        // One that stopped before it was taken in, or after it was let go, has a log without itself in it.
+        let id = settings.id;
+        let is_member = raft.with_raft_state(move |state| state.membership_state.effective().get_node(&id).is_some());
+        let waits = !is_member.await.map_err(start_failed)?;
         let stop = CancellationToken::new();
-        let forward = Forward { id: settings.id, raft: raft.clone(), peers: peers.clone(), outcomes };
+        let stepping = Stepping::default();
+        let forward = Forward { id: settings.id, raft: raft.clone(), peers: peers.clone(), outcomes, stepping };
         let (proposer, batcher) = Proposer::start(forward.clone(), hub.clone(), stop.clone());
-        let (leads_tx, leads) = watch::channel(false);
         let pulse = Arc::new(Pulse::new(settings.election.0));
+        let (dismissed_tx, dismissed) = watch::channel(false);
         let campaigner = Campaigner {
             id: settings.id,
             raft: raft.clone(),
@@ -157,15 +182,41 @@ impl RaftNode {
             peers,
             pulse: Arc::clone(&pulse),
             election: settings.election,
+            dismissed: dismissed_tx.clone(),
+        };
+        let (leads_tx, leads) = watch::channel(false);
+        let (leader_tx, leader) = watch::channel(Leader::default());
+        let follower = Follower {
+            id: settings.id,
+            raft: raft.clone(),
+            leads: leads_tx,
+            leader: leader_tx,
+            dismissed: dismissed_tx,
         };
         let tasks = vec![
             batcher,
             tokio::spawn(campaigner.run(stop.clone())),
-            tokio::spawn(follow_leadership(raft.clone(), leads_tx, stop.clone())),
+            tokio::spawn(follower.run(stop.clone())),
             tokio::spawn(limit_size(raft.clone(), log.clone(), settings.snapshot_bytes, stop.clone())),
         ];
-        let waits = is_new && !settings.found;
-        Ok(Self { raft, hub, log, snapshots, pulse, forward, proposer, leads, stop, tasks, waits, _dir: dir })
+        let quiet = settings.election.0;
+        Ok(Self {
+            raft,
+            hub,
+            log,
+            snapshots,
+            pulse,
+            forward,
+            proposer,
+            leads,
+            leader,
+            dismissed,
+            quiet,
+            stop,
+            tasks,
+            waits,
+            _dir: dir,
+        })
     }
 
     /// Returns once a leader is known and everything that was committed before is applied. A manager that waits to
@@ -173,20 +224,18 @@ impl RaftNode {
     ///
     /// # Errors
     /// When nobody leads within half a minute.
-    pub async fn ready(self) -> Result<Self, RaftNodeError> {
-        if self.waits {
-            return Ok(self);
-        }
-        if let Err(error) = self.caught_up().await {
-            self.stop().await;
-            return Err(error);
-        }
-        Ok(self)
+    pub async fn ready(&self) -> Result<(), RaftNodeError> {
+        if self.waits { Ok(()) } else { self.caught_up().await }
+    }
+
+    /// True for a manager that was no member when it was opened: another has to take it in.
+    pub fn waits(&self) -> bool {
+        self.waits
     }
 
     /// The service that the other managers call.
     pub fn service(&self) -> RaftService {
-        RaftService::new(self.raft.clone(), self.log.clone(), self.snapshots.clone(), Arc::clone(&self.pulse))
+        RaftService::new(self.forward.clone(), self.log.clone(), self.snapshots.clone(), Arc::clone(&self.pulse))
     }
 
     /// Waits until everything that was committed before this call is applied here: a read after it is linearizable.
@@ -197,20 +246,23 @@ impl RaftNode {
         self.forward.linearizable().await
     }
 
-    /// Takes the manager `id` at `address` into the Raft group; returns once it is a voter. Only on the leader.
-    ///
-    /// # Errors
-    /// When this manager does not lead, or another change is under way.
-    pub async fn take_in(&self, id: u64, address: &str) -> Result<(), MembersError> {
-        members::take_in(&self.raft, id, address).await
+    /// Where writes and reads of this manager go.
+    pub fn forward(&self) -> &Forward {
+        &self.forward
     }
 
-    /// Lets the manager `id` go. Only on the leader; `answers` are the managers known to be alive.
-    ///
-    /// # Errors
-    /// When the others could not go on without it; see [`MembersError`].
-    pub async fn let_go(&self, id: u64, answers: &BTreeSet<u64>) -> Result<(), MembersError> {
-        members::let_go(&self.raft, id, answers).await
+    /// Changes and reads who takes part.
+    pub fn members(&self) -> Members {
+        Members { forward: self.forward.clone(), quiet: self.quiet }
+    }
+
+    /// Returns once this manager is no member of the group any more. It must stop then, and its log is of no use.
+    pub async fn dismissed(&self) {
+        let mut dismissed = self.dismissed.clone();
+        if dismissed.wait_for(|dismissed| *dismissed).await.is_err() {
+            // Stopped as a member.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The term, and who leads as far as this manager knows.
@@ -233,6 +285,11 @@ impl RaftNode {
     /// Takes writes.
     pub fn proposer(&self) -> &Proposer {
         &self.proposer
+    }
+
+    /// Who leads, as it changes.
+    pub fn watch_leader(&self) -> watch::Receiver<Leader> {
+        self.leader.clone()
     }
 
     /// True while this manager leads.
@@ -290,7 +347,11 @@ impl RaftNode {
         }
     }
 
-    async fn caught_up(&self) -> Result<(), RaftNodeError> {
+    /// Returns once a leader is known and everything that was committed before is applied.
+    ///
+    /// # Errors
+    /// When nobody leads within half a minute.
+    pub async fn caught_up(&self) -> Result<(), RaftNodeError> {
         let end = tokio::time::Instant::now() + LEADER_WAIT;
         // A manager that led when it stopped believes so until it hears of its successor: its word is not enough.
         while let Err(error) = self.linearizable().await {
@@ -327,23 +388,53 @@ fn start_failed(error: impl std::fmt::Display) -> RaftNodeError {
     RaftNodeError::Start { problem: error.to_string() }
 }
 
-async fn follow_leadership(raft: typ::Raft, leads: watch::Sender<bool>, stop: CancellationToken) {
-    let mut metrics = raft.metrics();
-    loop {
-        let now = {
-            let metrics = metrics.borrow_and_update();
-            metrics.state == ServerState::Leader && metrics.running_state.is_ok()
-        };
-        leads.send_if_modified(|leads| std::mem::replace(leads, now) != now);
-        tokio::select! {
-            biased;
-            // Cancel-safe: a token stays cancelled.
-            () = stop.cancelled() => break,
-            // Cancel-safe: the newest value is read at the top.
-            changed = metrics.changed() => if changed.is_err() { break },
+fn is_member(metrics: &RaftMetrics<u64, BasicNode>, id: u64) -> bool {
+    metrics.membership_config.membership().get_node(&id).is_some()
+}
+
+/// Tells what Raft's metrics say in a few words.
+struct Follower {
+    id: u64,
+    raft: typ::Raft,
+    leads: watch::Sender<bool>,
+    leader: watch::Sender<Leader>,
+    dismissed: watch::Sender<bool>,
+}
+
+impl Follower {
+    async fn run(self, stop: CancellationToken) {
+        let mut metrics = self.raft.metrics();
+        let mut was_member = false;
+        loop {
+            {
+                let metrics = metrics.borrow_and_update();
+                let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
+                set(&self.leads, leads);
+                set(&self.leader, Leader { term: metrics.current_term, id: metrics.current_leader });
+                let is_member = is_member(&metrics, self.id);
+                if was_member && !is_member {
+                    set(&self.dismissed, true);
+                }
+                was_member |= is_member;
+            }
+            tokio::select! {
+                biased;
+                // Cancel-safe: a token stays cancelled.
+                () = stop.cancelled() => break,
+                // Cancel-safe: the newest value is read at the top.
+                changed = metrics.changed() => if changed.is_err() { break },
+            }
         }
+        self.leads.send_replace(false);
     }
-    leads.send_replace(false);
+}
+
+fn set<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|known| {
+        let is_news = *known != value;
+        *known = value;
+        is_news
+    });
 }
 
 /// Makes a snapshot and cuts the log when its entries take too much room, however few they are.

@@ -182,7 +182,18 @@ impl SnapshotStore {
 
 fn write_file(path: &Path, sealer: &Sealer, meta: &typ::SnapshotMeta, state: &State) -> io::Result<()> {
     let frames = FrameWriter::new(File::create(path)?, sealer)?;
-    let mut zstd = zstd::Encoder::new(frames, ZSTD_LEVEL)?;
+    write_content(frames, meta, state)?.finish()?.sync_all()
+}
+
+fn read_file(path: &Path, sealer: &Sealer) -> io::Result<(typ::SnapshotMeta, State)> {
+    read_content(FrameReader::new(File::open(path)?, sealer)?)
+}
+
+/// Writes the content of a snapshot, compressed, and gives back what it wrote to.
+pub(super) fn write_content<W: Write>(into: W, meta: &typ::SnapshotMeta, state: &State) -> io::Result<W> {
+    let mut zstd = zstd::Encoder::new(into, ZSTD_LEVEL)?;
+    // What is not sealed, a backup, is checked by this alone.
+    zstd.include_checksum(true)?;
     let header = wire::snapshot_header(meta, state.objects().count() as u64);
     let mut buffer = header.encode_length_delimited_to_vec();
     for object in state.objects() {
@@ -193,12 +204,12 @@ fn write_file(path: &Path, sealer: &Sealer, meta: &typ::SnapshotMeta, state: &St
         }
     }
     zstd.write_all(&buffer)?;
-    zstd.finish()?.finish()?.sync_all()
+    zstd.finish()
 }
 
-fn read_file(path: &Path, sealer: &Sealer) -> io::Result<(typ::SnapshotMeta, State)> {
-    let frames = FrameReader::new(File::open(path)?, sealer)?;
-    let mut content = BufReader::new(zstd::Decoder::new(frames)?);
+/// Reads what [`write_content`] wrote, to its end.
+pub(super) fn read_content(from: impl Read) -> io::Result<(typ::SnapshotMeta, State)> {
+    let mut content = BufReader::new(zstd::Decoder::new(from)?);
     let header: pb::SnapshotHeader = read_message(&mut content)?;
     let count = header.objects;
     let meta = wire::read_snapshot_header(header);

@@ -11,10 +11,10 @@ use berth_proto::time::Timestamp;
 
 use super::conflict::Conflict;
 use super::event::Event;
-use super::object::{Object, ObjectRef, Stored};
+use super::object::{Object, ObjectKind, ObjectRef, Stored};
 use super::state::State;
 use super::transaction::{Change, Observation, Precondition, Transaction};
-use super::{references, revision, task_rules};
+use super::{contents, references, revision, task_rules};
 
 impl State {
     /// Applies `transaction` as part of log entry `index`; what it writes gets that version.
@@ -29,6 +29,7 @@ impl State {
         for change in &transaction.changes {
             write.change(transaction, change)?;
         }
+        write.prune_contents();
         references::check(&write.state, &write.events)?;
         *self = write.state;
         Ok(write.events)
@@ -89,8 +90,16 @@ impl Write {
             Object::Node(node) => self.store(Arc::clone(node)),
             Object::Network(network) => self.store(Arc::clone(network)),
             Object::Volume(volume) => self.store(Arc::clone(volume)),
-            Object::Config(config) => self.store(Arc::clone(config)),
-            Object::Secret(secret) => self.store(Arc::clone(secret)),
+            Object::Config(config) => {
+                let old = self.state.config(config.id).map(Arc::as_ref);
+                let settled = contents::settle(old, config).map(Arc::new);
+                self.store(settled.unwrap_or_else(|| Arc::clone(config)));
+            }
+            Object::Secret(secret) => {
+                let old = self.state.secret(secret.id).map(Arc::as_ref);
+                let settled = contents::settle(old, secret).map(Arc::new);
+                self.store(settled.unwrap_or_else(|| Arc::clone(secret)));
+            }
         }
         Ok(())
     }
@@ -103,6 +112,23 @@ impl Write {
             service = Arc::new(settled);
         }
         service
+    }
+
+    /// Forgets the contents of configs and secrets that nothing shows any more.
+    fn prune_contents(&mut self) {
+        for (kind, name) in contents::touched(&self.state, &self.events) {
+            if kind == ObjectKind::Config {
+                let config = self.state.config_by_name(&name);
+                if let Some(pruned) = config.and_then(|config| contents::pruned(&self.state, &**config)) {
+                    self.store(Arc::new(pruned));
+                }
+            } else {
+                let secret = self.state.secret_by_name(&name);
+                if let Some(pruned) = secret.and_then(|secret| contents::pruned(&self.state, &**secret)) {
+                    self.store(Arc::new(pruned));
+                }
+            }
+        }
     }
 
     /// Stamps the object and puts it in its place.

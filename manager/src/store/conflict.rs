@@ -65,6 +65,16 @@ pub enum Conflict {
         /// Name, id or version of what is missing.
         name: String,
     },
+    /// A service would be left showing a content of a config or secret that was just replaced.
+    #[error("{object} still shows the content of {kind} {name:?} that is replaced")]
+    Behind {
+        /// The service.
+        object: ObjectRef,
+        /// Kind of what has new content.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+    },
     /// A task's observed state would move backward.
     #[error("{object} is {found} and cannot become {wanted}: observed states only move forward")]
     StateBackward {
@@ -107,7 +117,7 @@ pub enum Conflict {
 impl Conflict {
     /// True when a fresh look at the state may lead to a transaction that is accepted.
     pub fn is_stale(&self) -> bool {
-        matches!(self, Self::Version { .. } | Self::Gone { .. } | Self::Exists { .. })
+        matches!(self, Self::Version { .. } | Self::Gone { .. } | Self::Exists { .. } | Self::Behind { .. })
     }
 }
 

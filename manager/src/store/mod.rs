@@ -7,6 +7,7 @@
 //! | [`transaction`] | [`Transaction`]: preconditions and changes, the content of the log |
 //! | [`apply`] | the one way to change a state |
 //! | [`conflict`] | why a transaction was refused |
+//! | [`contents`] | which contents of configs and secrets are kept |
 //! | [`event`] | what a commit did |
 //! | [`watch`] | a snapshot and the stream of commits after it |
 //!
@@ -16,6 +17,7 @@
 
 pub mod apply;
 pub mod conflict;
+pub mod contents;
 pub mod event;
 pub mod object;
 pub mod references;

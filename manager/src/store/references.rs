@@ -4,10 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use berth_proto::object::{Service, Task};
-use berth_proto::spec::{MountKind, ServiceSpec};
+use berth_proto::content::ContentDigest;
+use berth_proto::object::{FileObject, Service, Task};
+use berth_proto::spec::{FileMount, MountKind, ServiceSpec};
 
 use super::conflict::Conflict;
+use super::contents;
 use super::event::Event;
 use super::object::{Object, ObjectKind, ObjectRef};
 use super::state::State;
@@ -27,6 +29,8 @@ pub fn check(state: &State, events: &[Event]) -> Result<(), Conflict> {
             (Some(Object::Service(old)), Some(Object::Service(service))) if old.spec != service.spec => {
                 check_service(state, service)?;
             }
+            (Some(Object::Config(old)), Some(Object::Config(new))) => check_moved(state, &**old, new.digest)?,
+            (Some(Object::Secret(old)), Some(Object::Secret(new))) => check_moved(state, &**old, new.digest)?,
             (Some(gone), None) => check_unused(state, gone)?,
             _ => {}
         }
@@ -36,10 +40,8 @@ pub fn check(state: &State, events: &[Event]) -> Result<(), Conflict> {
 
 fn check_task(state: &State, task: &Task) -> Result<(), Conflict> {
     let object = ObjectRef::Task(task.id);
-    // Gone again within the same transaction.
-    if state.task(task.id).is_none() {
-        return Ok(());
-    }
+    // As it is after the transaction, as below.
+    let Some(task) = state.task(task.id) else { return Ok(()) };
     let Some(service) = state.service(task.service) else {
         return Err(Conflict::Missing { object, kind: ObjectKind::Service, name: task.service.to_string() });
     };
@@ -51,9 +53,8 @@ fn check_task(state: &State, task: &Task) -> Result<(), Conflict> {
 }
 
 fn check_service(state: &State, service: &Service) -> Result<(), Conflict> {
-    if state.service(service.id).is_none() {
-        return Ok(());
-    }
+    // As it is after the transaction, which may have written it more than once, or removed it again.
+    let Some(service) = state.service(service.id) else { return Ok(()) };
     let missing =
         |kind, name: &str| Conflict::Missing { object: ObjectRef::Service(service.id), kind, name: name.to_owned() };
     for (kind, name) in names_used(&service.spec) {
@@ -68,7 +69,34 @@ fn check_service(state: &State, service: &Service) -> Result<(), Conflict> {
             return Err(missing(kind, name));
         }
     }
+    for (kind, file) in contents::references(&service.spec) {
+        let Some(digest) = file.digest else { continue };
+        let has = match kind {
+            ObjectKind::Config => state.config_by_name(&file.source).is_some_and(|config| config.has(digest)),
+            _ => state.secret_by_name(&file.source).is_some_and(|secret| secret.has(digest)),
+        };
+        if !has {
+            return Err(missing(kind, &format!("{} with the content {digest}", file.source)));
+        }
+    }
     Ok(())
+}
+
+/// Whoever replaces a content brings the services that show it to the new one: also one that came in between.
+fn check_moved<T: FileObject>(state: &State, old: &T, new: ContentDigest) -> Result<(), Conflict> {
+    if old.digest() == new {
+        return Ok(());
+    }
+    let names = |(kind, file): (ObjectKind, &FileMount)| {
+        (kind, file.source.as_str(), file.digest) == (T::KIND, old.name(), Some(old.digest()))
+    };
+    let behind = state.services().find(|it| !it.pending_delete && contents::references(&it.spec).any(names));
+    match behind {
+        Some(service) => {
+            Err(Conflict::Behind { object: service.id.into(), kind: T::KIND, name: old.name().to_owned() })
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_unused(state: &State, gone: &Object) -> Result<(), Conflict> {
@@ -105,10 +133,15 @@ fn check_unused(state: &State, gone: &Object) -> Result<(), Conflict> {
     }
 }
 
-/// Names of the services that use the object: by their current spec, or by an older one that a task still runs.
+/// Names of the services that use the object: by their current spec, by an older one that a task still runs, or by the one
+/// that an unfinished update may go back to.
 pub fn users_of<'a>(state: &'a State, kind: ObjectKind, name: &str) -> Vec<&'a str> {
     let uses = |spec: &ServiceSpec| names_used(spec).contains(&(kind, name));
-    let uses_now = |service: &Service| !service.pending_delete && uses(&service.spec);
+    let may_go_back = |service: &Service| {
+        let open = service.update.as_ref().is_some_and(|update| update.completed_at.is_none());
+        open && service.previous.as_ref().is_some_and(|previous| uses(&previous.spec))
+    };
+    let uses_now = |service: &Service| !service.pending_delete && (uses(&service.spec) || may_go_back(service));
     let still_runs = |service: &Service| {
         let revisions = service.previous.iter().chain(&service.history);
         let mut versions: BTreeSet<u64> =

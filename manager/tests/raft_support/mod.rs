@@ -132,7 +132,7 @@ impl Group {
     pub async fn join(&mut self, id: u64) {
         self.add(id).await;
         let address = self.members[&id].address.to_string();
-        self.node(self.leader()).take_in(id, &address).await.unwrap();
+        self.node(self.leader()).members().take_in(id, &address).await.unwrap();
     }
 
     /// Starts a manager from its data directory.
@@ -148,7 +148,8 @@ impl Group {
             .add_service(opened.service().into_server())
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
         let server = tokio::spawn(async move { served.await.unwrap() });
-        let node = opened.ready().await.unwrap();
+        opened.ready().await.unwrap();
+        let node = opened;
         self.members.get_mut(&id).unwrap().running = Some((node, stop, server));
     }
 

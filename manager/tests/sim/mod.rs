@@ -58,7 +58,12 @@ impl Sim {
             partitioned: false,
             index: 0,
         };
-        let cluster = Cluster { id: ClusterId::from_random(1), meta: Meta::default(), spec: ClusterSpec::default() };
+        let cluster = Cluster {
+            id: ClusterId::from_random(1),
+            meta: Meta::default(),
+            spec: ClusterSpec::default(),
+            authority: None,
+        };
         sim.write(|tx| tx.create(cluster)).unwrap();
         sim
     }

@@ -22,8 +22,9 @@ pub fn tx(now: i64) -> Transaction {
 }
 
 pub fn config(number: u128, name: &str, data: impl Into<Bytes>) -> Config {
-    let spec = ConfigSpec { name: name.parse().unwrap(), stack: None, labels: Default::default(), data: data.into() };
-    Config { id: id(number), meta: Meta::default(), spec: Arc::new(spec) }
+    let (name, data) = (name.parse().unwrap(), data.into());
+    let spec = ConfigSpec { name, stack: None, labels: Default::default(), template_driver: None, data };
+    Config::new(id(number), spec)
 }
 
 pub fn network(number: u128, name: &str) -> Network {

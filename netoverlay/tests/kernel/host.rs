@@ -185,7 +185,12 @@ pub fn is_refused(namespace: &Path, to: impl Into<SocketAddr>) -> bool {
 
 /// The answer of a UDP server.
 pub fn ask_udp(socket: &UdpSocket, to: impl Into<SocketAddr>) -> io::Result<String> {
-    socket.set_read_timeout(Some(PATIENCE))?;
+    ask_udp_within(socket, to, PATIENCE)
+}
+
+/// The answer of a UDP server, when it comes within a time: a datagram may be lost.
+pub fn ask_udp_within(socket: &UdpSocket, to: impl Into<SocketAddr>, time: Duration) -> io::Result<String> {
+    socket.set_read_timeout(Some(time))?;
     socket.connect(to.into())?;
     socket.send(b"?")?;
     let mut buffer = [0; 256];

@@ -8,6 +8,8 @@ use berth_netoverlay::model::{Mode, Proto};
 use crate::host::*;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// How long one datagram is waited for where others follow.
+const ONE_TRY: std::time::Duration = std::time::Duration::from_millis(300);
 
 #[test]
 fn clients_everywhere_reach_a_published_port() {
@@ -101,7 +103,8 @@ fn udp_clients_move_on_when_their_backend_goes() {
             overlay.set_service(service(1, &[5 - t], &[port(Proto::Udp, 5300, 53)])).await.unwrap();
             let left = format!("t{} ", 5 - t);
             assert!(ask_udp(&outside, (HOST, 5300)).unwrap().starts_with(&left), "by the port, first was {by_port}");
-            let by_vip = || ask_udp(&task4, (address(1, 200), 53)).unwrap();
+            // A datagram that was on its way when its connection was forgotten gets no answer.
+            let by_vip = || ask_udp_within(&task4, (address(1, 200), 53), ONE_TRY).unwrap_or_default();
             wait_for("the VIP's backend", by_vip, |answer| answer.starts_with(&left));
         }
         overlay.teardown().await.unwrap();

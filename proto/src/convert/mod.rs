@@ -14,6 +14,10 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::content::ContentDigest;
+
 /// A message that is not well formed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
@@ -88,6 +92,21 @@ fn text_opt<T: Display>(item: Option<&T>) -> Option<String> {
 /// The number of an enum value, checked.
 fn enum_of<T: TryFrom<i32>>(number: i32, field: &str) -> Result<T, ConvertError> {
     T::try_from(number).map_err(|_| ConvertError::new(field, format!("{number} is not a known value")))
+}
+
+/// Digests are 32 bytes; none is no bytes.
+fn digest_bytes(digest: Option<ContentDigest>) -> Bytes {
+    digest.map(|digest| Bytes::copy_from_slice(&digest.0)).unwrap_or_default()
+}
+
+fn digest_opt(bytes: &[u8], field: &str) -> Result<Option<ContentDigest>, ConvertError> {
+    if bytes.is_empty() { Ok(None) } else { digest(bytes, field).map(Some) }
+}
+
+/// A digest that must be there.
+pub fn digest(bytes: &[u8], field: &str) -> Result<ContentDigest, ConvertError> {
+    let wrong = |_| ConvertError::new(field, format!("has {} bytes, a digest has 32", bytes.len()));
+    bytes.try_into().map(ContentDigest).map_err(wrong)
 }
 
 fn port(number: u32, field: &str) -> Result<u16, ConvertError> {

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use proptest::strategy::Union;
 use prost::Message;
 
+use crate::content::ContentDigest;
 use crate::id::Id;
 use crate::object::*;
 use crate::pb;
@@ -61,10 +62,13 @@ fn mount() -> impl Strategy<Value = Mount> {
             MountKind::Bind(BindMount { source, create_host_path, propagation, non_recursive })
         },
     );
-    let volume = (option::of(name()), any::<bool>(), option::of(text()), option::of(text()), pairs(), pairs())
-        .prop_map(|(name, no_copy, subpath, driver, driver_options, labels)| {
-            MountKind::Volume(VolumeMount { name, no_copy, subpath, driver, driver_options, labels })
-        });
+    let volume = (option::of(name()), any::<bool>(), vec(option::of(text()), 3), pairs(), pairs()).prop_map(
+        |(name, no_copy, texts, driver_options, labels)| {
+            let [name_template, subpath, driver] = <[_; 3]>::try_from(texts).expect("three");
+            let volume = VolumeMount { name, name_template, no_copy, subpath, driver, driver_options, labels };
+            MountKind::Volume(volume)
+        },
+    );
     let tmpfs = (option::of(any::<u64>()), option::of(any::<u32>()), vec(text(), 0..3))
         .prop_map(|(size, mode, options)| MountKind::Tmpfs(TmpfsMount { size, mode, options }));
     let image =
@@ -95,13 +99,26 @@ fn healthcheck() -> impl Strategy<Value = Healthcheck> {
 }
 
 fn file() -> impl Strategy<Value = FileMount> {
-    (text(), text(), text(), text(), any::<u32>()).prop_map(|(source, target, uid, gid, mode)| FileMount {
-        source,
-        target,
-        uid,
-        gid,
-        mode,
-    })
+    (text(), text(), text(), text(), any::<u32>(), option::of(digest()))
+        .prop_map(|(source, target, uid, gid, mode, digest)| FileMount { source, target, uid, gid, mode, digest })
+}
+
+fn digest() -> impl Strategy<Value = ContentDigest> {
+    any::<[u8; 32]>().prop_map(ContentDigest)
+}
+
+fn template_driver() -> impl Strategy<Value = Option<TemplateDriver>> {
+    option::of(Just(TemplateDriver::Golang))
+}
+
+fn earlier() -> impl Strategy<Value = Vec<Content>> {
+    let content = (digest(), template_driver(), vec(any::<u8>(), 0..40));
+    let content = content.prop_map(|(digest, template_driver, data)| Content {
+        digest,
+        template_driver,
+        data: SecretBytes(data.into()),
+    });
+    vec(content, 0..3)
 }
 
 fn container() -> impl Strategy<Value = ContainerSpec> {
@@ -397,8 +414,9 @@ fn node() -> impl Strategy<Value = Object> {
         .prop_map(|(role, availability, labels)| NodeSpec { role, availability, labels });
     let resources = (any::<(u64, u64)>(), btree_map(text(), any::<u64>(), 0..3))
         .prop_map(|((nano_cpus, memory), generic)| NodeResources { nano_cpus, memory, generic });
-    let description = (text(), (text(), text()), resources, text(), pairs(), vec(text(), 0..3), vec(subnet(), 0..3))
-        .prop_map(|(hostname, (os, architecture), resources, engine_version, engine_labels, capabilities, routes)| {
+    let holds = (vec(text(), 0..3), vec(subnet(), 0..3), vec(text(), 0..3));
+    let description = (text(), (text(), text()), resources, text(), pairs(), holds).prop_map(
+        |(hostname, (os, architecture), resources, engine_version, engine_labels, (capabilities, routes, images))| {
             NodeDescription {
                 hostname,
                 platform: Platform { os, architecture },
@@ -407,10 +425,12 @@ fn node() -> impl Strategy<Value = Object> {
                 engine_labels,
                 capabilities: capabilities.into_iter().collect(),
                 routes: routes.into_iter().collect(),
+                images: images.into_iter().collect(),
             }
-        });
-    let status = (one_of(&[NodeState::Unknown, NodeState::Down, NodeState::Ready]), text(), text(), time())
-        .prop_map(|(state, message, address, at)| NodeStatus { state, message, address, at });
+        },
+    );
+    let status = (one_of(&[NodeState::Unknown, NodeState::Down, NodeState::Ready]), text(), text(), time(), text())
+        .prop_map(|(state, message, address, at, root)| NodeStatus { state, message, address, at, root });
     let manager = (any::<(u64, bool, bool)>(), text())
         .prop_map(|((raft_id, leader, reachable), address)| ManagerStatus { raft_id, address, leader, reachable });
     (id(), meta(), spec, option::of(description), status, option::of(manager)).prop_map(
@@ -446,19 +466,46 @@ fn resource() -> impl Strategy<Value = Object> {
         },
     );
     let data = || vec(any::<u8>(), 0..40);
-    let config = (id(), meta(), name(), pairs(), data()).prop_map(|(id, meta, name, labels, data)| {
-        Config { id, meta, spec: Arc::new(ConfigSpec { name, stack: None, labels, data: data.into() }) }.into()
-    });
-    let secret = (id(), meta(), name(), pairs(), data()).prop_map(|(id, meta, name, labels, data)| {
-        let spec = SecretSpec { name, stack: None, labels, data: SecretBytes(data.into()) };
-        Secret { id, meta, spec: Arc::new(spec) }.into()
-    });
-    let cluster = (id(), meta(), text(), any::<u32>(), duration()).prop_map(
-        |(id, meta, name, task_history_limit, heartbeat_period)| {
-            Cluster { id, meta, spec: ClusterSpec { name, task_history_limit, heartbeat_period } }.into()
+    let file = || (meta(), pairs(), data(), template_driver(), digest(), earlier());
+    let config =
+        (id(), name(), file()).prop_map(|(id, name, (meta, labels, data, template_driver, digest, earlier))| {
+            let spec = ConfigSpec { name, stack: None, labels, template_driver, data: data.into() };
+            Config { id, meta, spec: Arc::new(spec), digest, earlier }.into()
+        });
+    let secret = (id(), name(), file(), data()).prop_map(
+        |(id, name, (meta, labels, data, template_driver, digest, earlier), key)| {
+            let spec = SecretSpec { name, stack: None, labels, template_driver, data: SecretBytes(data.into()) };
+            Secret { id, meta, spec: Arc::new(spec), digest, earlier, key: SecretBytes(key.into()) }.into()
         },
     );
+    let spec = (text(), any::<u32>(), duration(), duration()).prop_map(
+        |(name, task_history_limit, heartbeat_period, certificate_lifetime)| ClusterSpec {
+            name,
+            task_history_limit,
+            heartbeat_period,
+            certificate_lifetime,
+        },
+    );
+    let cluster = (id(), meta(), spec, option::of(authority()))
+        .prop_map(|(id, meta, spec, authority)| Cluster { id, meta, spec, authority }.into());
     prop_oneof![network, volume, config, secret, cluster]
+}
+
+fn authority() -> impl Strategy<Value = Authority> {
+    let bytes = || vec(any::<u8>(), 1..20).prop_map(bytes::Bytes::from);
+    let root = move || (bytes(), bytes()).prop_map(|(certificate, key)| Root { certificate, key: SecretBytes(key) });
+    let secret =
+        || ("[a-z0-9]{1,8}", option::of(time())).prop_map(|(secret, expires_at)| JoinSecret { secret, expires_at });
+    (root(), option::of(root()), option::of(bytes()), vec(bytes(), 0..3), secret(), secret()).prop_map(
+        |(root, retiring, bridge, retired, worker, manager)| Authority {
+            root,
+            retiring,
+            bridge,
+            retired,
+            worker,
+            manager,
+        },
+    )
 }
 
 fn there_and_back(object: &Object) -> Object {

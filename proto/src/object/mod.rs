@@ -2,15 +2,17 @@
 
 mod any;
 mod cluster;
+mod file;
 mod node;
 mod resource;
 mod service;
 mod task;
 
 pub use any::{Object, ObjectKind, ObjectRef};
-pub use cluster::Cluster;
+pub use cluster::{Authority, Cluster, JoinSecret, Root};
+pub use file::{Config, Content, FileObject, Secret};
 pub use node::{ManagerStatus, Node, NodeDescription, NodeResources, NodeStatus};
-pub use resource::{Config, Network, NetworkAllocation, Secret, Volume};
+pub use resource::{Network, NetworkAllocation, Volume};
 pub use service::{Endpoint, JobStatus, Service, SpecRevision, SpecVersion, UpdateProgress, UpdateStatus, VirtualIp};
 pub use task::{Attachment, ContainerStatus, RestartRecord, Slot, Task, TaskStatus};
 

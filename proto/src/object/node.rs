@@ -46,6 +46,8 @@ pub struct NodeDescription {
     pub capabilities: BTreeSet<String>,
     /// Ranges that it has routes to, other than by Berth's own networks: no network is given one of them.
     pub routes: BTreeSet<IpNet>,
+    /// Images that it has whole, by every reference: others take them from it, and tasks are rather placed where they are.
+    pub images: BTreeSet<String>,
 }
 
 /// What a machine has to give.
@@ -68,10 +70,12 @@ pub struct NodeStatus {
     pub state: NodeState,
     /// Why, for people.
     pub message: String,
-    /// Address that its session came from, or that it advertises.
+    /// `IP:PORT` that other nodes reach it at.
     pub address: String,
     /// When the state was entered.
     pub at: Timestamp,
+    /// SHA-256 of the root certificate that signed the node's, in hexadecimal; empty before its first session.
+    pub root: String,
 }
 
 /// A manager's part in the Raft group.

@@ -1,4 +1,4 @@
-//! Networks, volumes, configs and secrets as the cluster keeps them.
+//! Networks and volumes as the cluster keeps them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Meta;
-use crate::id::{ConfigId, NetworkId, SecretId, VolumeId};
-use crate::spec::{ConfigSpec, NetworkSpec, SecretSpec, VolumeSpec};
+use crate::id::{NetworkId, VolumeId};
+use crate::spec::{NetworkSpec, VolumeSpec};
 
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,26 +42,4 @@ pub struct Volume {
     pub meta: Meta,
     /// What a person set.
     pub spec: Arc<VolumeSpec>,
-}
-
-/// A config.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Config {
-    /// Id.
-    pub id: ConfigId,
-    /// Version and times.
-    pub meta: Meta,
-    /// What a person set.
-    pub spec: Arc<ConfigSpec>,
-}
-
-/// A secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Secret {
-    /// Id.
-    pub id: SecretId,
-    /// Version and times.
-    pub meta: Meta,
-    /// What a person set.
-    pub spec: Arc<SecretSpec>,
 }

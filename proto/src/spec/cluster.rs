@@ -31,10 +31,18 @@ pub struct ClusterSpec {
     /// Between two heartbeats of an agent. Default 1 s.
     #[serde(with = "duration")]
     pub heartbeat_period: Duration,
+    /// How long a node's certificate is good for; it is renewed in the second half of that. Default 90 days, at least 1 hour.
+    #[serde(with = "duration")]
+    pub certificate_lifetime: Duration,
 }
 
 impl Default for ClusterSpec {
     fn default() -> Self {
-        Self { name: "default".to_owned(), task_history_limit: 5, heartbeat_period: Duration::from_secs(1) }
+        Self {
+            name: "default".to_owned(),
+            task_history_limit: 5,
+            heartbeat_period: Duration::from_secs(1),
+            certificate_lifetime: Duration::from_secs(90 * 24 * 3600),
+        }
     }
 }

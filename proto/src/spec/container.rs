@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Labels, Mount};
+use crate::content::ContentDigest;
 use crate::time::duration;
 
 /// What runs in a task's container. `None` and empty mean "as the image says" where the image can say.
@@ -224,6 +225,10 @@ pub struct FileMount {
     pub gid: String,
     /// Permission bits, e.g. `0o444`.
     pub mode: u32,
+    /// Which content of the object is shown. People leave it out: it stands for the newest one, and a manager fills it in
+    /// when it takes the spec up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<ContentDigest>,
 }
 
 /// Where the content of a config or secret came from; used in messages only.

@@ -25,7 +25,7 @@ pub use placement::{Constraint, ConstraintOp, ParseConstraintError, Placement, P
 pub use resources::{DeviceRequest, Limits, Requirements, Reservations};
 pub use rollout::{FailureAction, Ratio, RestartCondition, RestartPolicy, UpdateConfig, UpdateOrder};
 pub use service::{DependencyCondition, DependsOn, ServiceMode, ServiceSpec, TaskSpec};
-pub use storage::{ConfigSpec, SecretBytes, SecretSpec, VolumeSpec};
+pub use storage::{ConfigSpec, SecretBytes, SecretSpec, TemplateDriver, VolumeSpec};
 
 use std::collections::BTreeMap;
 

@@ -71,8 +71,11 @@ pub enum Propagation {
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeMount {
-    /// Name of the volume; `None` is an anonymous one that goes with its task.
+    /// Name of the volume; `None`, and no `name_template`, is an anonymous one that goes with its task.
     pub name: Option<VolumeName>,
+    /// A name with placeholders such as `data-{{.Task.Slot}}`, filled in on the node for each task; then `name` is `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_template: Option<String>,
     /// Do not copy the image's files into a new volume.
     #[serde(default)]
     pub no_copy: bool,

@@ -59,6 +59,15 @@ impl ServiceSpec {
             depends_on: BTreeMap::new(),
         }
     }
+
+    /// The spec as a person would write it: the managers' choice of contents for its configs and secrets left out.
+    #[must_use]
+    pub fn without_digests(&self) -> Self {
+        let mut spec = self.clone();
+        let container = &mut spec.task.container;
+        container.configs.iter_mut().chain(&mut container.secrets).for_each(|file| file.digest = None);
+        spec
+    }
 }
 
 /// What each task of a service runs. Two tasks with equal `TaskSpec` need not be replaced by one another.

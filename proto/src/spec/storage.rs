@@ -43,6 +43,9 @@ pub struct ConfigSpec {
     /// Labels.
     #[serde(default)]
     pub labels: Labels,
+    /// Fill placeholders of the content in, for each task; `None` shows it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_driver: Option<TemplateDriver>,
     /// The content, at most 1000 KiB.
     #[serde(with = "base64_bytes")]
     pub data: Bytes,
@@ -59,9 +62,20 @@ pub struct SecretSpec {
     /// Labels.
     #[serde(default)]
     pub labels: Labels,
+    /// Fill placeholders of the content in, for each task; `None` shows it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_driver: Option<TemplateDriver>,
     /// The content, at most 500 KiB. Left out of JSON.
     #[serde(skip)]
     pub data: SecretBytes,
+}
+
+/// How placeholders in a config or secret are filled in (Compose `template_driver`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemplateDriver {
+    /// In the manner of Go's text/template, with what Docker Swarm gives it.
+    Golang,
 }
 
 /// Bytes that `Debug` does not show.

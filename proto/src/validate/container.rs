@@ -11,10 +11,14 @@ pub(super) fn check(spec: &ContainerSpec, check: &mut Checker) {
     for (key, value) in &spec.env {
         let holds = !key.is_empty() && !key.contains(['=', '\0']) && !value.contains('\0');
         check.rule("env", holds, || format!("{key:?} is not the name of a variable"));
+        check.within("env", |check| check.placeholders(key, Some(value)));
     }
     for (field, name) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
         let problem = name.as_deref().and_then(hostname_problem);
         check.rule(field, problem.is_none(), || problem.unwrap_or_default());
+    }
+    for (field, text) in [("hostname", &spec.hostname), ("user", &spec.user), ("workdir", &spec.workdir)] {
+        check.placeholders(field, text.as_deref());
     }
     if let Some(user) = &spec.user {
         let holds = !user.is_empty() && user.split(':').count() <= 2 && !user.contains(char::is_whitespace);

@@ -22,6 +22,7 @@ pub use process::{CAPABILITIES, SIGNALS, ULIMITS, signal_number};
 pub use resources::parse_bytes;
 
 use crate::spec::{ClusterSpec, ConfigSpec, Labels, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
+use crate::template::{Scope, Template};
 
 /// One rule that one field breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +121,13 @@ impl Checker {
         }
     }
 
+    /// The placeholders of a text, if there is one, can be filled in.
+    fn placeholders(&mut self, field: &str, text: Option<&str>) {
+        if let Some(Err(error)) = text.map(|text| Template::parse(text, Scope::Spec)) {
+            self.within(field, |check| check.refuse(error.to_string()));
+        }
+    }
+
     fn labels(&mut self, field: &str, labels: &Labels) {
         self.rule(field, !labels.contains_key(""), || "a label needs a name".to_owned());
         let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -174,5 +182,7 @@ impl Validate for ClusterSpec {
         let period = self.heartbeat_period;
         let holds = (100..=60_000).contains(&period.as_millis());
         check.rule("heartbeat_period", holds, || "must be between 100ms and 1m".to_owned());
+        let holds = (1..=10 * 365 * 24).contains(&(self.certificate_lifetime.as_secs() / 3600));
+        check.rule("certificate_lifetime", holds, || "must be between 1h and 87600h (10 years)".to_owned());
     }
 }

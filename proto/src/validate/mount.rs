@@ -9,6 +9,7 @@ pub(super) fn check(mounts: &[Mount], check: &mut Checker) {
     let mut targets = BTreeSet::new();
     check.each("mounts", mounts, |check, mount| {
         let target = mount.target.trim_end_matches('/');
+        check.placeholders("target", Some(target));
         let absolute = mount.target.starts_with('/') && is_plain_path(&mount.target);
         check.rule("target", absolute && !target.is_empty(), || {
             format!("{:?} is not an absolute path below /", mount.target)
@@ -16,11 +17,18 @@ pub(super) fn check(mounts: &[Mount], check: &mut Checker) {
         check.rule("target", targets.insert(target.to_owned()), || format!("{target:?} is mounted twice"));
         match &mount.kind {
             MountKind::Bind(bind) => {
+                check.placeholders("source", Some(&bind.source));
                 check.rule("source", bind.source.starts_with('/'), || {
                     format!("{:?} is not an absolute path of the host", bind.source)
                 });
             }
             MountKind::Volume(volume) => {
+                let named = volume.name_template.as_ref().is_none_or(|name| volume.name.is_none() && !name.is_empty());
+                check.rule("name_template", named, || "stands in the place of a name".to_owned());
+                check.placeholders("name_template", volume.name_template.as_deref());
+                check.placeholders("subpath", volume.subpath.as_deref());
+                volume.labels.values().for_each(|value| check.placeholders("labels", Some(value)));
+                volume.driver_options.values().for_each(|value| check.placeholders("driver_options", Some(value)));
                 subpath(volume.subpath.as_deref(), check);
                 let driver = volume.driver.as_deref().unwrap_or("local");
                 check.rule("driver", driver == "local", || {

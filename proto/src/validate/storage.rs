@@ -1,7 +1,8 @@
 //! Volumes, configs, secrets.
 
 use super::Checker;
-use crate::spec::{ConfigSpec, SecretSpec, VolumeSpec};
+use crate::spec::{ConfigSpec, SecretSpec, TemplateDriver, VolumeSpec};
+use crate::template::{Scope, Template, TemplateError};
 
 /// Most bytes of a config (Docker Swarm's figure).
 pub const MAX_CONFIG: usize = 1000 * 1024;
@@ -26,11 +27,26 @@ pub(super) fn check_volume(spec: &VolumeSpec, check: &mut Checker) {
 pub(super) fn check_config(spec: &ConfigSpec, check: &mut Checker) {
     check.labels("labels", &spec.labels);
     size(spec.data.len(), MAX_CONFIG, check);
+    placeholders(spec.template_driver, &spec.data, check);
 }
 
 pub(super) fn check_secret(spec: &SecretSpec, check: &mut Checker) {
     check.labels("labels", &spec.labels);
     size(spec.data.0.len(), MAX_SECRET, check);
+    placeholders(spec.template_driver, &spec.data.0, check);
+}
+
+fn placeholders(driver: Option<TemplateDriver>, data: &[u8], check: &mut Checker) {
+    if driver.is_none() {
+        return;
+    }
+    // The error names a placeholder, which is no secret; the text around it is not shown.
+    match std::str::from_utf8(data).map(|text| Template::parse(text, Scope::File)) {
+        Ok(Ok(_)) => {}
+        Ok(Err(TemplateError::Unclosed { .. })) => check.rule("data", false, || "has '{{' without '}}'".to_owned()),
+        Ok(Err(error)) => check.rule("data", false, || error.to_string()),
+        Err(_) => check.rule("data", false, || "is not UTF-8 text, which a template has to be".to_owned()),
+    }
 }
 
 fn size(bytes: usize, limit: usize, check: &mut Checker) {

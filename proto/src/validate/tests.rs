@@ -1,7 +1,7 @@
 use super::*;
 use crate::spec::{
     BindMount, ContainerSpec, EndpointMode, Healthcheck, Mount, MountKind, NetworkAttachmentSpec, PortConfig, Protocol,
-    PublishMode, Ulimit,
+    PublishMode, Ulimit, VolumeMount,
 };
 
 fn web() -> ServiceSpec {
@@ -155,5 +155,46 @@ fn sizes_and_signals_are_read_as_docker_reads_them() {
     }
     for text in ["", "0", "65", "SIG", "FOO", "RTMIN+99", "RTMIN-1"] {
         assert_eq!(signal_number(text), None, "{text}");
+    }
+}
+
+#[test]
+fn placeholders_are_checked_before_a_task_starts() {
+    let mut spec = web();
+    spec.task.container.hostname = Some("{{.Node.Hostname}}-{{.Task.Slott}}".to_owned());
+    spec.task.container.env.insert("A".to_owned(), "{{env \"B\"}}".to_owned());
+    spec.task.container.env.insert("SLOT".to_owned(), "{{.Task.Slot}}".to_owned());
+    let volume = VolumeMount {
+        name: None,
+        name_template: Some("data-{{.Task.Slot".to_owned()),
+        no_copy: false,
+        subpath: None,
+        driver: None,
+        driver_options: Default::default(),
+        labels: Default::default(),
+    };
+    let kind = MountKind::Volume(volume);
+    spec.task.container.mounts.push(Mount { target: "/data".to_owned(), read_only: false, kind });
+    let paths: Vec<String> =
+        spec.validate().expect_err("three mistakes").errors.into_iter().map(|error| error.path).collect();
+    assert_eq!(paths, ["task.container.env.A", "task.container.hostname", "task.container.mounts[0].name_template"]);
+    let template = |data: &'static [u8], template_driver| ConfigSpec {
+        name: "conf".parse().expect("a name"),
+        stack: None,
+        labels: Default::default(),
+        template_driver,
+        data: data.into(),
+    };
+    let golang = Some(crate::spec::TemplateDriver::Golang);
+    for (data, driver, wrong) in [
+        (&b"{{env \"A\"}}"[..], golang, ""),
+        (b"{{.Nope}}", None, ""),
+        (b"\xff", None, ""),
+        (b"{{.Nope}}", golang, "data: unknown placeholder '{{.Nope}}'"),
+        (b"secret words {{env", golang, "data: has '{{' without '}}'"),
+        (b"\xff", golang, "data: is not UTF-8"),
+    ] {
+        let found = template(data, driver).validate().map_or_else(|invalid| invalid.to_string(), |()| String::new());
+        assert!(found.starts_with(wrong) && found.is_empty() == wrong.is_empty(), "{data:?}: {found}");
     }
 }

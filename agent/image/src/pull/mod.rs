@@ -1,11 +1,23 @@
-//! A whole image from a registry into the store. The caller decides whether to pull at all.
+//! A whole image into the store, from a registry or from other stores. The caller decides whether to pull at all, and who says
+//! what a reference means.
+//!
+//! | file | what |
+//! |---|---|
+//! | `documents.rs` | what a reference means: manifest and configuration |
+//! | `blob.rs`, `part.rs` | one blob, from whoever has it; what is on disk of it |
+//! | `source.rs` | what registries and other stores have in common |
+//! | `peers.rs`, `origins.rs` | other stores: found, asked, chosen among |
 //!
 //! Single flight twice: pulls of the same reference share everything, pulls of different images share
 //! the layers they have in common. Dropping the future stops the work; what was downloaded stays as a
 //! partial file and is resumed by the next pull.
 
 mod blob;
+mod documents;
+mod origins;
 mod part;
+pub mod peers;
+mod source;
 
 use std::sync::Arc;
 
@@ -17,17 +29,16 @@ use crate::error::ImageError;
 use crate::progress::{LayerState, Progress, ProgressEvent};
 use crate::reference::Reference;
 use crate::registry::credentials::RegistryAuth;
-use crate::registry::endpoint::endpoint;
 use crate::registry::error::RegistryError;
-use crate::registry::retry::Backoff;
-use crate::registry::session::{RawManifest, Session};
-use crate::spec::manifest::{Descriptor, Document, DocumentError, Index, Manifest};
-use crate::spec::platform;
+use crate::spec::manifest::Descriptor;
 use crate::store::layers::{Fetch, ensure_layers, layer_pins};
-use crate::store::pins::PinGuard;
-use crate::store::{Inner, MAX_DOCUMENT, blocking};
+use crate::store::{Inner, blocking};
+use documents::Documents;
+use origins::{Nodes, Origins};
 
 pub(crate) use part::PartLocks;
+pub(crate) use peers::PeerError;
+use peers::Peers;
 
 /// What a pull brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,20 +51,51 @@ pub struct PulledImage {
     pub changed: bool,
 }
 
+/// Who says what a reference means. Blobs come from other stores, where there are any, before the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Authority {
+    /// The registry alone.
+    Registry,
+    /// The registry; other stores when it cannot be asked. Those that it refuses access get nothing from others either.
+    RegistryFirst,
+    /// Other stores; the registry when none has it.
+    PeersFirst,
+}
+
+/// Where a pull looks.
+#[derive(Clone)]
+pub struct PullFrom {
+    /// For the registry.
+    pub auth: RegistryAuth,
+    /// Finds other stores; without it there is the registry alone.
+    pub peers: Option<Arc<dyn Peers>>,
+    /// Who says what the reference means.
+    pub authority: Authority,
+}
+
+impl PullFrom {
+    /// The registry and nobody else.
+    pub fn registry(auth: RegistryAuth) -> PullFrom {
+        PullFrom { auth, peers: None, authority: Authority::Registry }
+    }
+}
+
 /// See [`crate::ImageStore::pull`].
 pub(crate) async fn pull(
     inner: &Arc<Inner>,
     reference: &Reference,
-    auth: RegistryAuth,
+    from: PullFrom,
     progress: &Progress,
 ) -> Result<PulledImage, ImageError> {
     loop {
         let landed = inner
             .pulls
-            .run(reference, progress, |progress| {
-                let puller =
-                    Puller { inner: Arc::clone(inner), reference: reference.clone(), auth: auth.clone(), progress };
-                puller.run().boxed()
+            .run(&(reference.clone(), from.authority), progress, |progress| {
+                let stall = inner.options.retry.stall_timeout;
+                let nodes = from.peers.clone().map(|peers| Arc::new(Nodes::new(peers, reference.clone(), stall)));
+                let (auth, authority) = (from.auth.clone(), from.authority);
+                let inner = Arc::clone(inner);
+                Puller { inner, reference: reference.clone(), auth, authority, nodes, progress }.run().boxed()
             })
             .await;
         // Another's failure may be due to its credentials: fail by our own.
@@ -68,124 +110,69 @@ struct Puller {
     inner: Arc<Inner>,
     reference: Reference,
     auth: RegistryAuth,
+    authority: Authority,
+    nodes: Option<Arc<Nodes>>,
     progress: Progress,
 }
 
 impl Puller {
     async fn run(self) -> Result<PulledImage, ImageError> {
-        let session = Arc::new(self.connect().await?);
-        let top = self.top_manifest(&session).await?;
-        let repo_digest = self.reference.with_digest(top.digest);
-        let (raw, manifest) = self.image_manifest(&session, top).await?;
-        let _pinned = self.pin_blobs(raw.digest, &manifest);
-        let config = self.fetch_documents(&session, &raw, &manifest).await?;
-        let mut record = record_of(&manifest, raw.digest, raw.bytes.len() as u64, &config)?;
+        let Some(nodes) = &self.nodes else { return self.by_registry().await };
+        match self.authority {
+            Authority::Registry => self.by_registry().await,
+            Authority::RegistryFirst => match self.by_registry().await {
+                Err(error) if error.is_local() || is_refusal(&error) => Err(error),
+                Err(registry) => self.by_nodes(nodes).await.map_err(|peers| registry.nor_from_peers(peers)),
+                done => done,
+            },
+            Authority::PeersFirst => match self.by_nodes(nodes).await {
+                Err(error) if error.is_local() => Err(error),
+                Err(peers) => self.by_registry().await.map_err(|registry| registry.nor_from_peers(peers)),
+                done => done,
+            },
+        }
+    }
+
+    async fn by_registry(&self) -> Result<PulledImage, ImageError> {
+        let session = self.connect().await?;
+        let documents = self.documents_of_registry(&session).await?;
+        self.complete(documents, Arc::new(Origins::new(Some(session), self.nodes.clone()))).await
+    }
+
+    async fn by_nodes(&self, nodes: &Arc<Nodes>) -> Result<PulledImage, ImageError> {
+        let origins = Arc::new(Origins::new(None, Some(Arc::clone(nodes))));
+        let documents = self.documents_of_nodes(nodes.holders().await?, &origins).await?;
+        self.complete(documents, origins).await
+    }
+
+    /// Brings everything that the documents name, and writes the record.
+    async fn complete(&self, documents: Documents, origins: Arc<Origins>) -> Result<PulledImage, ImageError> {
+        let Documents { top, manifest_digest, manifest_size, manifest, .. } = &documents;
+        let config = self.configuration(&documents, &origins).await?;
+        let mut record = record_of(manifest, *manifest_digest, *manifest_size, &config)?;
         let _layers_pinned = self.inner.pins.pin(layer_pins(&record.layers));
         self.progress.send(ProgressEvent::Resolved {
-            manifest: raw.digest,
+            manifest: *manifest_digest,
             layers: record.layers.iter().map(|layer| (layer.blob, layer.size)).collect(),
         });
         for layer in &record.layers {
             self.progress.layer(layer.blob, LayerState::Waiting);
         }
         let fetch = |layer: crate::store::state::LayerRecord| {
-            let (inner, session, progress) = (Arc::clone(&self.inner), Arc::clone(&session), self.progress.clone());
+            let (inner, origins, progress) = (Arc::clone(&self.inner), Arc::clone(&origins), self.progress.clone());
             let blob = Descriptor::new(&layer.media_type, layer.blob, layer.size);
-            async move { blob::fetch(&inner, &session, blob, &progress).await }
+            async move { blob::fetch(&inner, &origins, blob, &progress).await }
         };
         let dirs = ensure_layers(&self.inner, &record.layers, &self.progress, Fetch::Always, fetch).await?;
         for (layer, dir) in record.layers.iter_mut().zip(dirs) {
             layer.unpacked = dir.bytes;
         }
+        let repo_digest = self.reference.with_digest(*top);
         record.repo_digests.insert(repo_digest.clone());
         let id = manifest.config.digest;
         let changed = self.commit(id, record).await?;
         self.progress.send(ProgressEvent::Done { name: Some(self.reference.familiar()), id });
         Ok(PulledImage { id, repo_digest, changed })
-    }
-
-    async fn connect(&self) -> Result<Session, ImageError> {
-        let endpoint = endpoint(self.reference.registry(), &self.inner.options.insecure_registries);
-        let client = {
-            let (inner, endpoint) = (Arc::clone(&self.inner), endpoint.clone());
-            // Reading the system's certificates takes milliseconds of disk and CPU.
-            blocking(move || Ok(inner.http.client(&endpoint)?)).await?
-        };
-        self.retrying(|| {
-            Session::connect(client.clone(), endpoint.clone(), self.reference.repository(), self.auth.clone())
-        })
-        .await
-    }
-
-    /// What the reference means: by digest if it has one, else by tag.
-    async fn top_manifest(&self, session: &Session) -> Result<RawManifest, ImageError> {
-        let wanted = self.reference.digest();
-        let name = match (wanted, self.reference.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, tag) => tag.unwrap_or("latest").to_string(),
-        };
-        let raw = self.retrying(|| session.manifest(&name, MAX_DOCUMENT)).await?;
-        match wanted {
-            Some(expected) if expected != raw.digest => Err(self.mismatch(expected, raw.digest)),
-            _ => Ok(raw),
-        }
-    }
-
-    /// Goes from an index to the manifest for this machine.
-    async fn image_manifest(&self, session: &Session, top: RawManifest) -> Result<(RawManifest, Manifest), ImageError> {
-        let index = match self.parse(&top)? {
-            Document::Manifest(manifest) => return Ok((top, *manifest)),
-            Document::Index(index) => index,
-        };
-        let chosen = self.choose(&index)?;
-        let name = chosen.to_string();
-        let raw = self.retrying(|| session.manifest(&name, MAX_DOCUMENT)).await?;
-        if raw.digest != chosen {
-            return Err(self.mismatch(chosen, raw.digest));
-        }
-        match self.parse(&raw)? {
-            Document::Manifest(manifest) => Ok((raw, *manifest)),
-            Document::Index(_) => Err(self.malformed("its index leads to another index".to_string())),
-        }
-    }
-
-    fn choose(&self, index: &Index) -> Result<Digest, ImageError> {
-        let wanted = &self.inner.options.platform;
-        match platform::select(&index.manifests, wanted) {
-            Some(entry) => Ok(entry.digest),
-            None => Err(ImageError::NoMatchingPlatform {
-                image: self.reference.familiar(),
-                wanted: wanted.to_string(),
-                available: platform::available(&index.manifests),
-            }),
-        }
-    }
-
-    fn pin_blobs(&self, manifest_digest: Digest, manifest: &Manifest) -> PinGuard {
-        let layers = manifest.layers.iter().map(|layer| layer.digest);
-        self.inner.pins.pin(layers.chain([manifest.config.digest, manifest_digest]))
-    }
-
-    /// Stores the manifest, fetches the configuration.
-    async fn fetch_documents(
-        &self,
-        session: &Arc<Session>,
-        raw: &RawManifest,
-        manifest: &Manifest,
-    ) -> Result<Vec<u8>, ImageError> {
-        let config = manifest.config.clone();
-        if config.size > MAX_DOCUMENT {
-            return Err(self.malformed(format!("its configuration is {} bytes long", config.size)));
-        }
-        let digest = config.digest;
-        blob::fetch(&self.inner, session, config, &Progress::none()).await?;
-        let (inner, bytes, image) = (Arc::clone(&self.inner), raw.bytes.clone(), self.reference.familiar());
-        blocking(move || {
-            inner.layout.write_blob(&bytes)?;
-            let config = inner.layout.read_blob(&digest, MAX_DOCUMENT)?;
-            config.ok_or(ImageError::BlobMissing { digest, image })
-        })
-        .await
     }
 
     /// Writes record and name; says whether that changed anything.
@@ -203,41 +190,9 @@ impl Puller {
         })
         .await
     }
+}
 
-    fn parse(&self, raw: &RawManifest) -> Result<Document, ImageError> {
-        let not_an_image = |error: DocumentError| self.malformed(error.to_string());
-        Document::parse(&raw.bytes, &raw.media_type).map_err(not_an_image)
-    }
-
-    fn malformed(&self, reason: String) -> ImageError {
-        ImageError::Malformed { image: self.reference.familiar(), reason }
-    }
-
-    fn mismatch(&self, expected: Digest, actual: Digest) -> ImageError {
-        let what = format!("the manifest of {}", self.reference.familiar());
-        ImageError::DigestMismatch { what, expected, actual }
-    }
-
-    /// Tries a request until it succeeds, fails for good, or has failed too often.
-    async fn retrying<T, Fut>(&self, request: impl Fn() -> Fut) -> Result<T, ImageError>
-    where
-        Fut: Future<Output = Result<T, RegistryError>>,
-    {
-        let mut backoff = Backoff::new(self.inner.options.retry);
-        loop {
-            let error = match request().await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let Some(delay) = backoff.next(&error, rand::random()) else {
-                return Err(error.into());
-            };
-            self.progress.send(ProgressEvent::Retrying {
-                layer: None,
-                attempt: backoff.attempts(),
-                reason: error.to_string(),
-            });
-            tokio::time::sleep(delay).await;
-        }
-    }
+/// True when the registry does not let this node have it.
+fn is_refusal(error: &ImageError) -> bool {
+    matches!(error, ImageError::Registry(RegistryError::Unauthorized { .. }))
 }

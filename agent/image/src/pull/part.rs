@@ -43,8 +43,6 @@ pub(super) struct Part {
     file: File,
     hasher: Hasher,
     length: u64,
-    /// Some bytes are from an earlier time: they may have been lost or torn by a crash.
-    resumed: bool,
     _lock: OwnedMutexGuard<()>,
 }
 
@@ -52,8 +50,8 @@ pub(super) struct Part {
 pub(super) enum Verdict {
     /// The blob is in its place.
     Stored,
-    /// Old bytes were bad: begin again from nothing.
-    BeginAgain(Box<Part>),
+    /// It was not the blob but something else. The file is empty now.
+    Wrong(Box<Part>, Digest),
 }
 
 impl Part {
@@ -81,7 +79,7 @@ impl Part {
             file.rewind().doing(doing)?;
             (hasher, length) = (Hasher::default(), 0);
         }
-        Ok(Part { digest, size, path, file, hasher, length, resumed: length > 0, _lock: lock })
+        Ok(Part { digest, size, path, file, hasher, length, _lock: lock })
     }
 
     /// Bytes so far.
@@ -98,28 +96,24 @@ impl Part {
         let doing = || format!("write partial download {}", self.path.display());
         self.file.set_len(0).doing(doing)?;
         self.file.seek(SeekFrom::Start(0)).doing(doing)?;
-        (self.hasher, self.length, self.resumed) = (Hasher::default(), 0, false);
+        (self.hasher, self.length) = (Hasher::default(), 0);
         Ok(())
     }
 
-    /// Adds bytes. A blob that grows beyond its promised size is refused and removed, as is one that
-    /// finds the disk full: its space is needed.
+    /// Bytes that are missing.
+    pub(super) fn room(&self) -> u64 {
+        self.size - self.length
+    }
+
+    /// Adds bytes, for which there is room. A file that finds the disk full is removed: its space is needed.
     pub(super) fn write(&mut self, data: &[u8]) -> Result<(), ImageError> {
-        let length = self.length + data.len() as u64;
-        if length > self.size {
-            remove_any(&self.path)?;
-            return Err(ImageError::SizeMismatch {
-                what: format!("blob {}", self.digest),
-                expected: self.size,
-                actual: length,
-            });
-        }
+        assert!(data.len() as u64 <= self.room(), "a blob does not grow beyond its promised size");
         if let Err(error) = self.file.write_all(data) {
             remove_any(&self.path)?;
             return Err(ImageError::io(format!("write blob {}", self.digest), error));
         }
         self.hasher.update(data);
-        self.length = length;
+        self.length += data.len() as u64;
         Ok(())
     }
 
@@ -130,11 +124,12 @@ impl Part {
             layout.adopt_blob(&self.path, &self.digest)?;
             return Ok(Verdict::Stored);
         }
-        if self.resumed {
-            self.restart()?;
-            return Ok(Verdict::BeginAgain(Box::new(self)));
-        }
-        remove_any(&self.path)?;
-        Err(ImageError::DigestMismatch { what: format!("blob {}", self.digest), expected: self.digest, actual })
+        self.restart()?;
+        Ok(Verdict::Wrong(Box::new(self), actual))
+    }
+
+    /// Removes a file without content; what has some is resumed another time.
+    pub(super) fn discard_empty(self) -> Result<(), ImageError> {
+        if self.length == 0 { remove_any(&self.path) } else { Ok(()) }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::retry::Retry;
+
 /// A failed conversation with a registry.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
@@ -101,9 +103,8 @@ fn detail(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
 }
 
-impl RegistryError {
-    /// True when the same request may succeed a little later.
-    pub fn is_transient(&self) -> bool {
+impl Retry for RegistryError {
+    fn is_transient(&self) -> bool {
         match self {
             RegistryError::RateLimited { .. } | RegistryError::Unreachable { .. } | RegistryError::Broken { .. } => {
                 true
@@ -113,8 +114,7 @@ impl RegistryError {
         }
     }
 
-    /// How long the server asked to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         match self {
             RegistryError::RateLimited { retry_after, .. } | RegistryError::Status { retry_after, .. } => *retry_after,
             _ => None,

@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
-use super::error::RegistryError;
 use crate::store::options::RetryOptions;
+
+/// What a failed request says about another attempt.
+pub(crate) trait Retry {
+    /// True when the same request may succeed a little later.
+    fn is_transient(&self) -> bool;
+    /// How long the server asked to wait.
+    fn retry_after(&self) -> Option<Duration>;
+}
 
 /// Counts attempts without progress.
 #[derive(Debug, Clone)]
@@ -30,7 +37,7 @@ impl Backoff {
     /// The time to wait before the next attempt, or `None` to give up. `jitter` is in 0..1 and spreads
     /// clients that failed together over the second half of the delay. A server's `Retry-After` counts
     /// if it is longer; one beyond the longest delay means giving up now rather than at its end.
-    pub(crate) fn next(&mut self, error: &RegistryError, jitter: f64) -> Option<Duration> {
+    pub(crate) fn next(&mut self, error: &impl Retry, jitter: f64) -> Option<Duration> {
         self.attempts += 1;
         if !error.is_transient() || self.attempts >= self.options.attempts {
             return None;
@@ -49,6 +56,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::error::RegistryError;
 
     fn broken() -> RegistryError {
         RegistryError::Broken { what: "w".into(), registry: "r".into(), reason: "x".into() }

@@ -121,6 +121,14 @@ pub enum DocumentError {
 }
 
 impl Document {
+    /// What it says it is; where it says nothing, the OCI name.
+    pub fn media_type(&self) -> &str {
+        match self {
+            Document::Manifest(manifest) => manifest.media_type.as_deref().unwrap_or(OCI_MANIFEST),
+            Document::Index(index) => index.media_type.as_deref().unwrap_or(OCI_INDEX),
+        }
+    }
+
     /// Reads a manifest or index. `declared` is the transport's media type, which counts where the
     /// document has none of its own.
     ///

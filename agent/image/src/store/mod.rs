@@ -10,6 +10,7 @@ pub mod options;
 pub(crate) mod pins;
 pub mod query;
 pub mod remove;
+pub(crate) mod share;
 pub(crate) mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use self::layers::LayerDir;
 use self::layout::Layout;
@@ -31,7 +32,7 @@ use crate::digest::Digest;
 use crate::error::ImageError;
 use crate::flight::SingleFlight;
 use crate::progress::Progress;
-use crate::pull::{self, PartLocks, PulledImage};
+use crate::pull::{self, Authority, PartLocks, PullFrom, PulledImage};
 use crate::reference::Reference;
 use crate::registry::credentials::RegistryAuth;
 use crate::registry::http::HttpClients;
@@ -61,13 +62,15 @@ pub(crate) struct Inner {
     pub options: StoreOptions,
     /// Readers take the `Arc` and go.
     state: RwLock<Arc<State>>,
+    /// Raised with each change of the state.
+    pub changed: watch::Sender<u64>,
     /// Held while the state is changed, so that readers need not wait for the disk.
     writing: Mutex<()>,
     pub leases: Mutex<Leases>,
     pub pins: Arc<Pins>,
     pub unpack_permits: Arc<Semaphore>,
     pub unpacks: SingleFlight<Digest, Result<LayerDir, ImageError>>,
-    pub pulls: SingleFlight<Reference, Result<PulledImage, ImageError>>,
+    pub pulls: SingleFlight<(Reference, Authority), Result<PulledImage, ImageError>>,
     pub downloads: SingleFlight<Digest, Result<(), ImageError>>,
     pub download_permits: Semaphore,
     pub part_locks: PartLocks,
@@ -102,7 +105,7 @@ impl ImageStore {
         archive::load::load(&self.inner, reader, &progress).await
     }
 
-    /// Pulls an image for this machine's platform and unpacks it. Layers come in parallel; broken
+    /// Pulls an image for this machine's platform from its registry and unpacks it. Layers come in parallel; broken
     /// connections are resumed; everything is checked by digest. Dropping the future stops the work, a
     /// later pull resumes it. Pulls of the same reference or layer at the same time share the work.
     ///
@@ -115,7 +118,21 @@ impl ImageStore {
         auth: RegistryAuth,
         progress: Progress,
     ) -> Result<PulledImage, ImageError> {
-        pull::pull(&self.inner, reference, auth, &progress).await
+        self.pull_from(reference, PullFrom::registry(auth), progress).await
+    }
+
+    /// The same, from other stores as well: layer by layer, from several at once, going on at another when one breaks. What
+    /// they give is unpacked as carefully as what a registry gives, and has the digest it should have.
+    ///
+    /// # Errors
+    /// Those of [`ImageStore::pull`]; `Nowhere` says what the registry and what the others refused.
+    pub async fn pull_from(
+        &self,
+        reference: &Reference,
+        from: PullFrom,
+        progress: Progress,
+    ) -> Result<PulledImage, ImageError> {
+        pull::pull(&self.inner, reference, from, &progress).await
     }
 
     /// Writes images into a tar that `docker load` and OCI tools read. `names` are references or ids; a
@@ -222,6 +239,7 @@ impl Inner {
         Ok(Inner {
             layout,
             state: RwLock::new(Arc::new(state)),
+            changed: watch::Sender::default(),
             writing: Mutex::new(()),
             leases: Mutex::new(leases),
             pins: Arc::default(),
@@ -255,6 +273,7 @@ impl Inner {
         if after != *before {
             after.store(&self.layout.state_file())?;
             *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+            self.changed.send_modify(|count| *count += 1);
         }
         Ok(out)
     }

@@ -205,7 +205,11 @@ fn sweep(inner: &Inner) -> Result<u64, ImageError> {
                 if live.contains(&digest) {
                     return Ok(false);
                 }
-                std::fs::rename(&path, &trash).doing(|| format!("remove {}", path.display())).map(|()| true)
+                match std::fs::rename(&path, &trash) {
+                    // Another sweep, which listed it too, has taken it.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+                    renamed => renamed.doing(|| format!("remove {}", path.display())).map(|()| true),
+                }
             })?;
             if taken == Some(true) {
                 reclaimed += disk_usage(&trash);

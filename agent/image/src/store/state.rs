@@ -132,13 +132,14 @@ impl State {
         }
     }
 
-    /// Every blob that an image needs: manifests, configurations, layers.
+    /// Every blob of an image: manifests, configurations, layers, and the indexes that led to them.
     pub(crate) fn live_blobs(&self) -> BTreeSet<Digest> {
         let mut live = BTreeSet::new();
         for (id, record) in &self.images {
             live.insert(*id);
             live.insert(record.manifest);
             live.extend(record.layers.iter().map(|layer| layer.blob));
+            live.extend(record.repo_digests.iter().filter_map(Reference::digest));
         }
         live
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use berth_image::{Digest, ImageStore, StoreOptions};
 
 pub mod mounted;
+pub mod peers;
 pub mod proxy;
 pub mod registry;
 pub mod tarball;

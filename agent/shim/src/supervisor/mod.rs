@@ -9,6 +9,7 @@
 //! | `limits.rs` | its control groups on v1 |
 //! | `executor.rs` | the last steps before `execve` |
 //! | `exec.rs` | further processes |
+//! | `strays.rs` | those that ended before they were known |
 //! | `output.rs` | log, attached clients, input |
 //! | `clients.rs` | the agent's connections |
 //!
@@ -24,6 +25,7 @@ mod executor;
 mod limits;
 mod output;
 mod rootfs;
+mod strays;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,6 +44,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use self::clients::Clients;
 use self::exec::Report;
 use self::output::{Port, Streams};
+use self::strays::Strays;
 use crate::sys;
 
 /// The inherited listening socket: standard input, so that the agent can start us by `posix_spawn`.
@@ -114,6 +117,7 @@ pub fn run(dir: &Path) -> Result<(), SuperviseError> {
         starter: None,
         clients: Clients::default(),
         execs: Vec::new(),
+        strays: Strays::default(),
         descriptors: BTreeMap::new(),
         shutdown: false,
         command_exit_code: None,
@@ -164,6 +168,7 @@ struct Supervisor {
     starter: Option<u64>,
     clients: Clients,
     execs: Vec<Exec>,
+    strays: Strays,
     descriptors: BTreeMap<String, OwnedFd>,
     shutdown: bool,
     /// What a shell would have returned for a command that could not be executed.
@@ -180,6 +185,13 @@ enum Token {
     Exec(usize),
     Terminal(usize),
     Stream(Port),
+}
+
+impl Exec {
+    /// The process, unless it was reaped: then its pid may be another's.
+    fn alive(&self) -> Option<i32> {
+        self.pid.filter(|_| self.ended.is_none())
+    }
 }
 
 impl Supervisor {
@@ -210,6 +222,9 @@ impl Supervisor {
                 self.client_gone(gone);
             }
             self.execs.retain(|exec| exec.reports.is_some() || exec.pid.is_some());
+            if self.execs.iter().all(|exec| exec.reports.is_none()) {
+                self.strays.forget();
+            }
             let failed = matches!(self.state, State::Failed(_));
             if failed && (self.shutdown || (self.clients.is_empty() && born.elapsed() > FAILED_LINGER)) {
                 return self.abandon();
@@ -363,7 +378,7 @@ impl Supervisor {
 
     fn signal(&self, client: u64, signal: i32) -> Reply {
         let target = match self.execs.iter().find(|exec| exec.client == client) {
-            Some(exec) => exec.pid,
+            Some(exec) => exec.alive(),
             None => self.pid(),
         };
         // Neither can be reused: we have not reaped it yet.
@@ -412,7 +427,10 @@ impl Supervisor {
         let mut failure = None;
         while let Ok(Some(report)) = receiver.message::<Report>() {
             match report {
-                Report::Pid(pid) => exec.pid = Some(pid),
+                Report::Pid(pid) => {
+                    exec.pid = Some(pid);
+                    exec.ended = self.strays.claim(pid);
+                }
                 Report::Terminal => exec.terminal = receiver.take_fds().pop(),
                 Report::Failed(reason) => failure = Some(reason),
             }
@@ -432,7 +450,7 @@ impl Supervisor {
         match self.clients.get(exec.client) {
             Some(client) => client.send(&reply, &fds),
             None if exec.detached => {}
-            None => kill_group(exec.pid),
+            None => kill_group(exec.alive()),
         }
         if !started {
             exec.pid = None;
@@ -470,7 +488,7 @@ impl Supervisor {
             self.starter = Some(0);
         }
         for exec in self.execs.iter().filter(|exec| exec.client == id && !exec.detached) {
-            kill_group(exec.pid);
+            kill_group(exec.alive());
         }
     }
 
@@ -485,8 +503,9 @@ impl Supervisor {
             } else {
                 // It may have died before its report was read.
                 (0..self.execs.len()).for_each(|number| self.read_reports(number));
-                if let Some(number) = self.execs.iter().position(|exec| exec.pid == Some(pid)) {
-                    self.exec_ended(number, status);
+                match self.execs.iter().position(|exec| exec.pid == Some(pid)) {
+                    Some(number) => self.exec_ended(number, status),
+                    None => self.strays.keep(pid, status),
                 }
             }
         }

@@ -1,10 +1,48 @@
 //! What configs and secrets have in common: a name, a content, a list.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
-use crate::flags::common::ListFlags;
+use berth_proto::id::TaskId;
+use berth_proto::object::Service;
+use berth_proto::pb;
+use clap::Args;
+
+use super::service::taken;
+use crate::client::Client;
+use crate::flags::common::{ListFlags, WaitFlags};
+use crate::flags::value::{TemplateChoice, parse_template_driver};
+use crate::rollout::wait;
 use crate::ui::{Failure, OrFail, Outcome, listing, terminal};
 use crate::view::resource::FileRow;
+
+/// Flags of `config update` and `secret update`.
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// By name, id or beginning of an id
+    pub name: String,
+    /// File with the new content; `-` is stdin
+    #[arg(default_value = "-")]
+    pub file: String,
+    /// Fill placeholders in for each task: golang or none
+    #[arg(long, value_name = "DRIVER", value_parser = parse_template_driver)]
+    pub template_driver: Option<TemplateChoice>,
+    /// Whether to wait for the services that get it.
+    #[command(flatten)]
+    pub wait: WaitFlags,
+}
+
+/// Waits for the services that got a new content.
+pub async fn rolled_out(
+    client: &Client,
+    answer: pb::ContentUpdateResponse,
+    before: BTreeSet<TaskId>,
+    flags: &WaitFlags,
+) -> Outcome {
+    let services = answer.services.into_iter().map(taken).collect::<Result<Vec<Service>, _>>()?;
+    wait::until_up(client, &services, before, flags).await?;
+    Ok(0)
+}
 
 /// Prints the rows that match the filters, by name.
 pub fn list(mut rows: Vec<FileRow>, list: &ListFlags) -> Outcome {

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod attach;
+mod chunks;
 pub mod cluster;
 pub mod completion;
 pub mod config;

@@ -5,21 +5,21 @@ use std::path::{Path, PathBuf};
 
 use berth_agent::AgentConfig;
 use berth_agent::reset::{self, Leftovers, Taken};
-use berth_manager::raft::{DataDir, DataDirError};
+use berth_manager::raft::DataDirError;
+use berth_manager::raft::datadir::take_lock;
 use berth_proto::id::Id;
 use clap::Args;
 
 use crate::daemon::share;
-use crate::flags::common::ForceFlag;
+use crate::flags::common::{DataDirFlag, ForceFlag};
 use crate::ui::{Failure, OrFail, Outcome, failure, prompt, terminal};
 
 /// Ends every container of a data directory whose daemon does not run, and removes its networks, mounts, control groups and
 /// data. Nothing can be brought back.
 #[derive(Debug, Args)]
 pub struct ResetArgs {
-    /// Data directory of the daemon
-    #[arg(long, value_name = "DIR", env = "BERTH_DATA_DIR", default_value = "/var/lib/berth")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    data: DataDirFlag,
     #[command(flatten)]
     force: ForceFlag,
 }
@@ -31,12 +31,12 @@ pub async fn run(args: ResetArgs) -> Outcome {
             Failure::new("cannot reset: only root may end containers and remove networks").hint("run it with sudo")
         );
     }
-    let data = share::absolute(&args.data_dir);
+    let data = share::absolute(&args.data.data_dir);
     let (manager, agent) = (data.join("manager"), data.join("agent"));
     let was_there = is_ours(&manager, &agent).map_err(|found| somebody_elses(&data, found))?;
     // Held to the end: no daemon can start in between.
-    let _lock = match manager.exists() {
-        true => Some(DataDir::open(&manager).map_err(|error| refused(&data, &error))?),
+    let _lock = match was_there {
+        true => Some(take_lock(&data).map_err(|error| refused(&data, &error))?),
         false => None,
     };
     // The node's name means nothing to what is removed.
@@ -49,13 +49,17 @@ pub async fn run(args: ResetArgs) -> Outcome {
     for line in told(&taken) {
         terminal::print_line(line)?;
     }
-    if remove(&manager)? {
-        terminal::print_line(format!("removed {}", manager.display()))?;
+    for directory in [manager, data.join("identity")] {
+        if remove(&directory)? {
+            terminal::print_line(format!("removed {}", directory.display()))?;
+        }
     }
     if !was_there {
         terminal::say(format!("there is no data of Berth in {}", data.display()));
         return Ok(0);
     }
+    // Gone already is fine too.
+    let _ = std::fs::remove_file(data.join("lock"));
     finish(&data)
 }
 

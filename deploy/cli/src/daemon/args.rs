@@ -7,7 +7,6 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 
 use crate::client::host::DEFAULT_SOCKET;
-use crate::flags::not_yet::{Never, NotYet};
 
 /// Port of the traffic between nodes, where an address names none.
 pub const NODE_PORT: u16 = 4777;
@@ -28,19 +27,42 @@ pub struct DaemonArgs {
     /// Address for HTTP: /healthz and /readyz; `none` for no HTTP
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4778")]
     pub http_addr: HttpAddr,
-    /// Start a cluster of one node when there is none yet (the default)
-    #[arg(long)]
+    /// Address to listen at for other nodes: IP:PORT [default: every address, the port of --advertise-addr]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen_addr: Option<SocketAddr>,
+    /// Start a cluster of one node when this node is part of none yet (the default)
+    #[arg(long, conflicts_with = "join")]
     pub init: bool,
+    /// Join the cluster of these managers when this node is part of none yet: HOST[:PORT],…
+    #[arg(long, value_name = "MANAGERS", value_delimiter = ',', value_parser = parse_manager, requires = "token")]
+    pub join: Vec<String>,
+    /// Join token, as `berth cluster token` prints it
+    #[arg(long, value_name = "TOKEN", env = "BERTH_JOIN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Make a cluster of this manager alone out of what it has, when the other managers are lost for good
+    #[arg(long)]
+    pub force_new_cluster: bool,
     /// error, warn, info, debug, trace, or filters as in RUST_LOG
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    #[arg(long, hide = true, value_parser = NotYet)]
-    join: Option<Never>,
-    #[arg(long, hide = true, value_parser = NotYet)]
-    token: Option<Never>,
+}
+
+/// `HOST:PORT` of a manager; the usual port where none is named.
+fn parse_manager(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let is_host = |host: &str| !host.is_empty() && !host.contains([':', '/', ' ', '[', ']']);
+    let with_port = |(host, port): (&str, &str)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0);
+    if text.parse::<SocketAddr>().is_ok() || text.rsplit_once(':').is_some_and(with_port) {
+        return Ok(text.to_owned());
+    }
+    match text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(ip) => Ok(SocketAddr::new(ip, NODE_PORT).to_string()),
+        Err(_) if is_host(text) => Ok(format!("{text}:{NODE_PORT}")),
+        Err(_) => Err("not HOST or HOST:PORT".to_owned()),
+    }
 }
 
 /// How log lines look.
@@ -100,5 +122,17 @@ mod tests {
         assert_eq!("[fd00::1]:5".parse(), Ok(Advertise("[fd00::1]:5".parse().expect("an address"))));
         assert!("0.0.0.0".parse::<Advertise>().is_err() && "host".parse::<Advertise>().is_err());
         assert_eq!("none".parse(), Ok(HttpAddr::None));
+        for (text, whole) in [
+            ("host", "host:4777"),
+            ("host:5", "host:5"),
+            ("10.0.0.1", "10.0.0.1:4777"),
+            ("fd00::1", "[fd00::1]:4777"),
+            ("[fd00::1]:5", "[fd00::1]:5"),
+        ] {
+            assert_eq!(parse_manager(text), Ok(whole.to_owned()));
+        }
+        for bad in ["", ":5", "host:0", "host:x", "http://host", "a b"] {
+            assert!(parse_manager(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -6,8 +6,9 @@ use tracing_subscriber::fmt;
 use super::args::LogFormat;
 use crate::ui::Failure;
 
-/// Parts that say too much at `info`.
-const QUIET: [&str; 4] = ["openraft=warn", "h2=warn", "hyper=warn", "netlink_proto=warn"];
+/// Parts that say too much at `info`. Raft reports each attempt to reach a manager that is down as an error; what matters of
+/// it (who leads, who is reachable) is said by the modules around it.
+const QUIET: [&str; 4] = ["openraft=off", "h2=warn", "hyper=warn", "netlink_proto=warn"];
 
 /// Starts the log of this process.
 pub fn start(level: &str, format: LogFormat) -> Result<(), Failure> {

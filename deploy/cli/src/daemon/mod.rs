@@ -5,7 +5,13 @@
 //! | [`args`] | its flags |
 //! | [`logging`] | what it says, to stderr |
 //! | [`socket`] | the unix socket: stale ones, taken ones, owner and mode |
-//! | [`inprocess`] | the agent's way to the manager in the same process |
+//! | [`join`] | a machine's first start in a cluster that is there |
+//! | [`wanted`] | what the managers want of the node's certificate |
+//! | [`manager_side`], [`worker_side`] | what the node is beside its agent, one after the other |
+//! | [`serving`] | servers as tasks, the address that other nodes connect to |
+//! | [`gateway`] | calls about tasks, to the node that has them |
+//! | [`reach`] | the agent's way to managers and nodes |
+//! | [`inprocess`] | a way to a server in the same process |
 //! | [`http`] | `/healthz`, `/readyz` |
 //! | [`notify`] | telling a service manager that it is ready |
 //! | [`share`] | names that daemons on one machine must not have in common |
@@ -15,13 +21,20 @@
 //! for a socket.
 
 pub mod args;
+pub mod gateway;
 pub mod http;
 pub mod inprocess;
+pub mod join;
 pub mod logging;
+pub mod manager_side;
 pub mod node;
 pub mod notify;
+pub mod reach;
+pub mod serving;
 pub mod share;
 pub mod socket;
+pub mod wanted;
+pub mod worker_side;
 
 pub use args::DaemonArgs;
 

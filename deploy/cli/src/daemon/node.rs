@@ -1,57 +1,207 @@
-//! Everything joined: the manager, the agent, the socket, HTTP. Starts in an order in which each has what it needs, runs
-//! until it is told to stop or a part fails, stops in the opposite order. Containers run on.
+//! The node from start to end: who it is, its agent, and its part in the cluster, which may change while it runs.
+//!
+//! The agent runs all the time; beside it either the manager's side or the worker's, one after the other. Containers run on
+//! whatever happens here.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use berth_agent::{Agent, AgentConfig, netoverlay};
-use berth_manager::api::ControlApi;
-use berth_manager::manager::{ControlHandle, Manager, ManagerConfig};
-use berth_manager::raft::RaftSettings;
-use berth_proto::id::Id;
-use berth_proto::pb::node_service_server::NodeServiceServer;
+use berth_agent::{Agent, AgentConfig, ManagerAddress, netoverlay};
+use berth_manager::identity::keeper::Keeper;
+use berth_manager::identity::{Credentials, Identity};
+use berth_manager::raft::datadir::take_lock;
+use berth_proto::id::{Id, NodeId};
+use berth_proto::state::NodeRole;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
-use super::args::{DaemonArgs, HttpAddr, NODE_PORT};
-use super::socket::Socket;
-use super::{failed, http, inprocess, notify, share};
+use super::args::{DaemonArgs, NODE_PORT};
+use super::manager_side::{self, ManagerSide};
+use super::reach::NodeReach;
+use super::wanted::{Doubt, Hearing};
+use super::{failed, join, notify, share, worker_side};
 use crate::ui::{Failure, OrFail};
 
-/// How long answers that are under way may take after the order to stop.
-const DRAIN: Duration = Duration::from_secs(1);
 /// How long the agent may take to write down what it knows.
 const AGENT_STOP: Duration = Duration::from_secs(5);
+
+/// What both sides need.
+pub struct Node {
+    /// Its flags.
+    pub args: DaemonArgs,
+    /// Where others reach it.
+    pub advertise: SocketAddr,
+    /// Its certificate, as it changes.
+    pub credentials: Credentials,
+    /// Rings when the node may no longer be what its certificate says.
+    pub doubt: Doubt,
+    /// It was made a cluster of its own in this life.
+    pub recovered: AtomicBool,
+}
+
+/// How one side of the node ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The node is to stop.
+    Stopped,
+    /// It has a certificate of the other role.
+    RoleChanged,
+}
+
+/// The agent, while it runs.
+struct RunningAgent {
+    agent: Arc<Agent>,
+    reach: NodeReach,
+    done: tokio::task::JoinHandle<()>,
+}
 
 /// Runs the node until SIGTERM or SIGINT.
 pub async fn run(mut args: DaemonArgs) -> Result<(), Failure> {
     args.data_dir = share::absolute(&args.data_dir);
+    std::fs::create_dir_all(&args.data_dir).or_fail(|| format!("cannot make {}", args.data_dir.display()))?;
+    let _lock = take_lock(&args.data_dir).map_err(|error| failed("cannot start", &error))?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let advertise = args.advertise_addr.map_or_else(own_address, |address| address.0);
-    let manager = open_manager(&args, advertise).await?;
-    let outcome = run_with(&args, advertise, &manager, &stop).await;
+    let node = Node {
+        args,
+        advertise,
+        credentials: Credentials::empty(),
+        doubt: Doubt::default(),
+        recovered: AtomicBool::default(),
+    };
+    let known = Identity::load(&node.identity_dir());
+    if let Some(identity) = known.map_err(|error| failed("cannot read the node's certificate", &error))? {
+        node.install(identity)?;
+    }
+    let outcome = node.run(&stop).await;
     notify::stopping();
     stop.cancel();
-    manager.shutdown().await;
     tracing::info!("stopped; containers run on");
     outcome
 }
 
-async fn open_manager(args: &DaemonArgs, advertise: SocketAddr) -> Result<Manager, Failure> {
-    std::fs::create_dir_all(&args.data_dir).or_fail(|| format!("cannot make {}", args.data_dir.display()))?;
-    let raft = RaftSettings { address: advertise.to_string(), ..RaftSettings::default() };
-    let mut config = ManagerConfig { raft, ..ManagerConfig::new(args.data_dir.join("manager")) };
-    // The first network is given its subnet before any agent has told the routes of its machine.
-    config.loops.allocator.avoid = own_routes(args).await;
-    Manager::open(config).await.map_err(|error| failed("cannot start the manager", &error))
+impl Node {
+    async fn run(&self, stop: &CancellationToken) -> Result<(), Failure> {
+        if self.credentials.identity().is_none() && !self.args.join.is_empty() && !join::join(self, stop).await? {
+            return Ok(());
+        }
+        // A node without a certificate founds a cluster: its manager says who it is and gives it one.
+        let (mut side, id) = match self.credentials.identity() {
+            Some(identity) => (None, identity.node),
+            None => {
+                let side = ManagerSide::found(self).await?;
+                let id = side.node();
+                (Some(side), id)
+            }
+        };
+        let agent = self.start_agent(id, stop).await?;
+        let sides = async {
+            let outcome = loop {
+                match self.play(side.take(), &agent, stop).await {
+                    Ok(Ended::RoleChanged) => tracing::info!("the node's role has changed"),
+                    Ok(Ended::Stopped) => break Ok(()),
+                    Err(failure) => break Err(failure),
+                }
+            };
+            stop.cancel();
+            outcome
+        };
+        let (outcome, ()) = tokio::join!(sides, self.keep_certificate(&agent, stop));
+        // It writes down what it knows; its containers run on.
+        if tokio::time::timeout(AGENT_STOP, agent.done).await.is_err() {
+            tracing::warn!("the agent did not end in time; the next start finds its containers all the same");
+        }
+        outcome
+    }
+
+    /// One side of the node, until it ends.
+    async fn play(
+        &self,
+        founded: Option<ManagerSide>,
+        agent: &RunningAgent,
+        stop: &CancellationToken,
+    ) -> Result<Ended, Failure> {
+        if self.role() == Some(NodeRole::Worker) {
+            // A life that ended between the two may have left a manager's state.
+            manager_side::forget_state(self)?;
+            return worker_side::run(self, &agent.agent, stop).await;
+        }
+        let side = match founded {
+            Some(side) => Some(side),
+            None => ManagerSide::open(self, &agent.agent, stop).await?,
+        };
+        match side {
+            Some(side) => side.run(self, &agent.agent, &agent.reach, stop).await,
+            None => Ok(Ended::Stopped),
+        }
+    }
+
+    fn role(&self) -> Option<NodeRole> {
+        self.credentials.identity().map(|identity| identity.role)
+    }
+
+    /// Returns once the node's certificate is one of `role`. Cancel-safe.
+    pub async fn has_role(&self, role: NodeRole) {
+        self.credentials.when(|identity| identity.role == role).await;
+    }
+
+    fn identity_dir(&self) -> PathBuf {
+        self.args.data_dir.join("identity")
+    }
+
+    fn install(&self, identity: Identity) -> Result<(), Failure> {
+        self.credentials.install(identity).map_err(|error| failed("cannot use the node's certificate", &error))
+    }
+
+    /// Keeps and uses a certificate that this node was given.
+    pub fn adopt(&self, identity: Identity) -> Result<(), Failure> {
+        identity.save(&self.identity_dir()).map_err(|error| failed("cannot keep the node's certificate", &error))?;
+        self.install(identity)
+    }
+
+    async fn start_agent(&self, id: NodeId, stop: &CancellationToken) -> Result<RunningAgent, Failure> {
+        let reach = NodeReach::new(id, self.credentials.clone());
+        let mut config = AgentConfig::new(id, self.args.data_dir.join("agent"));
+        config.address = self.advertise.to_string();
+        share::separate(&mut config, &self.args.data_dir);
+        let agent = Agent::open(config, Arc::new(reach.clone())).await;
+        let agent = Arc::new(agent.map_err(|error| failed("cannot start the agent", &error))?);
+        let (managers, stop) = (self.managers_at_start(id), stop.clone());
+        let running = Arc::clone(&agent);
+        let done = tokio::spawn(async move { running.run(managers, stop).await });
+        Ok(RunningAgent { agent, reach, done })
+    }
+
+    /// The managers that the agent may ask before one has told it of all: the one in this process, and those named to join.
+    fn managers_at_start(&self, own: NodeId) -> watch::Receiver<Vec<ManagerAddress>> {
+        let here = ManagerAddress { node: Some(own), address: self.advertise.to_string() };
+        let here = Some(here).filter(|_| self.role() == Some(NodeRole::Manager));
+        let named = self.args.join.iter().map(|address| ManagerAddress { node: None, address: address.clone() });
+        watch::channel(here.into_iter().chain(named).collect()).1
+    }
+
+    /// Keeps the node's certificate as the managers want it, until `stop`.
+    async fn keep_certificate(&self, agent: &RunningAgent, stop: &CancellationToken) {
+        let hearing = Hearing {
+            membership: agent.agent.membership(),
+            named: self.args.join.clone(),
+            own: self.advertise.to_string(),
+            doubt: self.doubt.clone(),
+        };
+        let (wanted, receiver) = watch::channel(hearing.wanted());
+        let keeper = Keeper { credentials: self.credentials.clone(), dir: self.identity_dir(), wanted: receiver };
+        tokio::join!(hearing.run(wanted, stop.clone()), keeper.run(stop.clone()));
+    }
 }
 
 /// Ranges that this machine has routes to; none when they cannot be listed, which the agent finds out again and tells.
-async fn own_routes(args: &DaemonArgs) -> Vec<IpNet> {
+pub async fn own_routes(args: &DaemonArgs) -> Vec<IpNet> {
     // The node's name means nothing to what its links are called.
     let mut config = AgentConfig::new(Id::from_random(0), args.data_dir.join("agent"));
     share::separate(&mut config, &args.data_dir);
@@ -64,81 +214,6 @@ async fn own_routes(args: &DaemonArgs) -> Vec<IpNet> {
         }
         Err(_) => Vec::new(),
     }
-}
-
-async fn open_agent(args: &DaemonArgs, advertise: SocketAddr, manager: &ControlHandle) -> Result<Agent, Failure> {
-    let mut config = AgentConfig::new(manager.node, args.data_dir.join("agent"));
-    config.address = advertise.ip().to_string();
-    share::separate(&mut config, &args.data_dir);
-    Agent::open(config).await.map_err(|error| failed("cannot start the agent", &error))
-}
-
-/// Serves until `stop`, or until a part has failed.
-async fn run_with(
-    args: &DaemonArgs,
-    advertise: SocketAddr,
-    manager: &Manager,
-    stop: &CancellationToken,
-) -> Result<(), Failure> {
-    let handle = manager.handle();
-    let mut socket = Socket::bind(&args.socket).await.map_err(|error| failed("cannot listen", &error))?;
-    let listener = socket.take().expect("a fresh socket has its listener");
-    let http = serve_http(args.http_addr, handle.clone(), stop).await?;
-    let agent = open_agent(args, advertise, &handle).await?;
-    let (channel, sessions) = inprocess::pair();
-    let dispatcher = Server::builder()
-        .add_service(manager.dispatcher().into_server())
-        .serve_with_incoming_shutdown(sessions, stop.clone().cancelled_owned());
-    let control = ControlApi::new(handle.hub, handle.proposer, handle.node, env!("CARGO_PKG_VERSION"))
-        .with_user_names(name_of_user);
-    let commands = Server::builder()
-        .add_service(control.into_server())
-        .add_service(NodeServiceServer::new(agent.local_service()))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.clone().cancelled_owned());
-    let (mut dispatcher, mut commands) = (tokio::spawn(dispatcher), tokio::spawn(commands));
-    tracing::info!(socket = %args.socket.display(), data = %args.data_dir.display(), address = %advertise, "berth is up");
-    notify::ready();
-    let outcome = {
-        let agent = agent.run(channel, stop.clone());
-        tokio::pin!(agent);
-        let mut agent_ended = false;
-        let outcome = tokio::select! {
-            biased;
-            () = stop.cancelled() => Ok(()),
-            reason = manager.failed() => Err(Failure::new(format!("the manager failed: {reason}"))),
-            // These end by themselves only when they fail.
-            ended = &mut commands => Err(Failure::new(format!("the socket is no longer served: {ended:?}"))),
-            ended = &mut dispatcher => Err(Failure::new(format!("the dispatcher is no longer served: {ended:?}"))),
-            () = &mut agent => {
-                agent_ended = true;
-                Ok(())
-            }
-        };
-        stop.cancel();
-        // The agent writes down what it knows; its containers run on.
-        if !agent_ended && tokio::time::timeout(AGENT_STOP, &mut agent).await.is_err() {
-            tracing::warn!("the agent did not end in time; the next start finds its containers all the same");
-        }
-        outcome
-    };
-    // Streams such as `logs -f` have no end of their own.
-    let _ = tokio::time::timeout(DRAIN, async { tokio::join!(&mut commands, &mut dispatcher) }).await;
-    commands.abort();
-    dispatcher.abort();
-    if let Some(http) = http {
-        http.abort();
-    }
-    outcome
-}
-
-async fn serve_http(
-    address: HttpAddr,
-    manager: ControlHandle,
-    stop: &CancellationToken,
-) -> Result<Option<tokio::task::JoinHandle<std::io::Result<()>>>, Failure> {
-    let HttpAddr::At(address) = address else { return Ok(None) };
-    let listener = http::bind(address).await.or_fail(|| format!("cannot listen at {address} (--http-addr)"))?;
-    Ok(Some(tokio::spawn(http::serve(listener, manager, stop.clone()))))
 }
 
 fn stop_on_signals(stop: CancellationToken) -> Result<(), Failure> {
@@ -155,14 +230,8 @@ fn stop_on_signals(stop: CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The name of a user of this machine.
-fn name_of_user(uid: u32) -> Option<String> {
-    let user = nix::unistd::User::from_uid(uid.into());
-    user.inspect_err(|error| tracing::warn!(%error, uid, "cannot look up a user")).ok()?.map(|user| user.name)
-}
-
 /// The address that the default route gives this machine; loopback without one. Sends nothing.
-fn own_address() -> SocketAddr {
+pub fn own_address() -> SocketAddr {
     let routed = || -> std::io::Result<IpAddr> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         // TEST-NET-1 (RFC 5737): connecting a datagram socket only looks up the route.

@@ -1,5 +1,6 @@
 //! Flags of lists, of inspections and of commands that wait.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -98,6 +99,14 @@ pub struct WaitFlags {
     /// Show no progress
     #[arg(long)]
     pub no_progress: bool,
+}
+
+/// Where a daemon that does not run has its data.
+#[derive(Debug, Clone, Args)]
+pub struct DataDirFlag {
+    /// Data directory of the daemon
+    #[arg(long, value_name = "DIR", env = "BERTH_DATA_DIR", default_value = "/var/lib/berth")]
+    pub data_dir: PathBuf,
 }
 
 /// Skips questions.

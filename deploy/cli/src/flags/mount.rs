@@ -82,12 +82,14 @@ impl Parts {
     }
 
     fn volume(self) -> Result<MountKind, String> {
-        let name = match self.source {
-            Some(source) => Some(source.parse().map_err(|error| format!("source: {error}"))?),
-            None => None,
+        let (name, name_template) = match self.source {
+            Some(source) if source.contains("{{") => (None, Some(source)),
+            Some(source) => (Some(source.parse().map_err(|error| format!("source: {error}"))?), None),
+            None => (None, None),
         };
         let mut volume = VolumeMount {
             name,
+            name_template,
             no_copy: false,
             subpath: None,
             driver: None,
@@ -146,6 +148,9 @@ mod tests {
         let volume = parse_mount("source=data,target=/d,volume-nocopy,volume-opt=type=nfs").expect("volume");
         let MountKind::Volume(volume) = volume.kind else { panic!("not a volume") };
         assert!(volume.no_copy && volume.driver_options.get("type").is_some_and(|value| value == "nfs"));
+        let own = parse_mount("source=data-{{.Task.Slot}},target=/d").expect("a volume for each task");
+        let MountKind::Volume(own) = own.kind else { panic!("not a volume") };
+        assert_eq!((own.name, own.name_template.as_deref()), (None, Some("data-{{.Task.Slot}}")));
         let tmpfs = parse_mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700").expect("tmpfs");
         let MountKind::Tmpfs(tmpfs) = tmpfs.kind else { panic!("not a tmpfs") };
         assert_eq!((tmpfs.size, tmpfs.mode), (Some(1 << 20), Some(0o700)));

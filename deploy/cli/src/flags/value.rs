@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use berth_proto::spec::{FileMount, HostEntry, NetworkAttachmentSpec, Preference, Ratio, Ulimit};
+use berth_proto::spec::{FileMount, HostEntry, NetworkAttachmentSpec, Preference, Ratio, TemplateDriver, Ulimit};
 use berth_proto::time::duration;
 
 use crate::ui::human;
@@ -146,7 +146,20 @@ pub fn parse_file_mount(text: &str, base: &str) -> Result<FileMount, String> {
         .filter(|bits| *bits <= 0o7777)
         .ok_or_else(|| format!("mode {mode:?} is not an octal file mode such as 0444"))?;
     let owner = |key: &str| parts.get(key).copied().unwrap_or("0").to_owned();
-    Ok(FileMount { source: source.to_owned(), target, uid: owner("uid"), gid: owner("gid"), mode })
+    Ok(FileMount { source: source.to_owned(), target, uid: owner("uid"), gid: owner("gid"), mode, digest: None })
+}
+
+/// What `--template-driver` says: `None` is no placeholders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TemplateChoice(pub Option<TemplateDriver>);
+
+/// `golang` or `none`.
+pub fn parse_template_driver(text: &str) -> Result<TemplateChoice, String> {
+    match text {
+        "golang" => Ok(TemplateChoice(Some(TemplateDriver::Golang))),
+        "none" => Ok(TemplateChoice(None)),
+        _ => Err(format!("{text:?} is not a template driver; golang and none are")),
+    }
 }
 
 /// Where a config is shown when no target is given.

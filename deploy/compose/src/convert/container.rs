@@ -99,6 +99,7 @@ impl Converter<'_> {
                 uid: owner("uid"),
                 gid: owner("gid"),
                 mode: mode.unwrap_or(0o444),
+                digest: None,
             });
         }
         mounts

@@ -8,6 +8,11 @@ use crate::node::Node;
 use crate::source::Span;
 use crate::units;
 
+/// True for a volume whose name has placeholders.
+pub(super) fn is_per_task(volume: &Node) -> bool {
+    volume.str_at("name").is_some_and(|name| name.contains("{{"))
+}
+
 impl Converter<'_> {
     /// The mounts, and where each was written.
     pub(super) fn mounts(&mut self, fields: &Fields<'_>) -> (Vec<Mount>, Vec<Span>) {
@@ -81,23 +86,31 @@ impl Converter<'_> {
 
     fn volume(&mut self, fields: &Fields<'_>, node: &Node, source: Option<&str>) -> Option<MountKind> {
         let options = node.get("volume");
-        let name = match source {
-            Some(source) => {
-                self.used.volumes.insert(source.to_owned());
-                let object = self.project.volumes.get(source);
-                let full = object.and_then(|object| object.str_at("name")).unwrap_or(source).to_owned();
-                Some(self.name(&full, &fields.path.key("volumes"), node.span)?)
-            }
-            None => None,
-        };
-        Some(MountKind::Volume(VolumeMount {
-            name,
+        let mut volume = VolumeMount {
+            name: None,
+            name_template: None,
             no_copy: options.is_some_and(|options| options.is_true("nocopy")),
             subpath: options.and_then(|options| options.str_at("subpath")).map(str::to_owned),
             driver: None,
             driver_options: Default::default(),
             labels: pairs(options.and_then(|options| options.get("labels"))),
-        }))
+        };
+        if let Some(source) = source {
+            self.used.volumes.insert(source.to_owned());
+            let object = self.project.volumes.get(source);
+            let full = object.and_then(|object| object.str_at("name")).unwrap_or(source).to_owned();
+            match object.filter(|object| is_per_task(object)) {
+                // Each task has a volume of its own, which no object stands for: what is said of it goes along.
+                Some(object) => {
+                    volume.name_template = Some(full);
+                    volume.driver = object.str_at("driver").filter(|driver| !driver.is_empty()).map(str::to_owned);
+                    volume.driver_options = pairs(object.get("driver_opts"));
+                    volume.labels.extend(pairs(object.get("labels")));
+                }
+                None => volume.name = Some(self.name(&full, &fields.path.key("volumes"), node.span)?),
+            }
+        }
+        Some(MountKind::Volume(volume))
     }
 
     /// `path:option,option`.

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use berth_proto::name::StackName;
-use berth_proto::spec::{ConfigSpec, SecretBytes, SecretSpec, VolumeSpec};
+use berth_proto::spec::{ConfigSpec, SecretBytes, SecretSpec, TemplateDriver, VolumeSpec};
 use bytes::Bytes;
 
 use super::field::pairs;
+use super::mounts::is_per_task;
 use super::{Converter, External, ExternalKind};
 use crate::node::Node;
 use crate::path::Path;
@@ -32,6 +33,9 @@ impl<'p> Converter<'p> {
         let root = Path::Root.key("volumes");
         let mut specs = Vec::new();
         for (key, node) in self.own("volumes", &self.project.volumes, &self.used.volumes.clone()) {
+            if is_per_task(node) {
+                continue;
+            }
             let path = root.key(key);
             let Some(name) = self.name(node.str_at("name").unwrap_or(key), &path, node.span) else { continue };
             let spec = VolumeSpec {
@@ -55,7 +59,8 @@ impl<'p> Converter<'p> {
             let content = self.content(self.project.config_contents.get(key), node, &path);
             let name = self.name(node.str_at("name").unwrap_or(key), &path, node.span);
             let (Some(name), Some(data)) = (name, content) else { continue };
-            let spec = ConfigSpec { name, stack: Some(stack.clone()), labels: pairs(node.get("labels")), data };
+            let (labels, template_driver) = (pairs(node.get("labels")), self.template_driver(node, &path));
+            let spec = ConfigSpec { name, stack: Some(stack.clone()), labels, template_driver, data };
             self.validate_object(&spec, &path, node.span);
             specs.push(spec);
         }
@@ -70,12 +75,26 @@ impl<'p> Converter<'p> {
             let content = self.content(self.project.secret_contents.get(key), node, &path);
             let name = self.name(node.str_at("name").unwrap_or(key), &path, node.span);
             let (Some(name), Some(data)) = (name, content) else { continue };
-            let labels = pairs(node.get("labels"));
-            let spec = SecretSpec { name, stack: Some(stack.clone()), labels, data: SecretBytes(data) };
+            let (labels, template_driver) = (pairs(node.get("labels")), self.template_driver(node, &path));
+            let data = SecretBytes(data);
+            let spec = SecretSpec { name, stack: Some(stack.clone()), labels, template_driver, data };
             self.validate_object(&spec, &path, node.span);
             specs.push(spec);
         }
         specs
+    }
+
+    fn template_driver(&mut self, node: &Node, path: &Path<'_>) -> Option<TemplateDriver> {
+        match node.str_at("template_driver")? {
+            "" => None,
+            "golang" => Some(TemplateDriver::Golang),
+            other => {
+                let span = node.get("template_driver").map_or(node.span, |node| node.span);
+                let reason = format!("there is no template driver `{other}`; golang is");
+                self.diags.error(&path.key("template_driver"), span, Problem::Refused(reason));
+                None
+            }
+        }
     }
 
     fn content(&mut self, content: Option<&Content>, node: &Node, path: &Path<'_>) -> Option<Bytes> {
@@ -104,6 +123,9 @@ impl<'p> Converter<'p> {
             (ExternalKind::Secret, &self.project.secrets, &self.used.secrets),
         ] {
             for (key, node) in objects.iter().filter(|(key, node)| used.contains(*key) && node.is_true("external")) {
+                if kind == ExternalKind::Volume && is_per_task(node) {
+                    continue;
+                }
                 let name = node.str_at("name").unwrap_or(key).to_owned();
                 externals.push(External { kind, name, place: self.diags.sources.place(node.span) });
             }

@@ -65,12 +65,13 @@ impl Converter<'_> {
         let Err(invalid) = spec.validate() else { return };
         for error in invalid.errors {
             let (problem, hint) = said(&error);
-            // The one field that has another name in the file.
+            // Fields that have another name in the file, or several.
             let field = match error.path.strip_prefix("options") {
                 Some(rest) => format!("driver_opts{rest}"),
                 None => error.path.clone(),
             };
-            self.diags.error(&path.key(&field), span, Problem::Refused(problem)).maybe_hint(hint);
+            let field = if field == "data" { *path } else { path.key(&field) };
+            self.diags.error(&field, span, Problem::Refused(problem)).maybe_hint(hint);
         }
     }
 }

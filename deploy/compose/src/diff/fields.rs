@@ -35,9 +35,9 @@ pub(super) fn differences<S: Serialize + PartialEq>(old: &S, new: &S) -> Vec<Cha
     changes
 }
 
-/// Two services; what only `--force` sets does not count.
+/// Two services; what only `--force` sets does not count, nor which contents of configs and secrets they show.
 pub(super) fn service(old: &ServiceSpec, new: &ServiceSpec) -> Vec<Change> {
-    let mut changes = differences(old, new);
+    let mut changes = differences(&old.without_digests(), &new.without_digests());
     changes.retain(|change| change.path != "task.force_update");
     changes
 }

@@ -135,6 +135,7 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         let answer = tokio::time::timeout(option.hard_ttl(), client.append(wire::append(&request))).await;
         let answer = answer.map_err(|_| self.timeout(RPCTypes::AppendEntries, option.hard_ttl()))?;
         let outcome = answer.map_err(|status| self.refused(&status))?.into_inner().outcome;
+        self.network.peers.answered(self.target);
         Ok(match outcome {
             Some(Outcome::Success(_)) => AppendEntriesResponse::Success,
             Some(Outcome::Partial(partial)) => {

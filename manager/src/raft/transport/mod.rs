@@ -14,5 +14,5 @@ mod peers;
 mod server;
 
 pub use client::{Network, PeerClient};
-pub use peers::{Connect, Peers, PlainConnect};
+pub use peers::{Connect, Peers, PlainConnect, UNKNOWN_MANAGER, tuned};
 pub use server::RaftService;

@@ -1,9 +1,9 @@
 //! A connection to each manager, made when it is first used and again when it broke.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_proto::pb::raft_service_client::RaftServiceClient;
 use tonic::transport::{Channel, Endpoint};
@@ -15,9 +15,13 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// A connection that says nothing is asked after this long.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
+/// No manager has this id.
+pub const UNKNOWN_MANAGER: u64 = 0;
+
 /// Makes connections to managers. The real one speaks TLS and checks who answers.
 pub trait Connect: Send + Sync + 'static {
-    /// A channel to the manager `id` at `address` (`IP:PORT`), not connected yet.
+    /// A channel to the manager `id` at `address` (`IP:PORT`), not connected yet. `id` is [`UNKNOWN_MANAGER`] where it is not known
+    /// who answers there.
     ///
     /// # Errors
     /// When `address` is no address.
@@ -50,12 +54,29 @@ pub fn tuned(endpoint: Endpoint) -> Endpoint {
 pub struct Peers {
     connect: Arc<dyn Connect>,
     channels: Arc<Mutex<HashMap<(u64, String), Channel>>>,
+    answered: Arc<Mutex<HashMap<u64, Instant>>>,
 }
 
 impl Peers {
     /// No connections yet.
     pub fn new(connect: Arc<dyn Connect>) -> Self {
-        Self { connect, channels: Arc::default() }
+        Self { connect, channels: Arc::default(), answered: Arc::default() }
+    }
+
+    /// A channel to the manager `id` at `address`.
+    ///
+    /// # Errors
+    /// When `address` is no address.
+    pub fn channel(&self, id: u64, address: &str) -> Result<Channel, String> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(&(id, address.to_owned())) {
+            return Ok(channel.clone());
+        }
+        let channel = self.connect.channel(id, address)?;
+        // A manager that moved has one address: the old one is not asked any more.
+        channels.retain(|(other, _), _| *other != id);
+        channels.insert((id, address.to_owned()), channel.clone());
+        Ok(channel)
     }
 
     /// A client for the manager `id` at `address`.
@@ -63,19 +84,19 @@ impl Peers {
     /// # Errors
     /// When `address` is no address.
     pub fn client(&self, id: u64, address: &str) -> Result<RaftServiceClient<Channel>, String> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = match channels.get(&(id, address.to_owned())) {
-            Some(channel) => channel.clone(),
-            None => {
-                let channel = self.connect.channel(id, address)?;
-                // A manager that moved has one address: the old one is not asked any more.
-                channels.retain(|(other, _), _| *other != id);
-                channels.insert((id, address.to_owned()), channel.clone());
-                channel
-            }
-        };
-        let client = RaftServiceClient::new(channel);
+        let client = RaftServiceClient::new(self.channel(id, address)?);
         Ok(client.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+    }
+
+    /// The manager `id` answered a message of the leader.
+    pub(super) fn answered(&self, id: u64) {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now());
+    }
+
+    /// The managers that answered a message of the leader within that time.
+    pub fn reachable(&self, within: Duration) -> BTreeSet<u64> {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.iter().filter(|(_, at)| at.elapsed() < within).map(|(id, _)| *id).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::raft::campaign::Pulse;
+use crate::raft::forward::Forward;
 use crate::raft::log::LogStore;
 use crate::raft::snapshot::{SnapshotFile, SnapshotStore};
 use crate::raft::types::{self, typ};
@@ -27,15 +28,19 @@ const CHUNKS: usize = 8;
 
 /// Raft's service.
 pub struct RaftService {
-    raft: typ::Raft,
+    forward: Forward,
     log: LogStore,
     snapshots: SnapshotStore,
     pulse: Arc<Pulse>,
 }
 
 impl RaftService {
-    pub(in crate::raft) fn new(raft: typ::Raft, log: LogStore, snapshots: SnapshotStore, pulse: Arc<Pulse>) -> Self {
-        Self { raft, log, snapshots, pulse }
+    pub(in crate::raft) fn new(forward: Forward, log: LogStore, snapshots: SnapshotStore, pulse: Arc<Pulse>) -> Self {
+        Self { forward, log, snapshots, pulse }
+    }
+
+    fn raft(&self) -> &typ::Raft {
+        &self.forward.raft
     }
 
     /// As a tonic service.
@@ -97,7 +102,7 @@ fn missing(what: &str) -> Status {
 impl Service for RaftService {
     async fn append(&self, request: Request<pb::RaftAppend>) -> Result<Response<pb::RaftAppended>, Status> {
         let request = wire::read_append(request.into_inner()).ok_or_else(|| missing("vote"))?;
-        let answer = self.raft.append_entries(request).await.map_err(stopped)?;
+        let answer = self.raft().append_entries(request).await.map_err(stopped)?;
         let outcome = match answer {
             AppendEntriesResponse::Success => Outcome::Success(pb::raft_appended::Success {}),
             AppendEntriesResponse::PartialSuccess(matching) => {
@@ -116,7 +121,7 @@ impl Service for RaftService {
         let request = request.into_inner();
         let vote = wire::read_vote(request.vote.ok_or_else(|| missing("vote"))?);
         let request = VoteRequest { vote, last_log_id: request.last.map(wire::read_log_id) };
-        let answer = self.raft.vote(request).await.map_err(stopped)?;
+        let answer = self.raft().vote(request).await.map_err(stopped)?;
         if answer.vote_granted {
             // It gets its time to win.
             self.pulse.heard();
@@ -129,9 +134,17 @@ impl Service for RaftService {
     }
 
     async fn pre_vote(&self, request: Request<pb::RaftPreVote>) -> Result<Response<pb::RaftPreVoted>, Status> {
-        let last = request.into_inner().last.map(wire::read_log_id);
-        let granted = self.pulse.would_vote(&self.raft, &self.log, last).await.map_err(stopped)?;
-        Ok(Response::new(pb::RaftPreVoted { granted }))
+        let request = request.into_inner();
+        let last = request.last.map(wire::read_log_id);
+        let answer = self.pulse.would_vote(self.raft(), &self.log, request.candidate, last).await.map_err(stopped)?;
+        Ok(Response::new(answer))
+    }
+
+    async fn take_over(&self, _request: Request<pb::RaftTakeOver>) -> Result<Response<pb::RaftTakenOver>, Status> {
+        tracing::info!("the leader steps down; campaigning");
+        self.pulse.heard();
+        self.raft().trigger().elect().await.map_err(stopped)?;
+        Ok(Response::new(pb::RaftTakenOver {}))
     }
 
     async fn install_snapshot(
@@ -146,7 +159,7 @@ impl Service for RaftService {
         let meta = wire::read_snapshot_header(offer.header.ok_or_else(|| missing("header"))?);
         let file = self.receive(stream).await?;
         let snapshot = typ::Snapshot { meta, snapshot: Box::new(file) };
-        let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        let answer = self.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         self.pulse.heard();
         Ok(Response::new(pb::RaftSnapshotInstalled { vote: Some(wire::vote(&answer.vote)) }))
     }
@@ -155,10 +168,14 @@ impl Service for RaftService {
         let batch = request.into_inner().batch;
         // What cannot be applied must not come into the log.
         let transactions = wire::decode_batch(&batch).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        match self.raft.client_write(types::Request::new(batch, transactions)).await {
+        if !self.forward.leads() {
+            return Err(Status::failed_precondition("this manager does not lead"));
+        }
+        match self.raft().client_write(types::Request::new(batch, transactions)).await {
             Ok(written) => Ok(Response::new(pb::RaftProposed { index: written.log_id.index })),
+            // It led a moment ago: the entry may be in the log, and may yet be committed by the next leader.
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
-                Err(Status::failed_precondition("this manager does not lead"))
+                Err(Status::aborted("this manager lost the lead while it wrote"))
             }
             Err(error) => Err(stopped(error)),
         }
@@ -168,7 +185,7 @@ impl Service for RaftService {
         &self,
         _request: Request<pb::RaftReadIndexRequest>,
     ) -> Result<Response<pb::RaftReadIndex>, Status> {
-        let index = self.raft.ensure_linearizable().await.map_err(|error| match error {
+        let index = self.raft().ensure_linearizable().await.map_err(|error| match error {
             RaftError::APIError(error) => Status::failed_precondition(error.to_string()),
             RaftError::Fatal(error) => stopped(error),
         })?;

@@ -1,12 +1,14 @@
 //! Objects: [`crate::object`] and their messages in `object.proto`.
 
 mod any;
+mod authority;
+mod file;
 mod node;
 mod resource;
 mod service;
 mod task;
 
-use crate::convert::{ConvertError, parse, required};
+use crate::convert::{ConvertError, optional, parse, required};
 use crate::object::{Cluster, Meta};
 use crate::pb;
 use crate::time::Timestamp;
@@ -31,7 +33,12 @@ impl TryFrom<pb::Meta> for Meta {
 
 impl From<&Cluster> for pb::Cluster {
     fn from(cluster: &Cluster) -> Self {
-        Self { id: cluster.id.to_string(), meta: Some((&cluster.meta).into()), spec: Some((&cluster.spec).into()) }
+        Self {
+            id: cluster.id.to_string(),
+            meta: Some((&cluster.meta).into()),
+            spec: Some((&cluster.spec).into()),
+            authority: cluster.authority.as_ref().map(Into::into),
+        }
     }
 }
 
@@ -43,6 +50,7 @@ impl TryFrom<pb::Cluster> for Cluster {
             id: parse(&cluster.id, "id")?,
             meta: required(cluster.meta, "meta")?,
             spec: required(cluster.spec, "spec")?,
+            authority: optional(cluster.authority, "authority")?,
         })
     }
 }

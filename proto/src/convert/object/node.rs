@@ -48,6 +48,7 @@ impl From<&NodeDescription> for pb::NodeDescription {
             engine_labels: to_map(&description.engine_labels),
             capabilities: description.capabilities.iter().cloned().collect(),
             routes: description.routes.iter().map(ToString::to_string).collect(),
+            images: description.images.iter().cloned().collect(),
         }
     }
 }
@@ -64,6 +65,7 @@ impl TryFrom<pb::NodeDescription> for NodeDescription {
             engine_labels: from_map(message.engine_labels),
             capabilities: message.capabilities.into_iter().collect(),
             routes: message.routes.iter().map(|range| parse(range, "routes")).collect::<Result<_, _>>()?,
+            images: message.images.into_iter().collect(),
         })
     }
 }
@@ -87,6 +89,7 @@ impl From<&NodeStatus> for pb::NodeStatus {
             message: status.message.clone(),
             address: status.address.clone(),
             at: status.at.0,
+            root: status.root.clone(),
         }
     }
 }
@@ -100,6 +103,7 @@ impl TryFrom<pb::NodeStatus> for NodeStatus {
             message: status.message,
             address: status.address,
             at: Timestamp(status.at),
+            root: status.root,
         })
     }
 }

@@ -1,9 +1,9 @@
-//! Networks, volumes, configs and secrets.
+//! Networks and volumes.
 
 use std::sync::Arc;
 
 use crate::convert::{ConvertError, optional, parse, required};
-use crate::object::{Config, Network, NetworkAllocation, Secret, Volume};
+use crate::object::{Network, NetworkAllocation, Volume};
 use crate::pb;
 
 impl From<&Network> for pb::Network {
@@ -52,30 +52,20 @@ impl TryFrom<pb::NetworkAllocation> for NetworkAllocation {
     }
 }
 
-macro_rules! plain {
-    ($($object:ident),*) => {$(
-        impl From<&$object> for pb::$object {
-            fn from(object: &$object) -> Self {
-                Self {
-                    id: object.id.to_string(),
-                    meta: Some((&object.meta).into()),
-                    spec: Some((&*object.spec).into()),
-                }
-            }
-        }
-
-        impl TryFrom<pb::$object> for $object {
-            type Error = ConvertError;
-
-            fn try_from(message: pb::$object) -> Result<Self, ConvertError> {
-                Ok(Self {
-                    id: parse(&message.id, "id")?,
-                    meta: required(message.meta, "meta")?,
-                    spec: Arc::new(required(message.spec, "spec")?),
-                })
-            }
-        }
-    )*};
+impl From<&Volume> for pb::Volume {
+    fn from(volume: &Volume) -> Self {
+        Self { id: volume.id.to_string(), meta: Some((&volume.meta).into()), spec: Some((&*volume.spec).into()) }
+    }
 }
 
-plain!(Volume, Config, Secret);
+impl TryFrom<pb::Volume> for Volume {
+    type Error = ConvertError;
+
+    fn try_from(message: pb::Volume) -> Result<Self, ConvertError> {
+        Ok(Self {
+            id: parse(&message.id, "id")?,
+            meta: required(message.meta, "meta")?,
+            spec: Arc::new(required(message.spec, "spec")?),
+        })
+    }
+}

@@ -40,6 +40,7 @@ impl From<&ClusterSpec> for pb::ClusterSpec {
             name: spec.name.clone(),
             task_history_limit: spec.task_history_limit,
             heartbeat_period: nanos(spec.heartbeat_period),
+            certificate_lifetime: nanos(spec.certificate_lifetime),
         }
     }
 }
@@ -52,6 +53,7 @@ impl TryFrom<pb::ClusterSpec> for ClusterSpec {
             name: spec.name,
             task_history_limit: spec.task_history_limit,
             heartbeat_period: Duration::from_nanos(spec.heartbeat_period),
+            certificate_lifetime: Duration::from_nanos(spec.certificate_lifetime),
         })
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::convert::{ConvertError, enum_of, enums, from_map, list, nanos, parse_list, texts, to_list, to_map};
+use crate::convert::{
+    ConvertError, digest_bytes, digest_opt, enum_of, enums, from_map, list, nanos, parse_list, texts, to_list, to_map,
+};
 use crate::pb;
 use crate::spec::{
     CapabilitySpec, ContainerSpec, DeviceMapping, DnsSpec, FileMount, HealthTest, Healthcheck, HostEntry, LogSpec,
@@ -89,8 +91,8 @@ impl TryFrom<pb::ContainerSpec> for ContainerSpec {
             workdir: spec.workdir,
             labels: from_map(spec.labels),
             mounts: list(spec.mounts, "mounts")?,
-            configs: spec.configs.into_iter().map(Into::into).collect(),
-            secrets: spec.secrets.into_iter().map(Into::into).collect(),
+            configs: list(spec.configs, "configs")?,
+            secrets: list(spec.secrets, "secrets")?,
             healthcheck: spec.healthcheck.map(Into::into),
             stop_signal: spec.stop_signal,
             stop_grace_period: Duration::from_nanos(spec.stop_grace_period),
@@ -196,14 +198,18 @@ impl TryFrom<pb::DnsSpec> for DnsSpec {
 
 impl From<&FileMount> for pb::FileMount {
     fn from(file: &FileMount) -> Self {
-        let FileMount { source, target, uid, gid, mode } = file.clone();
-        Self { source, target, uid, gid, mode }
+        let FileMount { source, target, uid, gid, mode, digest } = file.clone();
+        Self { source, target, uid, gid, mode, digest: digest_bytes(digest) }
     }
 }
 
-impl From<pb::FileMount> for FileMount {
-    fn from(pb::FileMount { source, target, uid, gid, mode }: pb::FileMount) -> Self {
-        Self { source, target, uid, gid, mode }
+impl TryFrom<pb::FileMount> for FileMount {
+    type Error = ConvertError;
+
+    fn try_from(file: pb::FileMount) -> Result<Self, ConvertError> {
+        let digest = digest_opt(&file.digest, "digest")?;
+        let pb::FileMount { source, target, uid, gid, mode, .. } = file;
+        Ok(Self { source, target, uid, gid, mode, digest })
     }
 }
 

@@ -77,6 +77,7 @@ impl From<&VolumeMount> for pb::VolumeMount {
             driver: volume.driver.clone(),
             driver_options: to_map(&volume.driver_options),
             labels: to_map(&volume.labels),
+            name_template: volume.name_template.clone(),
         }
     }
 }
@@ -92,6 +93,7 @@ impl TryFrom<pb::VolumeMount> for VolumeMount {
             driver: volume.driver,
             driver_options: from_map(volume.driver_options),
             labels: from_map(volume.labels),
+            name_template: volume.name_template,
         })
     }
 }

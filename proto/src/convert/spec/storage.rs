@@ -1,8 +1,8 @@
 //! Volumes, configs, secrets.
 
-use crate::convert::{ConvertError, from_map, parse, parse_opt, text_opt, to_map};
+use crate::convert::{ConvertError, enum_of, from_map, parse, parse_opt, text_opt, to_map};
 use crate::pb;
-use crate::spec::{ConfigSpec, SecretBytes, SecretSpec, VolumeSpec};
+use crate::spec::{ConfigSpec, SecretBytes, SecretSpec, TemplateDriver, VolumeSpec};
 
 impl From<&VolumeSpec> for pb::VolumeSpec {
     fn from(spec: &VolumeSpec) -> Self {
@@ -37,6 +37,7 @@ impl From<&ConfigSpec> for pb::ConfigSpec {
             stack: text_opt(spec.stack.as_ref()),
             labels: to_map(&spec.labels),
             data: spec.data.clone(),
+            template_driver: pb::TemplateDriver::from(spec.template_driver).into(),
         }
     }
 }
@@ -49,6 +50,7 @@ impl TryFrom<pb::ConfigSpec> for ConfigSpec {
             name: parse(&spec.name, "name")?,
             stack: parse_opt(spec.stack, "stack")?,
             labels: from_map(spec.labels),
+            template_driver: enum_of::<pb::TemplateDriver>(spec.template_driver, "template_driver")?.into(),
             data: spec.data,
         })
     }
@@ -61,6 +63,7 @@ impl From<&SecretSpec> for pb::SecretSpec {
             stack: text_opt(spec.stack.as_ref()),
             labels: to_map(&spec.labels),
             data: spec.data.0.clone(),
+            template_driver: pb::TemplateDriver::from(spec.template_driver).into(),
         }
     }
 }
@@ -73,7 +76,26 @@ impl TryFrom<pb::SecretSpec> for SecretSpec {
             name: parse(&spec.name, "name")?,
             stack: parse_opt(spec.stack, "stack")?,
             labels: from_map(spec.labels),
+            template_driver: enum_of::<pb::TemplateDriver>(spec.template_driver, "template_driver")?.into(),
             data: SecretBytes(spec.data),
         })
+    }
+}
+
+impl From<Option<TemplateDriver>> for pb::TemplateDriver {
+    fn from(driver: Option<TemplateDriver>) -> Self {
+        match driver {
+            None => Self::TemplateNone,
+            Some(TemplateDriver::Golang) => Self::Golang,
+        }
+    }
+}
+
+impl From<pb::TemplateDriver> for Option<TemplateDriver> {
+    fn from(driver: pb::TemplateDriver) -> Self {
+        match driver {
+            pb::TemplateDriver::TemplateNone => None,
+            pb::TemplateDriver::Golang => Some(TemplateDriver::Golang),
+        }
     }
 }

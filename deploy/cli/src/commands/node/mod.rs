@@ -4,12 +4,14 @@ mod inspect;
 mod ls;
 mod ps;
 mod rm;
+mod role;
 mod update;
 
+use berth_proto::state::{Availability, NodeRole};
 use clap::Subcommand;
 
 use crate::cli::Context;
-use crate::ui::{Failure, Outcome};
+use crate::ui::Outcome;
 
 /// Commands on nodes.
 #[derive(Debug, Subcommand)]
@@ -24,17 +26,15 @@ pub enum NodeCommand {
     /// Change availability or labels of a node
     Update(update::UpdateArgs),
     /// Give the tasks of nodes away and take no new ones
-    Drain(update::NodesArgs),
+    Drain(role::DrainArgs),
     /// Take tasks again
     Activate(update::NodesArgs),
     /// Keep tasks, take no new ones
     Pause(update::NodesArgs),
     /// Make nodes managers
-    #[command(hide = true)]
-    Promote(update::NodesArgs),
+    Promote(role::RoleArgs),
     /// Make managers workers
-    #[command(hide = true)]
-    Demote(update::NodesArgs),
+    Demote(role::RoleArgs),
     /// Remove nodes that are down
     #[command(visible_alias = "remove")]
     Rm(rm::RmArgs),
@@ -43,17 +43,16 @@ pub enum NodeCommand {
 impl NodeCommand {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Outcome {
-        use berth_proto::state::Availability;
         match self {
             Self::Ls(args) => ls::run(args, context).await,
             Self::Inspect(args) => inspect::run(args, context).await,
             Self::Ps(args) => ps::run(args, context).await,
             Self::Update(args) => update::run(args, context).await,
-            Self::Drain(args) => update::set(args, Availability::Drain, context).await,
+            Self::Drain(args) => role::drain(args, context).await,
             Self::Activate(args) => update::set(args, Availability::Active, context).await,
             Self::Pause(args) => update::set(args, Availability::Pause, context).await,
-            Self::Promote(_) => Err(Failure::unsupported("node promote")),
-            Self::Demote(_) => Err(Failure::unsupported("node demote")),
+            Self::Promote(args) => role::set_role(args, NodeRole::Manager, context).await,
+            Self::Demote(args) => role::set_role(args, NodeRole::Worker, context).await,
             Self::Rm(args) => rm::run(args, context).await,
         }
     }

@@ -1,5 +1,6 @@
-//! `berth node update`, `drain`, `activate`, `pause`.
+//! `berth node update`, `activate`, `pause`.
 
+use berth_proto::id::NodeId;
 use berth_proto::pb;
 use berth_proto::pb::ObjectKind;
 use berth_proto::spec::NodeSpec;
@@ -68,7 +69,8 @@ pub async fn set(args: NodesArgs, availability: Availability, context: &Context)
     Ok(0)
 }
 
-async fn amend(client: &Client, word: &str, change: impl Fn(&mut NodeSpec)) -> Result<(), Failure> {
+/// Changes the spec of a node; returns its id.
+pub async fn amend(client: &Client, word: &str, change: impl Fn(&mut NodeSpec)) -> Result<NodeId, Failure> {
     let mut attempt = 1;
     loop {
         let world = client.world(&[ObjectKind::Node]).await?;
@@ -78,7 +80,7 @@ async fn amend(client: &Client, word: &str, change: impl Fn(&mut NodeSpec)) -> R
         let request =
             pb::NodeUpdateRequest { id: node.id.to_string(), version: node.meta.version, spec: Some((&spec).into()) };
         match client.control().node_update(request).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(node.id),
             Err(status) if status.code() == Code::Aborted && attempt < ATTEMPTS => attempt += 1,
             Err(status) => return Err(refused(&format!("cannot update node {word}"), &status)),
         }

@@ -13,8 +13,8 @@ use crate::client::refusal::refused;
 use crate::client::resolve;
 use crate::flags::common::ListFlags;
 use crate::flags::not_yet::{Never, NotYet};
-use crate::flags::value::parse_label;
-use crate::rollout::wait::now;
+use crate::flags::value::{TemplateChoice, parse_label, parse_template_driver};
+use crate::rollout::wait::{self, now};
 use crate::ui::{Outcome, terminal};
 use crate::view::resource::FileRow;
 
@@ -23,6 +23,8 @@ use crate::view::resource::FileRow;
 pub enum SecretCommand {
     /// Create a secret from a file, or from stdin with `-`
     Create(CreateArgs),
+    /// Give a secret new content; the services that show it are updated to it
+    Update(file::UpdateArgs),
     /// List secrets
     #[command(visible_alias = "list")]
     Ls(ListFlags),
@@ -46,8 +48,9 @@ pub struct CreateArgs {
     label: Vec<(String, String)>,
     #[arg(short, long, hide = true, value_parser = NotYet)]
     driver: Option<Never>,
-    #[arg(long, hide = true, value_parser = NotYet)]
-    template_driver: Option<Never>,
+    /// Fill placeholders in for each task: golang or none
+    #[arg(long, value_name = "DRIVER", value_parser = parse_template_driver)]
+    template_driver: Option<TemplateChoice>,
 }
 
 impl SecretCommand {
@@ -55,6 +58,7 @@ impl SecretCommand {
     pub async fn run(self, context: &Context) -> Outcome {
         match self {
             Self::Create(args) => create(args, context).await,
+            Self::Update(args) => update(args, context).await,
             Self::Ls(args) => ls(args, context).await,
             Self::Inspect(args) => object::inspect(args, context, ObjectKind::Secret, resolve::secret).await,
             Self::Rm(args) => object::remove(args, context, ObjectKind::Secret).await,
@@ -64,13 +68,31 @@ impl SecretCommand {
 
 async fn create(args: CreateArgs, context: &Context) -> Outcome {
     let data = SecretBytes(file::read_content(&args.file)?.into());
-    let spec = SecretSpec { name: args.name, stack: None, labels: args.label.into_iter().collect(), data };
+    let (labels, TemplateChoice(template_driver)) = (args.label, args.template_driver.unwrap_or(TemplateChoice(None)));
+    let labels = labels.into_iter().collect();
+    let spec = SecretSpec { name: args.name, stack: None, labels, template_driver, data };
     let client = context.connect().await?;
     let request = pb::SecretCreateRequest { spec: Some((&spec).into()) };
     let what = format!("cannot create secret {}", spec.name);
     let secret = client.control().secret_create(request).await.map_err(|status| refused(&what, &status))?;
     terminal::print_line(secret.into_inner().id)?;
     Ok(0)
+}
+
+async fn update(args: file::UpdateArgs, context: &Context) -> Outcome {
+    let data = SecretBytes(file::read_content(&args.file)?.into());
+    let client = context.connect().await?;
+    let world = client.world(&[ObjectKind::Secret]).await?;
+    let secret = resolve::secret(&world, &args.name)?;
+    let template_driver = args.template_driver.map_or(secret.spec.template_driver, |TemplateChoice(driver)| driver);
+    let spec = SecretSpec { template_driver, data, ..SecretSpec::clone(&secret.spec) };
+    let (id, version) = (secret.id.to_string(), secret.meta.version);
+    let before = wait::tasks_before(&client).await?;
+    let request = pb::SecretUpdateRequest { id, version, spec: Some((&spec).into()) };
+    let what = format!("cannot update secret {}", spec.name);
+    let answer = client.control().secret_update(request).await.map_err(|status| refused(&what, &status))?;
+    terminal::print_line(spec.name.as_str())?;
+    file::rolled_out(&client, answer.into_inner(), before, &args.wait).await
 }
 
 async fn ls(list: ListFlags, context: &Context) -> Outcome {

@@ -1,0 +1,272 @@
+//! Who may call what between nodes: one table, looked at before any service sees a call.
+//!
+//! A certificate says which node calls and in which role. Where there is a state to look at, the state has the last word:
+//! a node that was removed is nobody any more, and one that was demoted is no manager any more.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use berth_proto::pb;
+use berth_proto::state::NodeRole;
+use berth_proto::time::Timestamp;
+use futures::future::{Either, Ready, ready};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tonic::transport::server::TcpConnectInfo;
+use tower::{Layer, Service};
+
+use crate::store::{Hub, State};
+
+use super::accept::{Caller, Peer};
+
+/// Who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Also who has no certificate.
+    Anybody,
+    /// A node of the cluster.
+    Nodes,
+    /// A manager of the cluster.
+    Managers,
+}
+
+/// Calls that not everybody may make who may make the others of the service.
+const METHODS: [(&str, &str, Who); 1] = [(pb::certificates_server::SERVICE_NAME, "Confirm", Who::Nodes)];
+
+/// Every service that is served between nodes. What is not in it is called by nobody.
+const SERVICES: [(&str, Who); 7] = [
+    (pb::raft_service_server::SERVICE_NAME, Who::Managers),
+    (pb::managers_server::SERVICE_NAME, Who::Managers),
+    (pb::control_server::SERVICE_NAME, Who::Managers),
+    (pb::node_service_server::SERVICE_NAME, Who::Managers),
+    (pb::dispatcher_server::SERVICE_NAME, Who::Nodes),
+    (pb::image_share_server::SERVICE_NAME, Who::Nodes),
+    (pb::certificates_server::SERVICE_NAME, Who::Anybody),
+];
+
+/// Turns away who may not call; a tower layer for the server that takes [`super::accept::Connection`]s. Requests that pass
+/// carry the caller's [`Peer`], if it has shown who it is.
+#[derive(Clone)]
+pub struct Access {
+    hub: Option<Hub>,
+}
+
+impl Access {
+    /// On a manager: what the state says counts more than a certificate that was made before.
+    pub fn with_state(hub: Hub) -> Self {
+        Self { hub: Some(hub) }
+    }
+
+    /// On a node that has no state: certificates are all there is.
+    pub fn by_certificate() -> Self {
+        Self { hub: None }
+    }
+
+    fn check(&self, path: &str, caller: Option<&Caller>, now: Timestamp) -> Result<(), Status> {
+        let state = self.hub.as_ref().map(Hub::snapshot);
+        check(path, caller.and_then(|caller| caller.peer.as_deref()), state.as_deref(), now)
+    }
+}
+
+/// Whether `peer` may call `path` (`/package.Service/Method`).
+fn check(path: &str, peer: Option<&Peer>, state: Option<&State>, now: Timestamp) -> Result<(), Status> {
+    let who = who_may(path).ok_or_else(|| Status::permission_denied("nobody may call this from another node"))?;
+    if who == Who::Anybody {
+        return Ok(());
+    }
+    let Some(peer) = peer else {
+        return Err(Status::unauthenticated("this takes a certificate of the cluster: join it first"));
+    };
+    if now >= peer.not_after {
+        return Err(Status::unauthenticated("the certificate has expired: renew it"));
+    }
+    let is_manager = match state {
+        Some(state) => standing(peer, state)?,
+        None => peer.role == NodeRole::Manager,
+    };
+    if who == Who::Managers && !is_manager {
+        return Err(Status::permission_denied(format!("only managers may call this, and node {} is none", peer.node)));
+    }
+    Ok(())
+}
+
+fn who_may(path: &str) -> Option<Who> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let of_method = METHODS.iter().find(|entry| (entry.0, entry.1) == (service, method)).map(|entry| entry.2);
+    of_method.or_else(|| SERVICES.iter().find(|entry| entry.0 == service).map(|entry| entry.1))
+}
+
+/// Whether the node is a manager, as far as this state knows.
+fn standing(peer: &Peer, state: &State) -> Result<bool, Status> {
+    let by_certificate = peer.role == NodeRole::Manager;
+    // A manager that is being taken in, or lags, has not heard of everybody yet.
+    let Some(cluster) = state.cluster().filter(|_| peer.index <= state.index()) else { return Ok(by_certificate) };
+    if cluster.id != peer.cluster {
+        return Err(Status::permission_denied(format!("the certificate is of another cluster: {}", peer.cluster)));
+    }
+    let Some(node) = state.node(peer.node) else {
+        return Err(Status::permission_denied(format!("node {} was removed from the cluster", peer.node)));
+    };
+    // One that is demoted takes part until it was let go, so that it can hand over.
+    Ok(by_certificate && (node.spec.role == NodeRole::Manager || node.manager.is_some()))
+}
+
+impl<S> Layer<S> for Access {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { access: self.clone(), inner }
+    }
+}
+
+/// A service behind [`Access`].
+#[derive(Clone)]
+pub struct Guarded<S> {
+    access: Access,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Guarded<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let caller = request.extensions().get::<Caller>().cloned();
+        let path = request.uri().path();
+        if let Err(refused) = self.access.check(path, caller.as_ref(), SystemTime::now().into()) {
+            let node = caller.as_ref().and_then(|caller| caller.peer.as_ref()).map(|peer| peer.node.to_string());
+            let address = caller.as_ref().map(|caller| caller.address.to_string());
+            tracing::warn!(path, address, node, reason = refused.message(), "a call was refused");
+            return Either::Right(ready(Ok(refused.into_http())));
+        }
+        if let Some(Caller { address, peer }) = caller {
+            request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr: Some(address) });
+            if let Some(peer) = peer {
+                request.extensions_mut().insert::<Arc<Peer>>(peer);
+            }
+        }
+        Either::Left(self.inner.call(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use berth_proto::id::{ClusterId, NodeId};
+    use berth_proto::object::{Cluster, ManagerStatus, Meta, Node, NodeStatus, Object};
+    use berth_proto::spec::{ClusterSpec, NodeSpec};
+    use bytes::Bytes;
+    use tonic::Code;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000);
+    const RAFT: &str = "/berth.v1.RaftService/Append";
+    const SESSION: &str = "/berth.v1.Dispatcher/Session";
+
+    fn peer(role: NodeRole) -> Peer {
+        Peer {
+            node: NodeId::from_random(1),
+            role,
+            cluster: ClusterId::from_random(9),
+            not_after: Timestamp(2_000),
+            index: 10,
+            certificate: Bytes::new(),
+        }
+    }
+
+    fn state(index: u64, node: Option<(NodeRole, bool)>) -> State {
+        let id = ClusterId::from_random(9);
+        let cluster = Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority: None };
+        let node = node.map(|(role, takes_part)| Node {
+            id: NodeId::from_random(1),
+            meta: Meta::default(),
+            spec: NodeSpec { role, ..NodeSpec::default() },
+            description: None,
+            status: NodeStatus::default(),
+            manager: takes_part.then(ManagerStatus::default),
+        });
+        State::from_objects(index, std::iter::once(Object::from(cluster)).chain(node.map(Object::from)))
+    }
+
+    fn code(path: &str, peer: Option<&Peer>, state: Option<&State>) -> Code {
+        check(path, peer, state, NOW).map_or_else(|status| status.code(), |()| Code::Ok)
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_called_by_nobody() {
+        let manager = peer(NodeRole::Manager);
+        for path in ["", "/", "RaftService", "/berth.v1.Secret/Get", "/RaftService/Append", "/berth.v1.RaftService"] {
+            assert_eq!(code(path, Some(&manager), None), Code::PermissionDenied, "{path}");
+        }
+    }
+
+    #[test]
+    fn each_service_is_for_those_whom_it_is_for() {
+        use Code::{Ok, PermissionDenied, Unauthenticated};
+        let (worker, manager) = (peer(NodeRole::Worker), peer(NodeRole::Manager));
+        for (path, nobody, by_worker) in [
+            (RAFT, Unauthenticated, PermissionDenied),
+            ("/berth.v1.Managers/TakeIn", Unauthenticated, PermissionDenied),
+            ("/berth.v1.Control/List", Unauthenticated, PermissionDenied),
+            ("/berth.v1.NodeService/Exec", Unauthenticated, PermissionDenied),
+            (SESSION, Unauthenticated, Ok),
+            ("/berth.v1.ImageShare/Blob", Unauthenticated, Ok),
+            ("/berth.v1.Certificates/Roots", Ok, Ok),
+            ("/berth.v1.Certificates/Issue", Ok, Ok),
+            ("/berth.v1.Certificates/Renew", Ok, Ok),
+            ("/berth.v1.Certificates/Confirm", Unauthenticated, Ok),
+        ] {
+            assert_eq!(code(path, None, None), nobody, "{path}");
+            assert_eq!(code(path, Some(&worker), None), by_worker, "{path}");
+            assert_eq!(code(path, Some(&manager), None), Ok, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_state_has_the_last_word_once_it_is_new_enough() {
+        use Code::{Ok, PermissionDenied};
+        use NodeRole::{Manager, Worker};
+        let removed = |index| state(index, None);
+        for (certificate, state, raft, session) in [
+            (Manager, state(20, Some((Manager, true))), Ok, Ok),
+            // Being taken in.
+            (Manager, state(20, Some((Manager, false))), Ok, Ok),
+            // Being let go.
+            (Manager, state(20, Some((Worker, true))), Ok, Ok),
+            (Manager, state(20, Some((Worker, false))), PermissionDenied, Ok),
+            // Promoted, without its new certificate yet.
+            (Worker, state(20, Some((Manager, false))), PermissionDenied, Ok),
+            (Manager, removed(20), PermissionDenied, PermissionDenied),
+            (Worker, removed(10), PermissionDenied, PermissionDenied),
+            // The certificate is newer than what this manager has.
+            (Manager, removed(9), Ok, Ok),
+            (Manager, State::default(), Ok, Ok),
+            (Worker, State::default(), PermissionDenied, Ok),
+        ] {
+            let peer = peer(certificate);
+            let seen = (code(RAFT, Some(&peer), Some(&state)), code(SESSION, Some(&peer), Some(&state)));
+            assert_eq!(seen, (raft, session), "{certificate:?} at {}", state.index());
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_another_cluster_or_of_yesterday_counts_for_nothing() {
+        let state = state(20, Some((NodeRole::Manager, true)));
+        let other = Peer { cluster: ClusterId::from_random(8), ..peer(NodeRole::Manager) };
+        assert_eq!(code(SESSION, Some(&other), Some(&state)), Code::PermissionDenied);
+        // The connection was made while it was good.
+        let expired = Peer { not_after: NOW, ..peer(NodeRole::Manager) };
+        assert_eq!(code(SESSION, Some(&expired), None), Code::Unauthenticated);
+    }
+}

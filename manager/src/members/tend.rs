@@ -1,0 +1,87 @@
+//! The loop that keeps the group and the nodes' objects true. Runs on the leader only; [`super::decide`] decides.
+
+use std::time::{Duration, SystemTime};
+
+use berth_proto::time::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::decide::{Plan, decide};
+use crate::raft::{Members, Proposer};
+use crate::store::{Event, Hub, Object, WatchError};
+
+/// Between two looks although nothing was written: a manager that stops to answer is noticed within this.
+const PERIOD: Duration = Duration::from_millis(500);
+/// Before what was refused is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// Events that come within this time are looked at together.
+const SETTLE: Duration = Duration::from_millis(5);
+/// They are looked at after this long at the latest.
+const CEILING: Duration = Duration::from_millis(50);
+
+/// Looks until `stop`.
+pub async fn run(hub: Hub, proposer: Proposer, members: Members, stop: CancellationToken) {
+    let (_, mut commits) = hub.subscribe();
+    loop {
+        // In this order: a node claims its place before it becomes a member.
+        let view = members.view();
+        let plan = decide(&commits.resync(), &view, Timestamp::from(SystemTime::now()));
+        let done = tokio::select! {
+            biased;
+            // Cancel-safe: a token stays cancelled.
+            () = stop.cancelled() => return,
+            // What was begun is Raft's to finish; the next leader looks again.
+            done = carry_out(plan, &proposer, &members) => done,
+        };
+        let wait = if done { PERIOD } else { RETRY };
+        tokio::select! {
+            biased;
+            // Cancel-safe: a token stays cancelled.
+            () = stop.cancelled() => return,
+            // Cancel-safe: what it forgets is in the next state.
+            woken = commits.wake(concerns_members, SETTLE, CEILING), if done => match woken {
+                Err(WatchError::Closed) => return,
+                Ok(_) | Err(WatchError::Lagged { .. }) => {}
+            },
+            // Cancel-safe: nothing is lost but time.
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// What is written of a node all the time says nothing of its manager.
+fn concerns_members(event: &Event) -> bool {
+    match (event.before(), event.after()) {
+        (Some(Object::Node(old)), Some(Object::Node(new))) => old.manager != new.manager || old.spec != new.spec,
+        (_, Some(Object::Node(_))) | (Some(Object::Node(_)), None) => true,
+        _ => false,
+    }
+}
+
+/// False when something was refused.
+async fn carry_out(plan: Plan, proposer: &Proposer, members: &Members) -> bool {
+    let mut done = true;
+    if !plan.nodes.is_empty()
+        && let Err(error) = proposer.propose(plan.nodes).await
+    {
+        tracing::debug!(%error, "what nodes say of their managers was not taken; looking again");
+    }
+    if !plan.successors.is_empty() {
+        match members.hand_over(&plan.successors).await {
+            Ok(()) => tracing::info!("handed the lead over"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot hand the lead over");
+                done = false;
+            }
+        }
+    } else if let Some(id) = plan.go {
+        let reachable = members.view().reachable;
+        match members.let_go(id, &reachable).await {
+            Ok(()) => tracing::info!(raft_id = id, "let a manager go"),
+            Err(error) => {
+                tracing::warn!(raft_id = id, %error, "cannot let a manager go");
+                done = false;
+            }
+        }
+    }
+    done
+}
