@@ -4,6 +4,7 @@
 //! do not meet. Dropping a host ends its tasks and its daemon and removes its namespaces; a host of a failed test keeps its
 //! data dir and the daemon's log, and says where.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,11 +23,14 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// A machine with a daemon.
 pub struct Host {
     name: String,
+    hostname: String,
     dir: PathBuf,
     /// Holds the namespaces open: `unshare … sleep`.
     keeper: Child,
     daemon: Option<Child>,
     daemon_args: Vec<String>,
+    /// Its tasks were ended by somebody else.
+    is_dismissed: bool,
 }
 
 impl Host {
@@ -51,24 +55,42 @@ impl Host {
         // The keeper prints a line once the namespaces are ready and then waits for its standard input to end.
         let script = "mount --make-rprivate / && mount -t tmpfs run /run && mkdir -p /run/lock && ip link set lo up \
                       && hostname \"$0\" && echo ready && read -r _";
-        let mut keeper = Command::new("unshare")
-            .args(["--net", "--mount", "--uts", "sh", "-c", script, &name[..name.len().min(60)]])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("util-linux's unshare is installed");
-        let mut line = String::new();
-        let stdout = keeper.stdout.as_mut().expect("piped above");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("the keeper speaks");
-        assert_eq!(line, "ready\n", "the namespaces of host {name} could not be made");
-        Self { name, dir, keeper, daemon: None, daemon_args: Vec::new() }
+        let hostname = name[..name.len().min(60)].to_owned();
+        let args = ["--net", "--mount", "--uts", "sh", "-c", script, &hostname];
+        let keeper = keeper(Command::new("unshare").args(args));
+        Self { name, hostname, dir, keeper, daemon: None, daemon_args: Vec::new(), is_dismissed: false }
     }
 
     /// More arguments for the daemon's next start.
     #[must_use]
     pub fn with_daemon_args(mut self, args: &[&str]) -> Self {
-        self.daemon_args = args.iter().map(|&arg| arg.to_owned()).collect();
+        self.set_daemon_args(args.iter().map(|&arg| arg.to_owned()).collect());
         self
+    }
+
+    /// The same, for a host that is there already.
+    pub fn set_daemon_args(&mut self, args: Vec<String>) {
+        self.daemon_args = args;
+    }
+
+    /// Those arguments.
+    pub fn daemon_args(&self) -> Vec<String> {
+        self.daemon_args.clone()
+    }
+
+    /// Its host name.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// A process in its namespaces.
+    pub fn namespace_pid(&self) -> u32 {
+        self.keeper.id()
+    }
+
+    /// Whether its daemon was started and not stopped.
+    pub fn is_running(&self) -> bool {
+        self.daemon.is_some()
     }
 
     /// The host's directory: `data/`, `daemon.log`, and what a test puts there.
@@ -160,7 +182,7 @@ impl Host {
     pub fn wait_running(&self, service: &str, count: usize) -> Vec<Value> {
         wait_for(&format!("{count} running tasks of {service}"), || {
             let tasks = self.tasks(service);
-            let running: Vec<Value> = tasks.iter().filter(|task| task["state"] == "running").cloned().collect();
+            let running: Vec<Value> = tasks.iter().filter(|task| runs(task)).cloned().collect();
             let settled = self.service(service)["replicas"]["desired"] == count;
             if running.len() == count && settled { Ok(running) } else { Err(tasks) }
         })
@@ -193,8 +215,9 @@ impl Host {
                 panic!("the daemon ended with {status}: {}", self.daemon_log());
             }
             let output = self.berth(&["node", "ls", "--format", "json"]);
+            let leads_nothing = output.stderr.contains("this node is a worker");
             let ready = output.code == 0 && output.stdout.contains("\"ready\"");
-            if ready { Ok(()) } else { Err(output) }
+            if ready || leads_nothing { Ok(()) } else { Err(output) }
         });
     }
 
@@ -243,7 +266,13 @@ impl Host {
         }
     }
 
-    fn end_tasks(&self) -> Output {
+    /// Its tasks are ended by its cluster: dropping it only stops the daemon.
+    pub(crate) fn dismiss(&mut self) {
+        self.is_dismissed = true;
+    }
+
+    /// Removes every service that this host's daemon knows.
+    pub(crate) fn end_tasks(&self) -> Output {
         let services = self.berth(&["service", "ls", "-q"]);
         let ids: Vec<&str> = services.stdout.split_whitespace().collect();
         if ids.is_empty() { services } else { self.berth(&[&["service", "rm"], ids.as_slice()].concat()) }
@@ -266,10 +295,12 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
-        if self.daemon.is_none() && self.data_dir().join("agent").exists() && !failed {
+        if self.is_dismissed {
+            self.stop_daemon();
+        } else if self.daemon.is_none() && self.data_dir().join("agent").exists() && !failed {
             self.daemon = Some(self.spawn_daemon());
         }
-        if self.daemon.is_some() {
+        if self.daemon.is_some() && !failed {
             self.end_tasks();
             let gone = (0..200).any(|_| {
                 let left = self.berth(&["task", "ls", "--all", "--format", "json"]);
@@ -301,18 +332,56 @@ impl Drop for Host {
 }
 
 impl Host {
-    /// Ends processes whose mount namespace or files point at this host's data dir: shims of a test that failed.
+    /// Ends what is left of the host's tasks: of a test that failed.
     fn kill_leftovers(&self) {
+        for pid in self.processes() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    /// The daemon, the shims and their containers: processes that have the host's data dir in their command line, and all
+    /// that descend from them.
+    pub fn processes(&self) -> Vec<i32> {
         let data = self.data_dir();
         let data = data.to_string_lossy();
+        let mut parents = BTreeMap::new();
+        let mut found = Vec::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            // After the name, which is in parentheses and may hold anything: state, parent.
+            let parent =
+                stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
+            parents.insert(pid, parent.unwrap_or_default());
             if pid != std::process::id() as i32 && String::from_utf8_lossy(&command).contains(&*data) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                found.push(pid);
             }
         }
+        let mut at = 0;
+        while let Some(pid) = found.get(at).copied() {
+            let children = parents.iter().filter(|(child, parent)| **parent == pid && !found.contains(child));
+            let children: Vec<i32> = children.map(|(child, _)| *child).collect();
+            found.extend(children);
+            at += 1;
+        }
+        found
     }
+}
+
+/// Whether a task runs and is meant to: one on a node that was lost is only believed to.
+pub(crate) fn runs(task: &Value) -> bool {
+    task["state"] == "running" && task["desired_state"] == "running"
+}
+
+/// Starts a process that holds namespaces: it says `ready` and then waits for its standard input to end.
+pub(crate) fn keeper(command: &mut Command) -> Child {
+    let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare is installed");
+    let mut line = String::new();
+    let stdout = keeper.stdout.as_mut().expect("piped above");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("the keeper speaks");
+    assert_eq!(line, "ready\n", "namespaces could not be made: {command:?}");
+    keeper
 }
 
 fn tail(text: &str) -> String {

@@ -26,6 +26,22 @@ pub fn hello() -> PathBuf {
     archive("hello", &["deploy/examples/hello-image.sh"], &["deploy/examples/hello-image.sh", "deploy/mkimage.sh"])
 }
 
+/// A Compose file of a service `web` from [`hello`] that answers with `v<version>` at port 8080 and is started before the one
+/// it takes the place of is stopped; `deploy` says more.
+pub fn versions(version: u32, deploy: &str) -> String {
+    format!(
+        "services:
+  web:
+    image: berth/hello:1
+    environment: {{ GREETING: v{version} }}
+    ports: [\"8080:80\"]
+    healthcheck: {{ test: [CMD, wget, -q, -O, /dev/null, 'http://127.0.0.1/'], start_period: 20s, start_interval: 100ms }}
+    stop_grace_period: 1s
+    deploy: {{ {deploy}, update_config: {{ order: start-first, parallelism: 1, monitor: 100ms }} }}
+"
+    )
+}
+
 /// Archive of `berth-test/<name>:1`, one of nginx, redis, postgres.
 pub fn debian(name: &str) -> PathBuf {
     let recipe = format!("tests/images/{name}.sh");

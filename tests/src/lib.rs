@@ -3,6 +3,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`host`] | a machine of its own: network, mount and UTS namespace, data dir, one daemon |
+//! | [`cluster`] | several hosts on one wire, and what can go wrong with them |
+//! | [`switch`] | that wire |
 //! | [`cli`] | running `berth` commands against a host |
 //! | [`wait`] | waiting for a state, with the last one seen in the failure |
 //! | [`image`] | images made from Debian's packages, built once a run |
@@ -10,10 +12,14 @@
 //! Nothing here is part of the product. A failed test keeps its host's data under `target/e2e/`.
 
 pub mod cli;
+pub mod cluster;
 pub mod host;
 pub mod image;
+pub mod switch;
 pub mod wait;
 
 pub use cli::Output;
+pub use cluster::Cluster;
 pub use host::Host;
+pub use switch::Link;
 pub use wait::{wait_for, wait_until};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use berth_tests::image::hello;
+use berth_tests::image::{hello, versions};
 use berth_tests::{Host, wait_until};
 use serde_json::Value;
 
@@ -135,20 +135,7 @@ fn a_change_of_only_constraints_restarts_nothing_that_still_fits() {
 fn start_first_never_has_fewer_than_the_wanted_replicas() {
     let host = Host::start("startfirst");
     host.load(&hello());
-    let yaml = |version: u32| {
-        format!(
-            "services:
-  web:
-    image: berth/hello:1
-    environment: {{ GREETING: v{version} }}
-    ports: [\"8080:80\"]
-    healthcheck: {{ test: [CMD, wget, -q, -O, /dev/null, 'http://127.0.0.1/'], start_period: 20s, start_interval: 100ms }}
-    stop_grace_period: 1s
-    deploy: {{ replicas: 2, update_config: {{ order: start-first, monitor: 100ms }} }}
-"
-        )
-    };
-    host.apply("s", &yaml(1));
+    host.apply("s", &versions(1, "replicas: 2"));
     let asking = std::sync::atomic::AtomicBool::new(true);
     let failed = std::thread::scope(|scope| {
         let asker = scope.spawn(|| {
@@ -164,7 +151,7 @@ fn start_first_never_has_fewer_than_the_wanted_replicas() {
             }
             failed
         });
-        host.apply("s", &yaml(2));
+        host.apply("s", &versions(2, "replicas: 2"));
         asking.store(false, std::sync::atomic::Ordering::Relaxed);
         asker.join().unwrap()
     });
