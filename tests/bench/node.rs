@@ -7,6 +7,8 @@
 
 #[path = "bare.rs"]
 mod bare;
+#[path = "clock.rs"]
+mod clock;
 #[path = "cluster.rs"]
 mod cluster;
 #[path = "figures.rs"]

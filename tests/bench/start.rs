@@ -10,7 +10,8 @@ use berth_agent::runtime::{ContainerConfig, Layers, Mount, Resources, Runtime, S
 use berth_tests::Output;
 
 use crate::bare;
-use crate::figures::{Samples, monotonic};
+use crate::clock::monotonic;
+use crate::figures::Samples;
 
 const ROUNDS: usize = 50;
 
