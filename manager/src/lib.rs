@@ -17,6 +17,7 @@
 //! | [`placement`] | between the store and the scheduler |
 //! | [`api`] | what a person asks for: the `Control` service |
 //! | [`loops`] | all of these as one chain, and the loop around it |
+//! | [`clock`] | what time it is, for what is written down |
 //!
 //! Invariants: every write goes through the replicated log; loops and services read snapshots and propose transactions,
 //! nothing else changes the state.
@@ -24,6 +25,7 @@
 
 pub mod allocator;
 pub mod api;
+pub mod clock;
 pub mod constraint;
 pub mod dispatcher;
 pub mod identity;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use berth_proto::id::{ClusterId, Id, NodeId};
 use berth_proto::object::{Cluster, ManagerStatus, Meta, Node, NodeStatus};
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::dispatcher::{DispatcherService, Registry, hearsay, heartbeat};
 use crate::identity::authority::{self, AuthorityError, Grant};
 use crate::identity::{CertificateService, Identity, rotation};
@@ -247,7 +248,7 @@ impl Manager {
     pub fn issue_own(&self) -> Result<Identity, AuthorityError> {
         let state = self.raft.hub().snapshot();
         let cluster = state.cluster().ok_or(AuthorityError::None)?;
-        let now = Timestamp::from(SystemTime::now());
+        let now = clock::now();
         let grant = Grant { node: self.node, role: NodeRole::Manager, index: state.index(), now };
         authority::issue_own(cluster, &grant, rand::random())
     }
@@ -373,7 +374,7 @@ fn sole(dir: &DataDir, config: &ManagerConfig) -> Result<Sole, ManagerError> {
 async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Result<(), ManagerError> {
     let fresh: ClusterId = Id::from_random(rand::random());
     let make = |state: &State| {
-        let now = Timestamp::from(SystemTime::now());
+        let now = clock::now();
         let mut transaction = Transaction::new(now, "bootstrap");
         let known = state.cluster().map(|cluster| Cluster::clone(cluster));
         let mut cluster = known.unwrap_or_else(|| first_cluster(fresh));

@@ -1,13 +1,14 @@
 //! Removes objects that are still in use as soon as their users are gone. Runs in the background after a stack was removed
 //! or pruned; whoever removes the stack again starts it again.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use berth_proto::object::ObjectRef;
 use tokio::time::Instant;
 
 use super::refusal::Refused;
 use super::resource;
+use crate::clock;
 use crate::raft::Proposer;
 use crate::store::references::{names_used, users_of};
 use crate::store::{Hub, State, Transaction};
@@ -55,7 +56,7 @@ async fn try_remove(hub: &Hub, proposer: &Proposer, object: ObjectRef) -> bool {
         return by_current;
     }
     let removed = proposer.write::<Refused>(|state| {
-        let mut tx = Transaction::new(SystemTime::now().into(), "stack removal");
+        let mut tx = Transaction::new(clock::now(), "stack removal");
         resource::remove_ref(state, &mut tx, object);
         Ok((!tx.is_empty()).then_some(tx))
     });

@@ -1,7 +1,7 @@
 //! The `Control` service: reads the request, lets the pure modules decide, commits, answers with what was committed.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use berth_proto::convert::ConvertError;
 use berth_proto::id::{Id, NodeId};
@@ -18,6 +18,7 @@ use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
 use super::{backup, cleanup, cluster, content, depends, find, node, read, resource, service, stack, watch};
+use crate::clock;
 use crate::identity::Peer;
 use crate::manager::ControlHandle;
 use crate::raft::{Forward, Proposer};
@@ -77,7 +78,7 @@ impl ControlApi {
         let state = self
             .proposer
             .write::<Refused>(|state| {
-                let mut tx = Transaction::new(SystemTime::now().into(), actor);
+                let mut tx = Transaction::new(clock::now(), actor);
                 made = Some(make(state, &mut tx, &mut rand::random)?);
                 Ok((!tx.is_empty()).then_some(tx))
             })

@@ -1,6 +1,6 @@
 //! The loop that writes node states. Runs on the leader only; [`super::health`] decides.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use berth_proto::id::NodeId;
 use berth_proto::object::{Node, NodeStatus};
@@ -9,6 +9,7 @@ use berth_proto::time::Timestamp;
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::raft::{ProposeError, Proposer};
 use crate::store::{Hub, State, Transaction};
 
@@ -62,7 +63,7 @@ pub fn heartbeat_period(state: &State) -> Duration {
 }
 
 async fn write(proposer: &Proposer, state: &State, transitions: &[Transition]) -> Result<(), ProposeError> {
-    let now = Timestamp::from(SystemTime::now());
+    let now = clock::now();
     let transaction = |part: &[Transition]| {
         let mut transaction = Transaction::new(now, "node-health");
         for Transition { node, state: new, message } in part {

@@ -1,16 +1,16 @@
 //! What an agent says, on its way into the log. Losing the leader ends no session: what was not taken is given again until it
 //! is, which does no harm, because a state is taken only forward and a description is written only when it is another one.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use berth_proto::id::NodeId;
 use berth_proto::object::NodeDescription;
 use berth_proto::pb::{self, manager_message::Message as ToAgent};
-use berth_proto::time::Timestamp;
 use futures::future::join_all;
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
+use crate::clock::now;
 use crate::raft::ProposeError;
 use crate::store::{State, Transaction};
 
@@ -19,10 +19,6 @@ use super::{heartbeat, report};
 
 /// Before what was not taken is given again; up to twice that, so that all the sessions of a manager do not come at once.
 const RETRY: Duration = Duration::from_millis(50);
-
-pub(super) fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
-}
 
 /// Waits before another attempt; an error when no other attempt helps.
 async fn again(error: &ProposeError) -> Result<(), Status> {

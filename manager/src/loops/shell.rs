@@ -1,7 +1,7 @@
 //! The loop around the reconciler: waits for commits, timers and the period, proposes what it says, and looks again at what
 //! was refused. Runs on the leader only; decides nothing.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use berth_proto::time::Timestamp;
 use futures::future::join_all;
@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::reconciler::{Reconciler, ReconcilerConfig};
+use crate::clock::now;
 use crate::orchestrator::IdSource;
 use crate::raft::{ProposeError, Proposer};
 use crate::store::{Hub, Snapshot, Subscription, Transaction, WatchError};
@@ -174,8 +175,4 @@ impl IdSource for RandomIds {
     fn bits(&mut self) -> u128 {
         rand::random()
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use berth_proto::id::NodeId;
 use berth_proto::object::{ManagerStatus, Node};
@@ -13,6 +12,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use super::caller::known_caller;
+use crate::clock;
 use crate::dispatcher::{Registry, hearsay};
 use crate::raft::{Members, MembersError, ProposeError, Proposer};
 use crate::store::{State, Transaction};
@@ -98,7 +98,7 @@ fn claim(state: &State, node: NodeId, status: &ManagerStatus) -> Result<Option<T
     if known.manager.as_ref().is_some_and(|manager| same(manager) && manager.reachable >= status.reachable) {
         return Ok(None);
     }
-    let mut transaction = Transaction::new(SystemTime::now().into(), "members");
+    let mut transaction = Transaction::new(clock::now(), "members");
     transaction.update(Node { manager: Some(status.clone()), ..Node::clone(known) });
     Ok(Some(transaction))
 }

@@ -1,11 +1,11 @@
 //! The loop that keeps the group and the nodes' objects true. Runs on the leader only; [`super::decide`] decides.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use berth_proto::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::{Plan, decide};
+use crate::clock;
 use crate::raft::{Members, Proposer};
 use crate::store::{Event, Hub, Object, WatchError};
 
@@ -24,7 +24,7 @@ pub async fn run(hub: Hub, proposer: Proposer, members: Members, stop: Cancellat
     loop {
         // In this order: a node claims its place before it becomes a member.
         let view = members.view();
-        let plan = decide(&commits.resync(), &view, Timestamp::from(SystemTime::now()));
+        let plan = decide(&commits.resync(), &view, clock::now());
         let done = tokio::select! {
             biased;
             // Cancel-safe: a token stays cancelled.

@@ -16,6 +16,7 @@ use openraft::{AnyError, LogState, OptionalSend, RaftLogReader};
 use prost::Message;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
+use super::disk::Disk;
 use super::seal::{SealError, Sealer};
 use super::types::{TypeConfig, typ};
 use super::wire::{self, WireError};
@@ -109,9 +110,10 @@ struct Tail {
 
 impl LogStore {
     /// Opens the log, or makes an empty one, and checks that every record in it can be read.
-    pub fn open(path: &Path, sealer: Arc<Sealer>) -> Result<Self, LogError> {
+    pub fn open(path: &Path, disk: &dyn Disk, sealer: Arc<Sealer>) -> Result<Self, LogError> {
         let failed = |source: redb::Error| LogError::Open { path: path.to_owned(), source: Box::new(source) };
-        let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| failed(error.into()))?;
+        let mut builder = Database::builder();
+        let db = disk.open(builder.set_cache_size(CACHE_BYTES), path).map_err(|error| failed(error.into()))?;
         let shared = Shared {
             db,
             path: path.to_owned(),

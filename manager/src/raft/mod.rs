@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`types`] | what openraft is configured with: requests, responses, ids |
 //! | [`datadir`] | the data directory: format version, lock, node key |
+//! | [`disk`] | where the log's file comes from |
 //! | [`seal`] | encryption at rest |
 //! | [`log`] | entries, vote and committed index in redb |
 //! | [`snapshot`] | snapshot files |
@@ -24,6 +25,7 @@
 
 pub mod campaign;
 pub mod datadir;
+pub mod disk;
 pub mod forward;
 pub mod handover;
 pub mod log;
@@ -40,6 +42,7 @@ pub mod types;
 pub mod wire;
 
 pub use datadir::{DataDir, DataDirError};
+pub use disk::{Disk, RealDisk};
 pub use forward::Forward;
 pub use handover::HandOverError;
 pub use members::{Members, MembersError};

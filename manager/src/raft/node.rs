@@ -13,6 +13,7 @@ use crate::store::Hub;
 
 use super::campaign::{Campaigner, Pulse};
 use super::datadir::{DataDir, DataDirError};
+use super::disk::{Disk, RealDisk};
 use super::forward::Forward;
 use super::handover::Stepping;
 use super::log::{LogError, LogStore};
@@ -50,6 +51,8 @@ pub struct RaftSettings {
     pub snapshot_bytes: u64,
     /// Entries that stay in the log behind a snapshot, for followers that are a little late. Default 500.
     pub keep_entries: u64,
+    /// Where the log's file comes from. Default [`RealDisk`].
+    pub disk: Arc<dyn Disk>,
 }
 
 impl Default for RaftSettings {
@@ -63,6 +66,7 @@ impl Default for RaftSettings {
             snapshot_entries: 10_000,
             snapshot_bytes: 32 << 20,
             keep_entries: 500,
+            disk: Arc::new(RealDisk),
         }
     }
 }
@@ -153,7 +157,7 @@ impl RaftNode {
     pub async fn open(dir: DataDir, settings: RaftSettings, connect: Arc<dyn Connect>) -> Result<Self, RaftNodeError> {
         let config = Arc::new(config(&settings)?);
         let sealer = Arc::new(dir.sealer()?);
-        let log = LogStore::open(&dir.log(), Arc::clone(&sealer))?;
+        let log = LogStore::open(&dir.log(), &*settings.disk, Arc::clone(&sealer))?;
         let snapshots = SnapshotStore::open(dir.snapshots(), sealer, log.clone())?;
         let machine = Machine::open(snapshots.clone())?;
         let (hub, outcomes) = (machine.hub().clone(), machine.outcomes().clone());

@@ -20,6 +20,7 @@ use openraft::{BasicNode, CommittedLeaderId, RaftLogReader};
 
 use crate::store::{Conflict, State, Transaction};
 
+use super::disk::RealDisk;
 use super::datadir::{DataDir, DataDirError, sync_parent};
 use super::log::{LogError, LogStore};
 use super::machine::Machine;
@@ -127,7 +128,7 @@ pub fn write_backup(state: &State, into: impl Write) -> io::Result<()> {
 
 fn storage(dir: &DataDir) -> Result<(LogStore, SnapshotStore), RecoverError> {
     let sealer = Arc::new(dir.sealer()?);
-    let log = LogStore::open(&dir.log(), Arc::clone(&sealer))?;
+    let log = LogStore::open(&dir.log(), &RealDisk, Arc::clone(&sealer))?;
     let snapshots = SnapshotStore::open(dir.snapshots(), sealer, log.clone())?;
     Ok((log, snapshots))
 }

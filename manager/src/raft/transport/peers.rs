@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use berth_proto::pb::raft_service_client::RaftServiceClient;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 /// Largest message: a batch of transactions, or entries that catch a follower up.
