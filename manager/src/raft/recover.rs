@@ -20,8 +20,8 @@ use openraft::{BasicNode, CommittedLeaderId, RaftLogReader};
 
 use crate::store::{Conflict, State, Transaction};
 
-use super::disk::RealDisk;
 use super::datadir::{DataDir, DataDirError, sync_parent};
+use super::disk::RealDisk;
 use super::log::{LogError, LogStore};
 use super::machine::Machine;
 use super::snapshot::{self, SnapshotError, SnapshotStore};

@@ -85,7 +85,8 @@ impl Agents {
         observations
     }
 
-    fn next(&self, task: &Task, image: &str) -> Option<(Duration, TaskStatus)> {
+    /// What becomes of the task next, and after which time, if nothing else happens to it.
+    pub fn next(&self, task: &Task, image: &str) -> Option<(Duration, TaskStatus)> {
         use TaskState as S;
         let state = task.status.state;
         if state.is_terminal() {

@@ -264,29 +264,8 @@ impl Sim {
         slots
     }
 
-    /// Everything in a few lines, for failures.
     pub fn table(&self) -> String {
-        let mut text = String::new();
-        for service in self.state.services() {
-            text += &format!("{} v{} update {:?}\n", service.spec.name, service.spec_version, service.update);
-            for task in self.state.tasks_of_service(service.id) {
-                let slot = match task.slot {
-                    Slot::Replica(n) => n.to_string(),
-                    Slot::Node(node) => format!("node {}", node.as_u128()),
-                };
-                let node = task.node.map(|node| node.as_u128());
-                text += &format!(
-                    "  slot {slot} v{} on {node:?} desired {} is {} ({}) {} {:?}\n",
-                    task.spec_version,
-                    task.desired,
-                    task.status.state,
-                    task.status.message,
-                    task.status.error,
-                    task.restarts.start_at,
-                );
-            }
-        }
-        text
+        table(&self.state)
     }
 
     // Writing.
@@ -322,4 +301,29 @@ impl Sim {
     pub fn is_new_service(transaction: &Transaction) -> bool {
         transaction.changes.iter().any(|change| matches!(change, Change::Put(Object::Service(_))))
     }
+}
+
+/// Everything in a few lines, for failures.
+pub fn table(state: &State) -> String {
+    let mut text = String::new();
+    for service in state.services() {
+        text += &format!("{} v{} update {:?}\n", service.spec.name, service.spec_version, service.update);
+        for task in state.tasks_of_service(service.id) {
+            let slot = match task.slot {
+                Slot::Replica(n) => n.to_string(),
+                Slot::Node(node) => format!("node {}", node.as_u128()),
+            };
+            let node = task.node.map(|node| node.as_u128());
+            text += &format!(
+                "  slot {slot} v{} on {node:?} desired {} is {} ({}) {} {:?}\n",
+                task.spec_version,
+                task.desired,
+                task.status.state,
+                task.status.message,
+                task.status.error,
+                task.restarts.start_at,
+            );
+        }
+    }
+    text
 }
