@@ -54,7 +54,10 @@ impl Forward {
     /// Writes one batch; returns its log index and the outcome of each transaction once they are applied here.
     pub async fn write(&self, request: Request) -> Result<(u64, BatchOutcomes), ProposeError> {
         let deadline = Instant::now() + LEADER_PATIENCE;
+        let mut metrics = self.raft.metrics();
         loop {
+            // From here on: a new receiver has seen nothing, and would not wait at all.
+            metrics.mark_unchanged();
             match self.attempt(&request).await {
                 Attempt::Done(index, outcomes) => return Ok((index, outcomes)),
                 Attempt::Failed(error) => return Err(error),
@@ -62,9 +65,12 @@ impl Forward {
                     return Err(ProposeError::NotLeader { leader: self.leader().map(|(_, address)| address) });
                 }
                 Attempt::NotTaken => {
-                    let mut metrics = self.raft.metrics();
                     // A change of leader, or a little time: either way it looks again.
-                    let _ = tokio::time::timeout(RETRY, metrics.changed()).await;
+                    let changed = tokio::time::timeout(RETRY, metrics.changed()).await;
+                    if matches!(changed, Ok(Err(_))) {
+                        // Raft has stopped: nothing changes any more.
+                        return Err(ProposeError::Stopped);
+                    }
                 }
             }
         }
@@ -148,4 +154,47 @@ impl Forward {
 fn was_not_taken(status: &Status) -> bool {
     status.code() == Code::FailedPrecondition
         || std::iter::successors(status.source(), |error| (*error).source()).any(<dyn Error>::is::<tonic::ConnectError>)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::raft::{DataDir, PlainConnect, RaftNode, RaftSettings};
+    use crate::store::Transaction;
+
+    use super::*;
+
+    async fn without_a_leader(place: &Path) -> RaftNode {
+        let settings = RaftSettings { found: false, ..RaftSettings::default() };
+        RaftNode::open(DataDir::open(place).unwrap(), settings, Arc::new(PlainConnect)).await.unwrap()
+    }
+
+    async fn write(forward: &Forward) -> Result<u64, ProposeError> {
+        let batch = [Transaction::default()];
+        let encoded = crate::raft::wire::encode_for_batch(&batch[0]);
+        forward.write(Request::new(encoded, Arc::new(batch))).await.map(|(index, _)| index)
+    }
+
+    /// It spun until its patience ended. Paused time passes only while nothing is busy.
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_waits_for_a_leader_is_not_busy() {
+        let place = tempfile::tempdir().unwrap();
+        let node = without_a_leader(place.path()).await;
+        let outcome = write(node.forward()).await;
+        assert!(matches!(outcome, Err(ProposeError::NotLeader { leader: None })), "{outcome:?}");
+        node.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_to_a_raft_that_has_stopped_ends_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let node = without_a_leader(place.path()).await;
+        node.forward().raft.shutdown().await.unwrap();
+        let outcome = write(node.forward()).await;
+        assert!(matches!(outcome, Err(ProposeError::Stopped)), "{outcome:?}");
+        node.stop().await;
+    }
 }

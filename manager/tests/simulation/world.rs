@@ -263,6 +263,9 @@ impl Daemon {
         }
         self.shown.send_replace(None);
         stop.cancel();
+        if *self.power.borrow() == Power::Crashed {
+            self.network.reset(self.host, &all_hosts());
+        }
         manager.shutdown().await;
         server.abort();
         let _ = server.await;
