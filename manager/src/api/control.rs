@@ -68,22 +68,33 @@ impl ControlApi {
     }
 
     /// Commits what `make` adds to a transaction; nothing is written when it adds nothing. `make` runs again when somebody
-    /// else was faster.
+    /// else was faster. That there is nothing to do, or that it cannot be done, is said only of a state that shows everything
+    /// acknowledged before.
     async fn commit<T>(
         &self,
         actor: &str,
         mut make: impl FnMut(&State, &mut Transaction, DrawId<'_>) -> Result<T, Refused>,
     ) -> Result<(Snapshot, T), Refused> {
-        let mut made = None;
-        let state = self
-            .proposer
-            .write::<Refused>(|state| {
-                let mut tx = Transaction::new(clock::now(), actor);
-                made = Some(make(state, &mut tx, &mut rand::random)?);
-                Ok((!tx.is_empty()).then_some(tx))
-            })
-            .await?;
-        Ok((state, made.expect("write calls make before it returns a state")))
+        let mut is_newest = false;
+        loop {
+            let mut made = None;
+            let mut wrote = false;
+            let written = self
+                .proposer
+                .write::<Refused>(|state| {
+                    let mut tx = Transaction::new(clock::now(), actor);
+                    wrote = false;
+                    made = Some(make(state, &mut tx, &mut rand::random)?);
+                    wrote = !tx.is_empty();
+                    Ok(wrote.then_some(tx))
+                })
+                .await;
+            if wrote || is_newest {
+                return Ok((written?, made.expect("write calls make before it returns a state")));
+            }
+            self.forward.linearizable().await?;
+            is_newest = true;
+        }
     }
 
     async fn create<R: Resource + Clone>(&self, actor: &str, spec: R) -> Result<(Snapshot, u128), Refused> {

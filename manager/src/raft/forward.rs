@@ -4,6 +4,8 @@
 //! (preconditions), but its outcome would look like somebody else's.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use berth_proto::pb;
@@ -40,6 +42,16 @@ pub struct Forward {
     pub outcomes: Outcomes,
     /// Whether it is about to let another lead.
     pub stepping: Stepping,
+    /// Reads that wait.
+    pub rounds: Arc<Rounds>,
+}
+
+/// Rounds of asking what is committed; one at a time.
+#[derive(Default)]
+pub struct Rounds {
+    begun: AtomicU64,
+    /// Number and outcome of the last one that ended.
+    last: tokio::sync::Mutex<Option<(u64, Result<(), ProposeError>)>>,
 }
 
 /// What one attempt came to.
@@ -77,7 +89,24 @@ impl Forward {
     }
 
     /// Waits until everything that was committed when this is called is applied here (Raft section 8).
+    ///
+    /// Calls that wait share one round of asking, the first that begins after they came: all agents of a manager that come
+    /// back at once cost the leader little.
     pub async fn linearizable(&self) -> Result<(), ProposeError> {
+        let came = self.rounds.begun.load(Ordering::Acquire);
+        let mut last = self.rounds.last.lock().await;
+        if let Some((round, outcome)) = &*last
+            && *round > came
+        {
+            return outcome.clone();
+        }
+        let round = self.rounds.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        let outcome = self.read_round().await;
+        *last = Some((round, outcome.clone()));
+        outcome
+    }
+
+    async fn read_round(&self) -> Result<(), ProposeError> {
         let deadline = Instant::now() + LEADER_PATIENCE;
         loop {
             let index = if self.leads() {
@@ -160,7 +189,6 @@ fn was_not_taken(status: &Status) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::Path;
-    use std::sync::Arc;
 
     use crate::raft::{DataDir, PlainConnect, RaftNode, RaftSettings};
     use crate::store::Transaction;

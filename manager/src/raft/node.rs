@@ -175,7 +175,14 @@ impl RaftNode {
         let waits = !is_member.await.map_err(start_failed)?;
         let stop = CancellationToken::new();
         let stepping = Stepping::default();
-        let forward = Forward { id: settings.id, raft: raft.clone(), peers: peers.clone(), outcomes, stepping };
+        let forward = Forward {
+            id: settings.id,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            outcomes,
+            stepping,
+            rounds: Arc::default(),
+        };
         let (proposer, batcher) = Proposer::start(forward.clone(), hub.clone(), stop.clone());
         let pulse = Arc::new(Pulse::new(settings.election.0));
         let (dismissed_tx, dismissed) = watch::channel(false);

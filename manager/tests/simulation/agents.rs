@@ -70,6 +70,7 @@ impl Agent {
             self.awake().await;
             let manager = self.dice.roll(0..self.managers.len() as u64) as usize;
             let manager = self.managers[manager].clone();
+            tracing::debug!(host = self.host, manager, "the agent calls");
             self.session(&manager).await;
             let pause = self.dice.millis(20..300);
             self.meanwhile(sleep(pause)).await;
@@ -109,6 +110,7 @@ impl Agent {
         let mut client = DispatcherClient::new(channel);
         let opened = self.meanwhile(timeout(PATIENCE, client.session(ReceiverStream::new(messages)))).await;
         let Ok(Ok(opened)) = opened else { return };
+        tracing::debug!(host = self.host, manager, "the agent has a session");
         let mut inbound = opened.into_inner();
         let (mut beat, mut period) = (Instant::now(), Duration::from_secs(1));
         let mut is_known = false;
