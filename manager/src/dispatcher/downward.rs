@@ -20,9 +20,6 @@ const SETTLE: Duration = Duration::from_millis(20);
 
 /// Tells the agent until it goes, or its node does.
 pub(super) async fn tell(context: &Context, node: NodeId, outbox: &Outbox) -> Result<(), Status> {
-    // What another manager told the agent before must not be taken back: by an older state it would end newer tasks, and
-    // start again what it has ended.
-    context.forward.linearizable().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let (state, mut commits) = context.hub.subscribe();
     let mut told = pb::Membership::default();
     tell_membership(&state, node, &mut told, outbox).await?;

@@ -154,12 +154,14 @@ async fn turn(context: &Context) -> Result<tokio::sync::SemaphorePermit<'_>, Sta
     }
 }
 
-/// A node that another manager let in a moment ago may not be known here yet.
+/// Waits until this manager knows everything that was committed before, so that it takes back nothing that another manager
+/// told the agent: by an older state the agent would end newer tasks, and take up again what it has ended. A manager that
+/// the others have lost lets nobody in.
 async fn check_known(context: &Context, node: NodeId) -> Result<(), Status> {
-    if context.hub.snapshot().node(node).is_some() {
-        return Ok(());
+    let caught_up = tokio::time::timeout(OPENING_WAIT, context.forward.linearizable()).await;
+    if !matches!(caught_up, Ok(Ok(()))) {
+        return Err(Status::unavailable("this manager does not reach a leader: try another one"));
     }
-    context.forward.linearizable().await.map_err(|error| Status::unavailable(error.to_string()))?;
     match context.hub.snapshot().node(node) {
         Some(_) => Ok(()),
         None => Err(unknown(node)),

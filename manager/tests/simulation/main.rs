@@ -18,6 +18,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod agents;
+mod behind;
 mod checks;
 mod clients;
 mod dice;
@@ -29,6 +30,7 @@ mod sim;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,8 +87,6 @@ impl FormatTime for Clock {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_everything_heals() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_timer(Clock).with_test_writer().init();
     for seed in seeds() {
         let outcome = std::panic::catch_unwind(|| run(seed));
         if let Err(panic) = outcome {
@@ -97,6 +97,14 @@ fn nothing_acknowledged_is_lost_and_everything_heals() {
 }
 
 fn run(seed: u64) {
+    simulate(|alarm| scenario(seed, alarm));
+}
+
+/// Runs a scenario on virtual time; panics when it does, or a check.
+fn simulate<F: Future<Output = ()>>(scenario: impl FnOnce(Alarm) -> F) {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy();
+    // The first one stays.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_timer(Clock).with_test_writer().try_init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let (alarm, mut alarmed) = mpsc::unbounded_channel();
@@ -104,7 +112,7 @@ fn run(seed: u64) {
         tokio::select! {
             biased;
             _ = alarmed.recv() => panic!("a check failed, see above"),
-            () = scenario(seed, Alarm(alarm)) => {}
+            () = scenario(Alarm(alarm)) => {}
         }
         pace.abort();
     });

@@ -223,9 +223,11 @@ impl Daemon {
                 return;
             }
             let crashes = self.disk.crashes();
+            tracing::debug!(host = self.host, "the manager starts");
             match Manager::open(self.config.clone()).await {
                 Ok(manager) => self.life(manager).await,
                 Err(error) => {
+                    tracing::debug!(host = self.host, ?error, "the manager does not start");
                     let is_excused = self.disk.refuses() || self.disk.crashes() != crashes;
                     assert!(is_excused, "manager {} does not start on a healthy disk: {error:?}", self.host);
                 }
@@ -256,8 +258,9 @@ impl Daemon {
         tokio::select! {
             biased;
             _ = power.wait_for(|power| *power != Power::On) => {}
-            _why = alive => {}
+            why = alive => tracing::debug!(host = self.host, why, "the manager ends by itself"),
         }
+        tracing::debug!(host = self.host, power = ?*self.power.borrow(), "the manager is shut down");
         if *self.power.borrow() == Power::Stopped {
             manager.step_down().await;
         }
@@ -271,6 +274,7 @@ impl Daemon {
         let _ = server.await;
         self.network.reset(self.host, &all_hosts());
         self.begins.send_replace(false);
+        tracing::debug!(host = self.host, "the manager has ended");
     }
 
     fn serve(&self, manager: &Manager, stop: CancellationToken) -> JoinHandle<()> {
