@@ -38,11 +38,18 @@ pub async fn run(hub: Hub, proposer: Proposer, registry: Registry, stop: Cancell
             registry.forget(*gone);
         }
         let mut wait = next.saturating_sub(now).min(MAX_WAIT);
-        if !transitions.is_empty()
-            && let Err(error) = write(&proposer, &state, &transitions).await
-        {
-            tracing::debug!(%error, "node states were not taken; looking again");
-            wait = RETRY;
+        if !transitions.is_empty() {
+            let written = tokio::select! {
+                biased;
+                // Cancel-safe: a token stays cancelled.
+                () = stop.cancelled() => return,
+                // What was proposed may still be written; only a stop drops this.
+                written = write(&proposer, &state, &transitions) => written,
+            };
+            if let Err(error) = written {
+                tracing::debug!(%error, "node states were not taken; looking again");
+                wait = RETRY;
+            }
         }
         tokio::select! {
             biased;

@@ -42,7 +42,14 @@ pub fn decide(state: &State, now: Timestamp) -> Option<Transaction> {
 pub async fn run(hub: Hub, proposer: Proposer, stop: CancellationToken) {
     loop {
         if let Some(transaction) = decide(&hub.snapshot(), SystemTime::now().into()) {
-            match proposer.propose(transaction).await {
+            let proposed = tokio::select! {
+                biased;
+                // Cancel-safe: a token stays cancelled.
+                () = stop.cancelled() => return,
+                // What was proposed may still be written; only a stop drops this.
+                proposed = proposer.propose(transaction) => proposed,
+            };
+            match proposed {
                 Ok(_) => tracing::info!("the old root certificate is retired: every node has one of the new root"),
                 Err(error) => tracing::debug!(%error, "the old root was not retired; looking again"),
             }

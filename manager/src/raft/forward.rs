@@ -154,7 +154,10 @@ impl Forward {
     }
 
     async fn write_here(&self, request: Request) -> Attempt {
-        match self.raft.client_write(request).await {
+        // Raft itself waits for as long as the others do not answer.
+        let written = tokio::time::timeout(COMMIT_PATIENCE, self.raft.client_write(request)).await;
+        let Ok(written) = written else { return Attempt::Failed(ProposeError::Lost) };
+        match written {
             Ok(written) => Attempt::Done(written.log_id.index, written.data.outcomes.into()),
             // It led a moment ago: the entry may be in the log, and may yet be committed by the next leader.
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Attempt::Failed(ProposeError::Lost),

@@ -1,4 +1,4 @@
-//! What the simulation has found, as tests of their own: managers that are behind the others.
+//! What the simulation has found, as tests of their own: managers that are behind the others, or have lost them.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use berth_manager::manager::ControlHandle;
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
 use berth_proto::state::NodeState;
-use tokio::time::{Instant, sleep};
-use tonic::Request;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Request};
 
 use crate::dice::Dice;
 use crate::network::Host;
 use crate::sim::spec;
-use crate::world::{AGENTS, MANAGERS, World, all_hosts, node_of};
+use crate::world::{AGENTS, MANAGERS, Power, World, all_hosts, node_of};
 use crate::{CONVERGENCE, simulate};
 
 /// Microseconds that everything from and to a manager takes that is to be behind.
@@ -62,7 +62,7 @@ async fn until(what: &str, mut reached: impl FnMut() -> bool) {
 #[test]
 fn a_change_through_a_manager_that_is_behind_finds_what_was_acknowledged_before() {
     simulate(async |alarm| {
-        let world = World::start(&mut Dice::new(1), alarm).await;
+        let world = World::start(&mut Dice::new(1), alarm, 40).await;
         let (follower, leader) = fall_behind(&world);
         create(&world, leader, 1).await;
         // It does not know the service yet.
@@ -77,7 +77,7 @@ fn a_change_through_a_manager_that_is_behind_finds_what_was_acknowledged_before(
 #[test]
 fn an_agent_that_calls_a_manager_that_is_behind_keeps_its_tasks() {
     simulate(async |alarm| {
-        let world = World::start(&mut Dice::new(1), alarm).await;
+        let world = World::start(&mut Dice::new(1), alarm, 40).await;
         let leader = leader(&world);
         let follower = MANAGERS.into_iter().find(|host| *host != leader).unwrap();
         let is_ready = |host: Host| {
@@ -97,5 +97,32 @@ fn an_agent_that_calls_a_manager_that_is_behind_keeps_its_tasks() {
             sleep(Duration::from_millis(500)).await;
             assert_eq!(world.checks.up(), before, "a task was ended");
         }
+    });
+}
+
+#[test]
+fn a_leader_that_has_lost_the_others_stops() {
+    simulate(async |alarm| {
+        let world = World::start(&mut Dice::new(1), alarm, 40).await;
+        let leader = leader(&world);
+        // It wants to write down which nodes it does not hear any more.
+        world.network.isolate(leader, &all_hosts(), true);
+        sleep(Duration::from_secs(6)).await;
+        world.machines[&leader].power.send_replace(Power::Stopped);
+        until("the end of the manager", || !*world.machines[&leader].runs.borrow()).await;
+    });
+}
+
+#[test]
+fn a_write_of_a_leader_that_has_lost_the_others_ends() {
+    simulate(async |alarm| {
+        let world = World::start(&mut Dice::new(1), alarm, 40).await;
+        let leader = leader(&world);
+        world.network.isolate(leader, &MANAGERS, true);
+        let spec = pb::ConfigSpec { name: "unanswered".to_owned(), data: "?".into(), ..pb::ConfigSpec::default() };
+        let api = api(&world, leader);
+        let create = api.config_create(Request::new(pb::ConfigCreateRequest { spec: Some(spec) }));
+        let created = timeout(CONVERGENCE, create).await.expect("an answer");
+        assert_eq!(created.unwrap_err().code(), Code::Unavailable);
     });
 }

@@ -139,7 +139,8 @@ async fn pace() {
 
 async fn scenario(seed: u64, alarm: Alarm) {
     let mut dice = Dice::new(seed);
-    let mut world = World::start(&mut dice, alarm).await;
+    let snapshot_entries = dice.pick(&[40, 200, 10_000]);
+    let mut world = World::start(&mut dice, alarm, snapshot_entries).await;
     let stop = CancellationToken::new();
     let mut clients = JoinSet::new();
     for number in 1..=CLIENTS {

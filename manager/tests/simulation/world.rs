@@ -92,13 +92,12 @@ pub fn all_hosts() -> Vec<Host> {
 }
 
 impl World {
-    /// Three managers and some agents, all healthy.
-    pub async fn start(dice: &mut Dice, alarm: Alarm) -> Self {
+    /// Three managers that make a snapshot each `snapshot_entries`, and some agents, all healthy.
+    pub async fn start(dice: &mut Dice, alarm: Alarm, snapshot_entries: u64) -> Self {
         let network = Network::new(dice.split());
         let checks = Arc::new(Checks::default());
         let mut world =
             Self { network, machines: BTreeMap::new(), paused: BTreeMap::new(), checks, alarm, _dirs: Vec::new() };
-        let snapshot_entries = dice.pick(&[40, 200, 10_000]);
         let founder = MANAGERS[0];
         for host in MANAGERS {
             if host != founder {
