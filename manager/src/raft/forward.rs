@@ -154,7 +154,8 @@ impl Forward {
     }
 
     async fn write_here(&self, request: Request) -> Attempt {
-        // Raft itself waits for as long as the others do not answer.
+        // Raft itself waits for as long as the others do not answer, and for ever where the entry is one that the snapshot of
+        // a later leader has passed over.
         let written = tokio::time::timeout(COMMIT_PATIENCE, self.raft.client_write(request)).await;
         let Ok(written) = written else { return Attempt::Failed(ProposeError::Lost) };
         match written {
