@@ -145,6 +145,7 @@ impl Manager {
         let duties = Duties {
             hub: raft.hub().clone(),
             proposer: raft.proposer().clone(),
+            forward: raft.forward().clone(),
             members: raft.members(),
             leader: raft.watch_leader(),
             registry: registry.clone(),
@@ -302,6 +303,7 @@ impl Manager {
 struct Duties {
     hub: Hub,
     proposer: Proposer,
+    forward: Forward,
     members: Members,
     leader: watch::Receiver<Leader>,
     registry: Registry,
@@ -339,6 +341,9 @@ impl Duties {
 
     /// Runs the loops until `term` ends; starts them again when they end before.
     async fn lead(&self, term: &CancellationToken) {
+        if !self.knows_everything(term).await {
+            return;
+        }
         let health = heartbeat::run(self.hub.clone(), self.proposer.clone(), self.registry.clone(), term.clone());
         let loops = async {
             while !term.is_cancelled() {
@@ -361,6 +366,22 @@ impl Duties {
         let members = tend::run(self.hub.clone(), self.proposer.clone(), self.members.clone(), term.clone());
         let rotation = rotation::run(self.hub.clone(), self.proposer.clone(), term.clone());
         tokio::join!(health, members, rotation, loops);
+    }
+}
+
+impl Duties {
+    /// Waits until what leaders before this one have committed is applied here: what they decided must not be decided again.
+    /// False when `term` ended before.
+    async fn knows_everything(&self, term: &CancellationToken) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                // Cancel-safe: a token stays cancelled.
+                () = term.cancelled() => return false,
+                // Nothing is lost with it: it is asked again.
+                known = self.forward.linearizable() => if known.is_ok() { return true },
+            }
+        }
     }
 }
 

@@ -305,7 +305,16 @@ impl Model {
             };
             config_exists(name) || !self.services().any(|service| uses(service, name) || runs_old(service))
         });
-        services_fine && contents_there && none_behind && tasks_fine && unused
+        services_fine && contents_there && none_behind && tasks_fine && unused && self.slots_hold()
+    }
+}
+
+impl Model {
+    /// Every service here stops the old one first.
+    fn slots_hold(&self) -> bool {
+        let mut slots = BTreeSet::new();
+        let wanted = self.tasks().filter(|task| task.desired.wants_work());
+        wanted.map(|task| (task.service, task.slot)).all(|slot| slots.insert(slot))
     }
 }
 

@@ -6,8 +6,8 @@ mod store_support;
 use berth_manager::store::{Change, Conflict, ObjectKind, ObjectRef, State};
 use berth_proto::content::ContentDigest;
 use berth_proto::object::{FileObject, Service, SpecRevision, UpdateProgress, UpdateStatus};
-use berth_proto::spec::{FileMount, NetworkAttachmentSpec};
-use berth_proto::state::TaskState;
+use berth_proto::spec::{FileMount, NetworkAttachmentSpec, UpdateOrder};
+use berth_proto::state::{DesiredState, TaskState};
 use berth_proto::time::Timestamp;
 use store_support::{config, id, network, service, service_spec, status, task, tx};
 
@@ -364,4 +364,29 @@ fn what_an_unfinished_update_may_go_back_to_is_not_removed() {
     assert!(matches!(&conflict, Conflict::InUse { user, .. } if user == "web"), "{conflict}");
     without(&mut state, 4, Some(Timestamp(1)));
     remove(&mut state, 5).unwrap();
+}
+
+#[test]
+fn of_two_leaders_that_replace_the_same_task_one_is_taken() {
+    let mut state = with_service(&[]);
+    let web = web(&state);
+    let mut make = tx(2);
+    make.create(task(1, &web, 1));
+    state.apply(2, &make).unwrap();
+    let replace = |number| {
+        let mut tx = tx(3);
+        tx.desire(id(1), DesiredState::Shutdown);
+        tx.create(task(number, &web, 1));
+        tx
+    };
+    state.apply(3, &replace(2)).unwrap();
+    let refused = state.apply(4, &replace(3)).unwrap_err();
+    assert_eq!(refused, Conflict::SlotTaken { object: ObjectRef::Task(id(3)) });
+    assert!(refused.is_stale());
+    respec(&mut state, 5, 1, |web| {
+        let mut spec = (*web.spec).clone();
+        spec.update.order = UpdateOrder::StartFirst;
+        web.spec = spec.into();
+    });
+    state.apply(6, &replace(4)).unwrap();
 }

@@ -14,7 +14,7 @@ use super::event::Event;
 use super::object::{Object, ObjectKind, ObjectRef, Stored};
 use super::state::State;
 use super::transaction::{Change, Observation, Precondition, Transaction};
-use super::{contents, references, revision, task_rules};
+use super::{contents, references, revision, slots, task_rules};
 
 impl State {
     /// Applies `transaction` as part of log entry `index`; what it writes gets that version.
@@ -31,6 +31,7 @@ impl State {
         }
         write.prune_contents();
         references::check(&write.state, &write.events)?;
+        slots::check(&write.state, &write.events)?;
         *self = write.state;
         Ok(write.events)
     }

@@ -109,6 +109,12 @@ pub enum Conflict {
         /// The object.
         object: ObjectRef,
     },
+    /// Somebody else has made a task in the slot.
+    #[error("{object} would be one task too many in its slot")]
+    SlotTaken {
+        /// The new task.
+        object: ObjectRef,
+    },
     /// A second cluster, or the removal of the one there is.
     #[error("there is always exactly one cluster")]
     OneCluster,
@@ -117,7 +123,14 @@ pub enum Conflict {
 impl Conflict {
     /// True when a fresh look at the state may lead to a transaction that is accepted.
     pub fn is_stale(&self) -> bool {
-        matches!(self, Self::Version { .. } | Self::Gone { .. } | Self::Exists { .. } | Self::Behind { .. })
+        matches!(
+            self,
+            Self::Version { .. }
+                | Self::Gone { .. }
+                | Self::Exists { .. }
+                | Self::Behind { .. }
+                | Self::SlotTaken { .. }
+        )
     }
 }
 

@@ -13,7 +13,8 @@
 //!
 //! Invariants: versions only grow; a write that was made from an older version is refused; names are unique per kind;
 //! observed and desired task states only move forward; a task never changes node, slot or service; every task's spec
-//! version is one that its service has; what is in use is not removed.
+//! version is one that its service has; what is in use is not removed; a slot has one task that is meant to work, or two where
+//! the new one starts first.
 
 pub mod apply;
 pub mod conflict;
@@ -22,6 +23,7 @@ pub mod event;
 pub mod object;
 pub mod references;
 mod revision;
+mod slots;
 pub mod state;
 mod table;
 mod task_index;

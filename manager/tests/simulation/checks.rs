@@ -130,6 +130,9 @@ impl Record {
             // Several changes in one entry have one version.
             assert!(old.is_none_or(|old| old <= commit.index), "manager {host}: {event:?} at {}", commit.index);
         }
+        if !self.commits.contains_key(&commit.index) {
+            log(host, commit);
+        }
         let known = self.commits.entry(commit.index).or_insert_with(|| Arc::clone(commit));
         assert!(**known == **commit, "manager {host} has {commit:?}, another has {known:?}");
     }
@@ -153,6 +156,25 @@ impl Record {
             let most = self.most.get(&service).copied().unwrap_or(1);
             assert!(tasks.len() <= most, "{tasks:?} run at once in slot {slot:?} of service {service}");
         }
+    }
+}
+
+/// Says what happened to tasks.
+fn log(host: Host, commit: &Commit) {
+    for (event, author) in commit.authored() {
+        let Object::Task(task) = event.object() else { continue };
+        let (id, service, slot) = (task.id, &task.service_name, task.slot);
+        let (desired, state, node) = (task.desired, task.status.state, task.node.map(|node| node.as_u128()));
+        let (what, index, actor) = (event_word(event), commit.index, &author.actor);
+        tracing::debug!(host, index, %actor, what, %id, %service, ?slot, %desired, %state, ?node);
+    }
+}
+
+fn event_word(event: &Event) -> &'static str {
+    match event {
+        Event::Created(_) => "created",
+        Event::Updated { .. } => "updated",
+        Event::Removed(_) => "removed",
     }
 }
 
