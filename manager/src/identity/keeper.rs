@@ -78,7 +78,15 @@ impl Keeper {
             let done = if due <= now {
                 self.renew(&identity, &wanted).await.inspect(|()| random = rand::random())
             } else if confirmed.as_ref() != identity.chain.first() {
-                self.confirm(&wanted).await.inspect(|()| confirmed = identity.chain.first().cloned())
+                match self.confirm(&wanted).await {
+                    Ok(()) => {
+                        confirmed = identity.chain.first().cloned();
+                        Ok(())
+                    }
+                    // The root may have changed while this node was off: nobody takes this certificate for anything but
+                    // another one any more, and nobody else can tell it so.
+                    Err(_) => self.renew(&identity, &wanted).await,
+                }
             } else {
                 // Only here is everything as it should be: a renewal that does not help is not made again and again.
                 backoff = BACKOFF.0;
