@@ -128,8 +128,14 @@ impl Cluster {
         wait_for("a leader", || {
             let output = self.host(at).berth(&["node", "ls", "--format", "json"]);
             let nodes: Vec<Value> = serde_json::from_str(&output.stdout).unwrap_or_default();
-            let leader = nodes.iter().find(|node| node["leader"] == true && node["reachability"] == "reachable");
-            leader.and_then(|node| self.number(node["hostname"].as_str()?)).ok_or(output)
+            let leaders: Vec<&Value> = nodes.iter().filter(|node| node["leader"] == true).collect();
+            match leaders.as_slice() {
+                // One that was lost is shown as such until its successor has said so.
+                [leader] if leader["reachability"] == "reachable" => {
+                    leader["hostname"].as_str().and_then(|name| self.number(name)).ok_or(output)
+                }
+                _ => Err(output),
+            }
         })
     }
 

@@ -47,6 +47,7 @@ pub fn failover() {
 pub fn cut_off_manager_returns() {
     let cluster = Cluster::new("bench-return", 3, 0);
     let runtime = runtime();
+    let _inside = runtime.enter();
     let mut samples = Vec::new();
     for round in 0..6 {
         let leader = cluster.leader(0);
