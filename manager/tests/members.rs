@@ -35,7 +35,7 @@ async fn a_demoted_manager_is_let_go_and_may_come_back_as_another() {
     let mut managers = Managers::of(3).await;
     let (leader, gone) = (managers.leader().await, managers.followers().await[0]);
     let node = managers.node(gone);
-    managers.set_role(gone, node, pb::NodeRole::Worker).await.unwrap();
+    managers.demote(gone, gone).await;
     dismissed(&managers, gone).await;
     managers.wait(leader, "two managers", |state| managers_in(state) == 2).await;
     put(&managers, leader, 1).await;
@@ -56,7 +56,7 @@ async fn a_demoted_manager_is_let_go_and_may_come_back_as_another() {
 async fn a_leader_that_is_demoted_lets_another_lead_and_then_goes() {
     let managers = Managers::of(3).await;
     let leader = managers.leader().await;
-    managers.set_role(leader, managers.node(leader), pb::NodeRole::Worker).await.unwrap();
+    managers.demote(leader, leader).await;
     dismissed(&managers, leader).await;
     let next = managers.leader().await;
     assert_ne!(next, leader);
@@ -88,9 +88,9 @@ async fn who_is_needed_for_a_quorum_stays() {
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().ends_with("1 of 2 managers answer, and 2 are needed"), "{refused}");
     // The one that is lost is let go; then each can be done without but the last.
-    managers.set_role(leader, managers.node(3), pb::NodeRole::Worker).await.unwrap();
+    managers.demote(leader, 3).await;
     managers.wait(leader, "two managers", |state| managers_in(state) == 2).await;
-    managers.set_role(leader, managers.node(other), pb::NodeRole::Worker).await.unwrap();
+    managers.demote(leader, other).await;
     managers.wait(leader, "one manager", |state| managers_in(state) == 1).await;
     let refused = managers.set_role(leader, managers.node(leader), pb::NodeRole::Worker).await.unwrap_err();
     assert!(refused.message().ends_with("is the only manager"), "{refused}");
@@ -112,7 +112,7 @@ async fn a_manager_that_was_off_when_it_was_demoted_finds_out() {
     let mut managers = Managers::of(3).await;
     let (leader, gone) = (managers.leader().await, managers.followers().await[0]);
     managers.stop(gone).await;
-    managers.set_role(leader, managers.node(gone), pb::NodeRole::Worker).await.unwrap();
+    managers.demote(leader, gone).await;
     managers.wait(leader, "two managers", |state| managers_in(state) == 2).await;
     // It waits for a leader, and is told that it is none of theirs.
     let refused = managers.start(gone).await.unwrap_err().to_string();

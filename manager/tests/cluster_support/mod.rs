@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::InterceptorLayer;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 /// How long a state may take to come about.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -313,6 +313,16 @@ impl Managers {
 
     pub async fn set_role(&self, through: u8, node: NodeId, role: pb::NodeRole) -> Result<pb::Node, Status> {
         self.update_node(through, node, |spec| spec.set_role(role)).await
+    }
+
+    /// Demotes a manager once the leader has heard from enough of the others, which under load may take a moment.
+    pub async fn demote(&self, through: u8, number: u8) {
+        let end = Instant::now() + PATIENCE;
+        while let Err(refused) = self.set_role(through, self.node(number), pb::NodeRole::Worker).await {
+            let passes = matches!(refused.code(), Code::FailedPrecondition | Code::Unavailable | Code::Aborted);
+            assert!(passes && Instant::now() < end, "{refused}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
