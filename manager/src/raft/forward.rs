@@ -9,21 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use berth_proto::pb;
-use openraft::ServerState;
-use openraft::error::{ClientWriteError, RaftError};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::handover::Stepping;
-use super::outcomes::{BatchOutcomes, Outcomes};
+use super::intake::{COMMIT_PATIENCE, Intake, Written};
+use super::outcomes::Outcomes;
 use super::proposer::ProposeError;
 use super::transport::Peers;
 use super::types::{Request, typ};
 
 /// How long a write waits for somebody to lead. Longer than an election.
 const LEADER_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the leader may take to commit.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a committed entry may take to come here.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
 /// Before asking again when nobody leads; a change of leader is noticed at once.
@@ -36,6 +33,8 @@ pub struct Forward {
     pub id: u64,
     /// Its Raft.
     pub raft: typ::Raft,
+    /// What it takes in while it leads.
+    pub intake: Intake,
     /// The others.
     pub peers: Peers,
     /// What became of entries, as applied here.
@@ -56,22 +55,22 @@ pub struct Rounds {
 
 /// What one attempt came to.
 enum Attempt {
-    Done(u64, BatchOutcomes),
+    Done(Written),
     /// Nobody took it.
     NotTaken,
     Failed(ProposeError),
 }
 
 impl Forward {
-    /// Writes one batch; returns its log index and the outcome of each transaction once they are applied here.
-    pub async fn write(&self, request: Request) -> Result<(u64, BatchOutcomes), ProposeError> {
+    /// Writes one batch that was just made; returns what became of it once it is applied here.
+    pub async fn write(&self, request: Request) -> Result<Written, ProposeError> {
         let deadline = Instant::now() + LEADER_PATIENCE;
         let mut metrics = self.raft.metrics();
         loop {
             // From here on: a new receiver has seen nothing, and would not wait at all.
             metrics.mark_unchanged();
             match self.attempt(&request).await {
-                Attempt::Done(index, outcomes) => return Ok((index, outcomes)),
+                Attempt::Done(written) => return Ok(written),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::NotTaken if Instant::now() >= deadline => {
                     return Err(ProposeError::NotLeader { leader: self.leader().map(|(_, address)| address) });
@@ -131,7 +130,7 @@ impl Forward {
 
     /// True while this manager leads and takes writes.
     pub fn leads(&self) -> bool {
-        !self.stepping.is_on() && self.raft.metrics().borrow().state == ServerState::Leader
+        self.intake.leads()
     }
 
     /// Id and address of the leader, when it is another.
@@ -145,24 +144,15 @@ impl Forward {
 
     async fn attempt(&self, request: &Request) -> Attempt {
         if self.leads() {
-            return self.write_here(request.clone()).await;
+            return match self.intake.write(request.clone()).await {
+                Ok(written) => Attempt::Done(written),
+                Err(ProposeError::NotLeader { .. }) => Attempt::NotTaken,
+                Err(error) => Attempt::Failed(error),
+            };
         }
         match self.leader() {
             Some((id, address)) => self.write_there(id, &address, request).await,
             None => Attempt::NotTaken,
-        }
-    }
-
-    async fn write_here(&self, request: Request) -> Attempt {
-        // Raft itself waits for as long as the others do not answer, and for ever where the entry is one that the snapshot of
-        // a later leader has passed over.
-        let written = tokio::time::timeout(COMMIT_PATIENCE, self.raft.client_write(request)).await;
-        let Ok(written) = written else { return Attempt::Failed(ProposeError::Lost) };
-        match written {
-            Ok(written) => Attempt::Done(written.log_id.index, written.data.outcomes.into()),
-            // It led a moment ago: the entry may be in the log, and may yet be committed by the next leader.
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Attempt::Failed(ProposeError::Lost),
-            Err(_) => Attempt::Failed(ProposeError::Stopped),
         }
     }
 
@@ -171,9 +161,14 @@ impl Forward {
         let proposal = pb::RaftProposal { batch: request.encoded().clone() };
         match tokio::time::timeout(COMMIT_PATIENCE, client.propose(proposal)).await {
             Ok(Ok(answer)) => {
-                let index = answer.into_inner().index;
+                let pb::RaftProposed { index, first } = answer.into_inner();
+                let first = usize::try_from(first).unwrap_or(usize::MAX);
                 match self.outcomes.of(index, APPLY_PATIENCE).await {
-                    Some(outcomes) => Attempt::Done(index, outcomes),
+                    Some(outcomes) => Attempt::Done(Written {
+                        index,
+                        first,
+                        outcomes: outcomes.iter().skip(first).take(request.transactions().count()).cloned().collect(),
+                    }),
                     None => Attempt::Failed(ProposeError::Lost),
                 }
             }
@@ -207,7 +202,7 @@ mod tests {
     async fn write(forward: &Forward) -> Result<u64, ProposeError> {
         let batch = [Transaction::default()];
         let encoded = crate::raft::wire::encode_for_batch(&batch[0]);
-        forward.write(Request::new(encoded, Arc::new(batch))).await.map(|(index, _)| index)
+        forward.write(Request::new(encoded, Arc::new(batch))).await.map(|written| written.index)
     }
 
     /// It spun until its patience ended. Paused time passes only while nothing is busy.

@@ -51,10 +51,6 @@ impl Machine {
         events: &mut Vec<Event>,
         authors: &mut Vec<Author>,
     ) -> Result<Response, wire::WireError> {
-        let transactions: Arc<[Transaction]> = match request.decoded() {
-            Some(decoded) => Arc::clone(decoded),
-            None => wire::decode_batch(request.encoded())?,
-        };
         let apply = |transaction: &Transaction| {
             let done = self.state.apply(index, transaction)?;
             if !done.is_empty() {
@@ -64,7 +60,12 @@ impl Machine {
             events.extend(done);
             Ok(())
         };
-        Ok(Response { outcomes: transactions.iter().map(apply).collect() })
+        let outcomes = if request.is_decoded() {
+            request.transactions().map(apply).collect()
+        } else {
+            wire::decode_batch(request.encoded())?.iter().map(apply).collect()
+        };
+        Ok(Response { outcomes })
     }
 }
 
@@ -93,7 +94,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 }
                 EntryPayload::Normal(request) => {
                     bytes = request.encoded().len();
-                    is_foreign = request.decoded().is_none();
+                    is_foreign = !request.is_decoded();
                     let applied = self.apply_request(entry.log_id.index, &request, &mut events, &mut authors);
                     response =
                         applied.map_err(|error| typ::StorageIOError::apply(entry.log_id, AnyError::new(&error)))?;

@@ -10,6 +10,7 @@
 //! | [`snapshot`] | snapshot files |
 //! | [`machine`] | applies committed entries to the store and publishes them |
 //! | [`forward`] | where a batch is written: here, or by the leader |
+//! | [`intake`] | the leader makes entries of batches |
 //! | [`outcomes`] | what became of batches that were given to the leader |
 //! | [`transport`] | how managers reach each other |
 //! | [`campaign`] | when a manager asks to lead |
@@ -17,7 +18,7 @@
 //! | [`handover`] | a leader that is to go lets another lead |
 //! | [`node`] | one manager's part: start, stop, leadership |
 //! | [`recover`] | a cluster of one, of what is left or of a backup |
-//! | [`proposer`] | batches transactions into entries |
+//! | [`proposer`] | makes batches of transactions |
 //! | [`wire`] | everything above as protobuf messages |
 //!
 //! Invariants: nothing is acknowledged before it is on disk; what is on disk is sealed with the node's key; a file that
@@ -28,6 +29,7 @@ pub mod datadir;
 pub mod disk;
 pub mod forward;
 pub mod handover;
+pub mod intake;
 pub mod log;
 pub mod machine;
 pub mod members;

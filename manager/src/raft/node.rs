@@ -16,6 +16,7 @@ use super::datadir::{DataDir, DataDirError};
 use super::disk::{Disk, RealDisk};
 use super::forward::Forward;
 use super::handover::Stepping;
+use super::intake::Intake;
 use super::log::{LogError, LogStore};
 use super::machine::Machine;
 use super::members::Members;
@@ -175,9 +176,11 @@ impl RaftNode {
         let waits = !is_member.await.map_err(start_failed)?;
         let stop = CancellationToken::new();
         let stepping = Stepping::default();
+        let (intake, writer) = Intake::start(raft.clone(), stepping.clone(), stop.clone());
         let forward = Forward {
             id: settings.id,
             raft: raft.clone(),
+            intake,
             peers: peers.clone(),
             outcomes,
             stepping,
@@ -206,6 +209,7 @@ impl RaftNode {
         };
         let tasks = vec![
             batcher,
+            writer,
             tokio::spawn(campaigner.run(stop.clone())),
             tokio::spawn(follower.run(stop.clone())),
             tokio::spawn(limit_size(raft.clone(), log.clone(), settings.snapshot_bytes, stop.clone())),

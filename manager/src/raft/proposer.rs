@@ -1,26 +1,27 @@
-//! Writes: transactions that wait together become one log entry and one fsync, each with an outcome of its own.
+//! Writes: transactions that wait together become one batch, each with an outcome of its own.
 //!
-//! One entry is on its way at a time; whatever arrives meanwhile is the next one (group commit). The queue is bounded:
-//! when it is full, callers wait. A manager that does not lead gives its batches to the leader.
+//! One batch is on its way to the leader at a time; whatever arrives meanwhile is the next one. The queue is bounded: when
+//! it is full, callers wait.
 
 use std::mem;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Conflict, Hub, Snapshot, State, Transaction};
 
 use super::forward::Forward;
+use super::intake::Written;
 use super::types::Request;
 use super::wire;
 
 /// Encoded bytes of one transaction at most.
 pub const MAX_TRANSACTION_BYTES: usize = 4 << 20;
-/// Encoded bytes of one log entry, unless its first transaction alone is larger.
+/// Encoded bytes of one batch, unless its first transaction alone is larger.
 const MAX_BATCH_BYTES: usize = 1 << 20;
-/// Transactions in one log entry.
+/// Transactions in one batch.
 const MAX_BATCH: usize = 1024;
 /// Transactions that wait; callers beyond them wait for a place.
 const QUEUE: usize = 1024;
@@ -117,11 +118,11 @@ impl Proposer {
     }
 }
 
-/// Makes entries of what waits.
+/// Makes batches of what waits.
 struct Batcher {
     forward: Forward,
     waiting: mpsc::Receiver<Waiting>,
-    /// Did not fit into the entry before.
+    /// Did not fit into the batch before.
     held: Option<Waiting>,
 }
 
@@ -169,19 +170,11 @@ impl Batcher {
     async fn commit(&self, mut batch: Vec<Waiting>) {
         let transactions: Arc<[Transaction]> =
             batch.iter_mut().map(|waiting| mem::take(&mut waiting.transaction)).collect();
-        // A `Batch` of several transactions is the `Batch`es of each, one after the other.
-        let encoded = match &batch[..] {
-            [only] => only.encoded.clone(),
-            several => {
-                let mut all = BytesMut::with_capacity(several.iter().map(|waiting| waiting.encoded.len()).sum());
-                several.iter().for_each(|waiting| all.extend_from_slice(&waiting.encoded));
-                all.freeze()
-            }
-        };
+        let encoded = wire::concatenated(batch.iter().map(|waiting| &waiting.encoded));
         match self.forward.write(Request::new(encoded, transactions)).await {
-            Ok((index, outcomes)) => {
-                for (waiting, outcome) in batch.into_iter().zip(outcomes.iter()) {
-                    let outcome = outcome.clone().map(|()| Committed { index }).map_err(ProposeError::Conflict);
+            Ok(Written { index, outcomes, .. }) => {
+                for (waiting, outcome) in batch.into_iter().zip(outcomes) {
+                    let outcome = outcome.map(|()| Committed { index }).map_err(ProposeError::Conflict);
                     let _ = waiting.reply.send(outcome);
                 }
             }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::store::{Conflict, Transaction};
 
 use super::snapshot::SnapshotFile;
+use super::wire;
 
 openraft::declare_raft_types!(
     /// Berth's Raft: batches of transactions in, an outcome for each transaction out.
@@ -50,18 +51,19 @@ pub mod typ {
 #[derive(Clone)]
 pub struct Request {
     encoded: Bytes,
-    decoded: Option<Arc<[Transaction]>>,
+    /// One part for each batch that came into it; none when it is only there encoded.
+    decoded: Vec<Arc<[Transaction]>>,
 }
 
 impl Request {
     /// A batch that was just made; `encoded` is the `Batch` message of `transactions`.
     pub fn new(encoded: Bytes, transactions: Arc<[Transaction]>) -> Self {
-        Self { encoded, decoded: Some(transactions) }
+        Self { encoded, decoded: vec![transactions] }
     }
 
     /// A batch that came from disk or from another manager.
     pub fn from_encoded(encoded: Bytes) -> Self {
-        Self { encoded, decoded: None }
+        Self { encoded, decoded: Vec::new() }
     }
 
     /// The `Batch` message.
@@ -69,9 +71,22 @@ impl Request {
         &self.encoded
     }
 
-    /// The transactions, if this manager made the batch.
-    pub fn decoded(&self) -> Option<&Arc<[Transaction]>> {
-        self.decoded.as_ref()
+    /// Several batches that were just made, as one.
+    pub fn joined<'a>(batches: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        Self {
+            encoded: wire::concatenated(batches.clone().map(Self::encoded)),
+            decoded: batches.flat_map(|batch| &batch.decoded).cloned().collect(),
+        }
+    }
+
+    /// True when the transactions are there decoded.
+    pub fn is_decoded(&self) -> bool {
+        !self.decoded.is_empty()
+    }
+
+    /// The transactions, if this manager took the batch in.
+    pub fn transactions(&self) -> impl Iterator<Item = &Transaction> {
+        self.decoded.iter().flat_map(|part| part.iter())
     }
 }
 

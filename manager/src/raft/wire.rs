@@ -9,7 +9,7 @@ use berth_proto::pb;
 use berth_proto::spec::PortConfig;
 use berth_proto::state::DesiredState;
 use berth_proto::time::Timestamp;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use openraft::raft::AppendEntriesRequest;
 use openraft::{BasicNode, CommittedLeaderId, EntryPayload};
 use prost::Message;
@@ -47,6 +47,17 @@ pub fn decode<M: Message + Default>(what: &'static str, bytes: impl bytes::Buf) 
 /// Encodes a transaction as one element of a `Batch`: batches are made by putting such elements one after the other.
 pub fn encode_for_batch(transaction: &Transaction) -> Bytes {
     pb::Batch { transactions: vec![transaction_message(transaction)] }.encode_to_vec().into()
+}
+
+/// Encoded `Batch`es as one.
+pub fn concatenated<'a>(batches: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
+    let mut first = batches.clone();
+    if let (Some(only), None) = (first.next(), first.next()) {
+        return only.clone();
+    }
+    let mut whole = BytesMut::with_capacity(batches.clone().map(Bytes::len).sum());
+    batches.for_each(|batch| whole.extend_from_slice(batch));
+    whole.freeze()
 }
 
 /// The transactions of an encoded `Batch`.

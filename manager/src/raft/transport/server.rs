@@ -9,14 +9,16 @@ use berth_proto::pb::raft_service_server::{RaftService as Service, RaftServiceSe
 use berth_proto::pb::{self, raft_appended::Outcome, raft_snapshot_chunk::Chunk};
 use bytes::{Buf, Bytes};
 use futures::StreamExt;
-use openraft::error::{ClientWriteError, RaftError};
+use openraft::error::RaftError;
 use openraft::raft::{AppendEntriesResponse, VoteRequest};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::raft::campaign::Pulse;
 use crate::raft::forward::Forward;
+use crate::raft::intake::Written;
 use crate::raft::log::LogStore;
+use crate::raft::proposer::ProposeError;
 use crate::raft::snapshot::{SnapshotFile, SnapshotStore};
 use crate::raft::types::{self, typ};
 use crate::raft::wire;
@@ -168,17 +170,13 @@ impl Service for RaftService {
         let batch = request.into_inner().batch;
         // What cannot be applied must not come into the log.
         let transactions = wire::decode_batch(&batch).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if !self.forward.leads() {
-            return Err(Status::failed_precondition("this manager does not lead"));
-        }
-        match self.raft().client_write(types::Request::new(batch, transactions)).await {
-            Ok(written) => Ok(Response::new(pb::RaftProposed { index: written.log_id.index })),
-            // It led a moment ago: the entry may be in the log, and may yet be committed by the next leader.
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
-                Err(Status::aborted("this manager lost the lead while it wrote"))
-            }
-            Err(error) => Err(stopped(error)),
-        }
+        let written = self.forward.intake.write(types::Request::new(batch, transactions)).await;
+        let Written { index, first, .. } = written.map_err(|error| match error {
+            ProposeError::NotLeader { .. } => Status::failed_precondition(error.to_string()),
+            ProposeError::Lost => Status::aborted(error.to_string()),
+            _ => stopped(error),
+        })?;
+        Ok(Response::new(pb::RaftProposed { index, first: first as u64 }))
     }
 
     async fn read_index(
