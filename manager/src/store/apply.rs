@@ -22,18 +22,14 @@ impl State {
     /// On a conflict the state is as it was. Several transactions may share an index: they are one log entry, and no
     /// reader sees the state between them.
     pub fn apply(&mut self, index: u64, transaction: &Transaction) -> Result<Vec<Event>, Conflict> {
-        let mut write = Write { state: self.clone(), index, now: transaction.now, events: Vec::new() };
-        for precondition in &transaction.preconditions {
-            check(&write.state, precondition)?;
+        let mut write = Write { state: self, index, now: transaction.now, events: Vec::new() };
+        match write.all(transaction) {
+            Ok(()) => Ok(write.events),
+            Err(conflict) => {
+                write.undo();
+                Err(conflict)
+            }
         }
-        for change in &transaction.changes {
-            write.change(transaction, change)?;
-        }
-        write.prune_contents();
-        references::check(&write.state, &write.events)?;
-        slots::check(&write.state, &write.events)?;
-        *self = write.state;
-        Ok(write.events)
     }
 
     /// Marks the entry as applied, also when it held no transaction that was accepted.
@@ -42,15 +38,39 @@ impl State {
     }
 }
 
-/// A transaction on its way.
-struct Write {
-    state: State,
+/// A transaction on its way. It works on the state itself: on a copy, each transaction would copy again what it shares with
+/// the one before it in the same entry.
+struct Write<'a> {
+    state: &'a mut State,
     index: u64,
     now: Timestamp,
+    /// What was done, in order.
     events: Vec<Event>,
 }
 
-impl Write {
+impl Write<'_> {
+    fn all(&mut self, transaction: &Transaction) -> Result<(), Conflict> {
+        for precondition in &transaction.preconditions {
+            check(self.state, precondition)?;
+        }
+        for change in &transaction.changes {
+            self.change(transaction, change)?;
+        }
+        self.prune_contents();
+        references::check(self.state, &self.events)?;
+        slots::check(self.state, &self.events)
+    }
+
+    /// Takes back what was done, the last first.
+    fn undo(&mut self) {
+        for event in self.events.drain(..).rev() {
+            match event {
+                Event::Created(new) => self.state.take(new.reference()),
+                Event::Updated { old, .. } | Event::Removed(old) => self.state.insert(old),
+            };
+        }
+    }
+
     fn change(&mut self, transaction: &Transaction, change: &Change) -> Result<(), Conflict> {
         match change {
             Change::Put(object) => self.put(object),
@@ -69,8 +89,8 @@ impl Write {
     fn put(&mut self, object: &Object) -> Result<(), Conflict> {
         let reference = object.reference();
         let old = self.state.object(reference);
-        check(&self.state, &Precondition { object: reference, version: object.meta().version })?;
-        check_name(&self.state, object, old.as_ref())?;
+        check(self.state, &Precondition { object: reference, version: object.meta().version })?;
+        check_name(self.state, object, old.as_ref())?;
         match object {
             Object::Cluster(cluster) => {
                 if self.state.cluster().is_some_and(|known| known.id != cluster.id) {
@@ -117,15 +137,15 @@ impl Write {
 
     /// Forgets the contents of configs and secrets that nothing shows any more.
     fn prune_contents(&mut self) {
-        for (kind, name) in contents::touched(&self.state, &self.events) {
+        for (kind, name) in contents::touched(self.state, &self.events) {
             if kind == ObjectKind::Config {
                 let config = self.state.config_by_name(&name);
-                if let Some(pruned) = config.and_then(|config| contents::pruned(&self.state, &**config)) {
+                if let Some(pruned) = config.and_then(|config| contents::pruned(self.state, &**config)) {
                     self.store(Arc::new(pruned));
                 }
             } else {
                 let secret = self.state.secret_by_name(&name);
-                if let Some(pruned) = secret.and_then(|secret| contents::pruned(&self.state, &**secret)) {
+                if let Some(pruned) = secret.and_then(|secret| contents::pruned(self.state, &**secret)) {
                     self.store(Arc::new(pruned));
                 }
             }
@@ -158,7 +178,7 @@ impl Write {
             return Err(Conflict::Unguarded { object });
         };
         // Again, because an earlier change of this transaction may have touched it.
-        check(&self.state, guard)?;
+        check(self.state, guard)?;
         self.events.extend(self.state.take(object).map(Event::Removed));
         Ok(())
     }

@@ -73,6 +73,11 @@ impl Etcd {
         etcd
     }
 
+    /// The members' processes.
+    pub fn pids(&self) -> Vec<u32> {
+        self.members.iter().map(Child::id).collect()
+    }
+
     /// A channel to one member, to be made within a tokio runtime; it connects when it is used.
     pub fn client(&self, member: usize) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", port(member, false)));

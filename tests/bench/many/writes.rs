@@ -17,9 +17,22 @@ const LENGTH: Duration = Duration::from_secs(5);
 /// Makes one write and says whether it was acknowledged.
 type Writer = Box<dyn FnMut(String) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send>;
 
-/// Clients that write as fast as they are acknowledged; returns writes a second, and how long each took.
-async fn measure(name: &str, clients: usize, mut writer: impl FnMut(usize) -> Writer) -> (f64, Samples) {
+/// Time on a processor that the processes have used so far.
+fn cpu(pids: &[u32]) -> Duration {
+    let ticks = |pid: &u32| -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').unwrap_or_default().1.split_whitespace();
+        // utime and stime, see proc(5).
+        fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+    };
+    Duration::from_millis(pids.iter().map(ticks).sum::<u64>() * 10)
+}
+
+/// Clients that write as fast as they are acknowledged; returns writes a second, and how long each took. `pids` are the
+/// members'.
+async fn measure(name: &str, clients: usize, pids: &[u32], mut writer: impl FnMut(usize) -> Writer) -> (f64, Samples) {
     let begin = Instant::now();
+    let cpu_before = cpu(pids);
     let all: Vec<_> = (0..clients)
         .map(|client| {
             let (mut write, name) = (writer(client), name.to_owned());
@@ -42,29 +55,34 @@ async fn measure(name: &str, clients: usize, mut writer: impl FnMut(usize) -> Wr
     for client in all {
         samples.extend(client.await.expect("a client runs"));
     }
-    let rate = samples.len() as f64 / begin.elapsed().as_secs_f64();
+    let writes = samples.len().max(1);
+    let rate = writes as f64 / begin.elapsed().as_secs_f64();
     let samples = Samples::new(&format!("{name}, {clients} clients, one write"), samples);
     samples.print();
-    println!("  {rate:.0} writes a second");
+    let spent = cpu(pids).saturating_sub(cpu_before).as_secs_f64() * 1e6 / writes as f64;
+    println!("  {rate:.0} writes a second, the members together {spent:.0} us of processor each");
     (rate, samples)
 }
 
-/// Berth's managers and etcd's members one after the other, through a member that does not lead and the one that does.
+/// Berth's managers and etcd's members one after the other. The clients share one connection to each member.
 pub fn run() {
     let runtime = runtime();
     let mut measured = Vec::new();
     {
         let cluster = Cluster::new("bench-writes", 3, 0);
         let leader = cluster.leader(0);
+        let pids: Vec<u32> = (0..3).map(|at| cluster.host(at).daemon_pid().unsigned_abs()).collect();
         for clients in CLIENTS {
+            let connected: Vec<_> =
+                runtime.block_on(async { (0..3).map(|at| control(cluster.host((leader + at) % 3))).collect() });
             let through = |client: usize| -> Writer {
-                let control = control(cluster.host((leader + client) % 3));
+                let control = connected[client % 3].clone();
                 Box::new(move |name| {
                     let mut control = control.clone();
                     Box::pin(async move { write(&mut control, name).await.is_ok() })
                 })
             };
-            measured.push(runtime.block_on(measure("berth", clients, through)));
+            measured.push(runtime.block_on(measure("berth", clients, &pids, through)));
         }
     }
     let etcd = Etcd::start();
@@ -77,7 +95,7 @@ pub fn run() {
                 Box::pin(async move { put(channel, name, vec![7; 16]).await.is_ok() })
             })
         };
-        let (rate, samples) = runtime.block_on(measure("etcd", clients, through));
+        let (rate, samples) = runtime.block_on(measure("etcd", clients, &etcd.pids(), through));
         let (ours, own) = &measured[at];
         println!("  writes a second, berth / etcd with {clients} clients = {:.2}", ours / rate);
         own.ratio(&samples);
