@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use berth_proto::pb;
 use berth_proto::pb::control_client::ControlClient;
+use berth_proto::pb::daemon_client::DaemonClient;
 use berth_proto::pb::node_service_client::NodeServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -69,6 +70,11 @@ impl Client {
     /// What the node offers.
     pub fn node(&self) -> NodeServiceClient<Channel> {
         NodeServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// What only who is on the machine may ask of its daemon.
+    pub fn daemon(&self) -> DaemonClient<Channel> {
+        DaemonClient::new(self.channel.clone())
     }
 
     /// The cluster, and which node answers.

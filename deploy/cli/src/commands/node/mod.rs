@@ -5,7 +5,7 @@ mod ls;
 mod ps;
 mod rm;
 mod role;
-mod update;
+pub mod update;
 
 use berth_proto::state::{Availability, NodeRole};
 use clap::Subcommand;
