@@ -28,7 +28,7 @@ use crate::net::{self, Driver};
 use crate::node::describe;
 use crate::reach::{ManagerAddress, Reach};
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
-use crate::session::{Client, ClientSetup, Identity, Link, Sink};
+use crate::session::{self, Client, ClientSetup, Identity, Link, Sink};
 use crate::share::{NodePeers, ShareService, Told};
 use crate::volume::{VolumeError, VolumeStore};
 use crate::worker::{Board, Inventory, Item, Recorder, Restored, Touched, Worker, WorkerSetup, publishing};
@@ -104,6 +104,15 @@ pub enum AgentError {
     Thread(#[from] tokio::task::JoinError),
 }
 
+/// Why an agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By the shutdown; containers run on.
+    Stopped,
+    /// Its node is not part of the cluster any more, and its containers have ended.
+    Retired,
+}
+
 /// The agent of one node.
 pub struct Agent {
     identity: Identity,
@@ -115,6 +124,7 @@ pub struct Agent {
     reach: Arc<dyn Reach>,
     link: watch::Sender<Option<Link>>,
     shutdown: CancellationToken,
+    retired: CancellationToken,
     writing: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -227,6 +237,7 @@ impl Agent {
             reach: machine.reach,
             link,
             shutdown,
+            retired: CancellationToken::new(),
             writing: std::sync::Mutex::new(Some(thread)),
         }
     }
@@ -265,10 +276,22 @@ impl Agent {
         self.share.clone()
     }
 
-    /// Runs until `shutdown` fires. Containers run on after it; the next life adopts them.
+    /// The node is not part of its cluster any more: [`Self::run`] ends its containers as their services ask, and returns.
+    /// Called by the session too, when a manager says so.
+    pub fn retire(&self) {
+        self.retired.cancel();
+    }
+
+    /// Returns once the node is known not to be part of its cluster any more. Cancel-safe: it stays so.
+    pub async fn retired(&self) {
+        self.retired.cancelled().await;
+    }
+
+    /// Runs until `shutdown` fires. Containers run on after it; the next life adopts them. Ends earlier, and then its containers
+    /// first, when the node is not part of the cluster any more.
     ///
     /// `managers` are those that the node was started with; it knows all once one of them was heard, and over its restarts.
-    pub async fn run(&self, managers: watch::Receiver<Vec<ManagerAddress>>, shutdown: CancellationToken) {
+    pub async fn run(&self, managers: watch::Receiver<Vec<ManagerAddress>>, shutdown: CancellationToken) -> Ended {
         let stop = self.shutdown.clone();
         let _stop = stop.clone().drop_guard();
         self.adopt().await;
@@ -296,7 +319,14 @@ impl Agent {
             membership: self.membership(),
             link: self.link.clone(),
         });
-        client.run(shutdown).await;
+        tokio::select! {
+            biased;
+            // Cancel-safe: a token stays cancelled. The session ends with its client.
+            () = self.retired.cancelled() => {}
+            ended = client.run(shutdown.clone()) => if ended == session::Ended::Removed { self.retire() },
+        }
+        self.link.send_replace(None);
+        let ended = if self.retired.is_cancelled() { self.end_tasks(&shutdown).await } else { Ended::Stopped };
         stop.cancel();
         self.parts.worker.ended().await;
         let loops = [
@@ -310,6 +340,24 @@ impl Agent {
             }
         }
         self.close_records().await;
+        ended
+    }
+
+    /// Nothing is assigned to this node any more: containers end by their stop signals and grace periods, then networks go.
+    async fn end_tasks(&self, shutdown: &CancellationToken) -> Ended {
+        let tasks = self.parts.worker.known().len();
+        tracing::warn!(tasks, "this node is not part of the cluster any more: its containers are ended");
+        self.parts.worker.apply_complete(Vec::new()).await;
+        self.parts.worker.look();
+        tokio::select! {
+            biased;
+            // The next life is told again.
+            () = shutdown.cancelled() => return Ended::Stopped,
+            () = self.parts.worker.ended() => {}
+        }
+        self.parts.complete(Vec::new()).await;
+        tracing::info!("no containers are left");
+        Ended::Retired
     }
 
     /// Everything is on disk and the directory is free for the next life when this returns.

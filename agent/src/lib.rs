@@ -20,8 +20,8 @@
 //! | [`runtime`] | running containers |
 //! | [`reset`] | taking all of it back |
 //!
-//! Invariants: containers outlive this process; the agent needs no manager to keep its tasks running; what is wanted comes
-//! only from the session, what is observed only from the machine, and they are different types.
+//! Invariants: containers outlive this process; the agent needs no manager to keep its tasks running, and ends all of them only
+//! when one says that the node was removed; what is wanted comes only from the session, what is observed only from the machine, and they are different types.
 
 pub mod agent;
 pub mod config;
@@ -42,7 +42,7 @@ pub mod task;
 pub mod volume;
 pub mod worker;
 
-pub use agent::{Agent, AgentConfig, AgentError};
+pub use agent::{Agent, AgentConfig, AgentError, Ended};
 /// The network side, for those who configure it.
 pub use berth_netoverlay as netoverlay;
 pub use local::LocalService;

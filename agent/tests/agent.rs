@@ -79,6 +79,20 @@ async fn with_no_manager_at_all_a_new_life_runs_what_it_was_given() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_agent_of_a_node_that_was_removed_ends_its_containers_and_itself() {
+    let mut world = World::new().await;
+    let task = world.assign(shell("trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done")).await;
+    let pid = world.until(task, TaskState::Running).await.container.unwrap().pid;
+    world.removed().await;
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "its process is gone");
+    let left = std::fs::read_dir(world.config.data_dir.join("tasks")).unwrap().count();
+    assert_eq!(left, 0, "nothing of the task is left");
+    // A life after it knows of nothing to run.
+    world.begin().await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_run_is_rejected_with_the_reason() {
     let world = World::new().await;
     let missing = ContainerSpec { command: Some(vec!["nothere".into()]), ..ContainerSpec::default() };

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use berth_agent::reach::{ManagerAddress, Reach};
-use berth_agent::session::{Client, ClientSetup, Identity, Link, Sink};
+use berth_agent::session::{Client, ClientSetup, Ended, Identity, Link, Sink};
 use berth_agent::worker::Board;
 use berth_proto::id::{NodeId, TaskId};
 use berth_proto::object::{NodeDescription, TaskStatus};
 use berth_proto::pb::dispatcher_server::{Dispatcher, DispatcherServer};
 use berth_proto::pb::{self, agent_message, manager_message};
+use berth_proto::removal;
 use berth_proto::state::TaskState;
 use futures::Stream;
 use tokio::sync::{mpsc, watch};
@@ -21,7 +22,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Longest wait for anything; the tests' clock is not the wall's.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -33,6 +34,10 @@ enum Mode {
     Gone,
     /// It answers that it is not available.
     Unavailable,
+    /// It has no such node, as one that is behind would say, and as one that knows does not.
+    Unknown,
+    /// It knows that the node with this number was removed.
+    Removed(u128),
     /// It takes the stream and says nothing.
     Silent,
     /// It welcomes.
@@ -64,6 +69,12 @@ impl Dispatcher for Service {
         let mode = *manager.mode.borrow();
         if mode == Mode::Unavailable {
             return Err(Status::unavailable("no leader"));
+        }
+        if mode == Mode::Unknown {
+            return Err(Status::not_found(removal::status(Code::NotFound, NodeId::from_random(9)).message()));
+        }
+        if let Mode::Removed(number) = mode {
+            return Err(removal::status(Code::NotFound, NodeId::from_random(number)));
         }
         let (send, receive) = mpsc::channel(16);
         if mode == Mode::Up {
@@ -103,6 +114,10 @@ impl Dispatcher for Service {
         &self,
         _request: Request<pb::FindImageRequest>,
     ) -> Result<Response<pb::FindImageResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn leave(&self, _request: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
 }
@@ -181,7 +196,7 @@ struct Node {
     images: watch::Sender<BTreeSet<String>>,
     board: Arc<Board>,
     shutdown: CancellationToken,
-    running: tokio::task::JoinHandle<()>,
+    running: tokio::task::JoinHandle<Ended>,
 }
 
 impl Node {
@@ -220,7 +235,8 @@ impl Node {
 
     async fn stop(self) {
         self.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, self.running).await.expect("the client does not stop").unwrap();
+        let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("the client does not stop").unwrap();
+        assert_eq!(ended, Ended::Stopped);
     }
 }
 
@@ -315,6 +331,21 @@ async fn an_agent_without_managers_never_gives_up() {
     managers.set(2, Mode::Up);
     assert_eq!(node.linked(|_| true).await, address(2).address);
     node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_manager_that_knows_that_the_node_was_removed_ends_it() {
+    let managers = Managers::new(3, Mode::Unknown);
+    managers.set(2, Mode::Removed(8));
+    managers.set(3, Mode::Unavailable);
+    let mut node = Node::start(9, &managers, &[1, 2, 3]);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(!node.running.is_finished(), "one has not heard of it yet, one speaks of another node");
+    managers.set(3, Mode::Up);
+    node.linked(|_| true).await;
+    managers.set(3, Mode::Removed(9));
+    let ended = tokio::time::timeout(PATIENCE, node.running).await.expect("it goes on").unwrap();
+    assert_eq!(ended, Ended::Removed);
 }
 
 /// Serves over pipes in memory and connects to it.

@@ -191,6 +191,10 @@ impl Dispatcher for World {
         };
         Ok(Response::new(pb::FindImageResponse { holders: nodes.iter().map(holder).collect() }))
     }
+
+    async fn leave(&self, _: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
 }
 
 /// A name in a registry where nobody listens.

@@ -102,6 +102,17 @@ pub enum ManagerError {
     Authority(#[from] AuthorityError),
 }
 
+impl ManagerError {
+    /// The others take this node for no manager: what it is, they know.
+    pub fn is_no_manager(&self) -> bool {
+        match self {
+            Self::Dismissed => true,
+            Self::Join(JoinError::Refused(status)) => status.code() == tonic::Code::PermissionDenied,
+            _ => false,
+        }
+    }
+}
+
 /// What services need of a manager; clones share it.
 #[derive(Clone)]
 pub struct ControlHandle {

@@ -10,10 +10,12 @@ use berth_manager::manager::ManagerError;
 use berth_manager::store::{Event, Object, Snapshot};
 use berth_proto::id::NodeId;
 use berth_proto::object::Task;
-use berth_proto::pb;
-use berth_proto::state::{NodeRole, NodeState, TaskState};
+use berth_proto::pb::dispatcher_client::DispatcherClient;
+use berth_proto::state::{Availability, NodeRole, NodeState, TaskState};
+use berth_proto::{pb, removal};
 use cluster_support::{Agent, Managers, Watcher};
 use store_support::{service, service_spec};
+use tonic::Code;
 
 /// Longer than a node may be silent at the period that clusters begin with: three and a half seconds.
 const GRACE_AND_MORE: Duration = Duration::from_secs(5);
@@ -84,6 +86,35 @@ async fn a_node_that_moves_from_one_manager_to_another_is_never_down() {
     drop(newest);
     let is_down = |state: &Snapshot| state.node(node).unwrap().status.state == NodeState::Down;
     managers.wait(leader, "a node that is down", is_down).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_leaves_through_any_manager_and_one_that_lost_the_others_says_of_nobody_that_it_has() {
+    let mut managers = Managers::of(3).await;
+    let node = managers.add_node(NodeRole::Worker).await;
+    let follower = managers.followers().await[0];
+    let address = managers.members[&follower].address;
+    let mut agent = Agent::connect(node, address).await;
+    let mut client = DispatcherClient::connect(format!("http://{address}")).await.unwrap();
+    let mut ask = async |node: NodeId, now| {
+        let request = pb::LeaveRequest { node_id: node.to_string(), now };
+        client.leave(request).await.map(|answer| answer.into_inner())
+    };
+    assert!(!ask(node, false).await.unwrap().gone, "it is drained first");
+    let drained = |state: &Snapshot| state.node(node).unwrap().spec.availability == Availability::Drain;
+    managers.wait(follower, "a drained node", drained).await;
+    assert!(ask(node, false).await.unwrap().gone);
+    let told = agent.until("the end of its session", |heard| heard.ended.is_some()).await.ended.unwrap();
+    assert_eq!(removal::of(&told), Some(node), "{told:?}");
+    assert!(ask(node, true).await.unwrap().gone, "asking again changes nothing");
+    let refused = ask(managers.node(follower), true).await.unwrap_err();
+    assert_eq!((refused.code(), removal::of(&refused)), (Code::FailedPrecondition, None), "a manager: {refused:?}");
+
+    for other in managers.running().filter(|other| *other != follower).collect::<Vec<_>>() {
+        managers.kill(other).await;
+    }
+    let silent = ask(node, true).await.unwrap_err();
+    assert_eq!((silent.code(), removal::of(&silent)), (Code::Unavailable, None), "{silent:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

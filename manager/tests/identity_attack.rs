@@ -9,10 +9,10 @@ use berth_manager::identity::authority::Grant;
 use berth_manager::identity::{Credentials, Identity, JoinError, join, request, token};
 use berth_proto::id::Id;
 use berth_proto::object::{Cluster, JoinSecret};
-use berth_proto::pb;
 use berth_proto::pb::certificates_client::CertificatesClient;
 use berth_proto::spec::SecretBytes;
 use berth_proto::state::NodeRole;
+use berth_proto::{pb, removal};
 use identity_support::{Door, calls, now, stranger};
 use pb::agent_message::Message as FromAgent;
 use rcgen::{CertificateParams, DnType, KeyPair};
@@ -182,8 +182,11 @@ async fn a_node_that_was_removed_is_nobody() {
     let before = door.everything();
     nothing_is_open(&channel, "a removed manager").await;
     nothing_is_open(&door.channel(identity.clone()), "a removed manager").await;
-    let refused = refusal(join::renew(&identity, &door.addresses()).await);
-    assert!(refused.contains("was removed from the cluster"), "{refused}");
+    let session = calls(&channel).await.into_iter().find(|(call, _)| *call == "session").unwrap().1.unwrap_err();
+    assert_eq!(removal::of(&session), Some(identity.node), "the node is told what it may act on: {session:?}");
+    let refused = join::renew(&identity, &door.addresses()).await.unwrap_err();
+    assert!(matches!(refused, JoinError::Removed { node, .. } if node == identity.node), "{refused:?}");
+    assert!(refused.to_string().contains("was removed from the cluster"), "{refused}");
     assert_eq!(door.everything(), before);
 }
 

@@ -70,7 +70,7 @@ async fn what_lets_somebody_in_is_never_among_what_is_shown() {
     shown += &format!("{:?}", control.list(pb::ListRequest::default()).await.unwrap());
     let get = pb::GetRequest { kind: pb::ObjectKind::Cluster.into(), ..pb::GetRequest::default() };
     shown += &format!("{:?}", control.get(get).await.unwrap());
-    shown += &format!("{:?}", control.cluster_info(pb::ClusterInfoRequest {}).await.unwrap());
+    shown += &format!("{:?}", control.cluster_info(pb::ClusterInfoRequest::default()).await.unwrap());
     let spec = pb::ClusterSpec { name: "mine".into(), ..(&door.cluster().spec).into() };
     let update = pb::ClusterUpdateRequest { version: 0, spec: Some(spec) };
     shown += &format!("{:?}", control.cluster_update(update).await.unwrap());

@@ -295,6 +295,7 @@ async fn strangers_and_older_sessions_are_turned_away() {
     let mut stranger = Agent::connect(&bench, Id::from_random(42)).await;
     let refused = stranger.next().await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::NotFound, "{refused}");
+    assert_eq!(berth_proto::removal::of(&refused), Some(Id::from_random(42)), "{refused:?}");
     let node = bench.manager.node();
     let mut older = Agent::connect(&bench, node).await;
     assert!(matches!(older.next().await.unwrap(), ToAgent::Welcome(_)));

@@ -12,6 +12,7 @@
 //! | [`object`] | what the cluster keeps: a spec with its id, version and everything observed |
 //! | [`validate`] | every rule a spec must meet, all errors at once, each with its field path |
 //! | [`pb`] | the protobuf messages and gRPC services generated from `proto/berth/v1` |
+//! | [`removal`] | the refusal that says that a node is not part of the cluster any more |
 //! | [`convert`] | domain types to messages and back |
 //!
 //! Invariants: nothing here does I/O, reads a clock or draws a random number; a domain value that exists is well formed
@@ -23,6 +24,7 @@ pub mod convert;
 pub mod id;
 pub mod name;
 pub mod object;
+pub mod removal;
 pub mod spec;
 pub mod state;
 pub mod template;

@@ -61,6 +61,17 @@ impl Cluster {
         at
     }
 
+    /// Has a host whose data is gone join anew; returns once its daemon answers.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn rejoin(&mut self, at: usize, role: &str) {
+        let args = ["--advertise-addr", &address(at), "--join", &self.managers_known(), "--token", &self.token(role)];
+        self.hosts[at].set_daemon_args(args.iter().map(|&arg| arg.to_owned()).collect());
+        self.hosts[at].start_daemon();
+    }
+
     /// What a machine says that tries to join with this token and is refused. It leaves nothing behind.
     ///
     /// # Panics

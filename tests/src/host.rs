@@ -258,6 +258,30 @@ impl Host {
         self.signal_daemon(Signal::SIGTERM);
     }
 
+    /// Waits until the daemon has ended by itself; its exit code.
+    ///
+    /// # Panics
+    /// When it was not started, or runs on.
+    #[track_caller]
+    pub fn wait_ended(&mut self) -> Option<i32> {
+        let mut daemon = self.daemon.take().expect("a daemon that was started");
+        let status = wait_for("the daemon to end", || match daemon.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            other => Err((other, tail(&self.daemon_log()))),
+        });
+        status.code()
+    }
+
+    /// Starts the daemon, which is to end by itself; its exit code.
+    ///
+    /// # Panics
+    /// When it runs on.
+    #[track_caller]
+    pub fn run_daemon(&mut self) -> Option<i32> {
+        self.daemon = Some(self.spawn_daemon());
+        self.wait_ended()
+    }
+
     fn signal_daemon(&mut self, signal: Signal) {
         if let Some(mut daemon) = self.daemon.take() {
             // It may have ended by itself; then there is nothing to signal.

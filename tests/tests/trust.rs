@@ -69,6 +69,11 @@ fn one_manager_that_is_left_goes_on_when_it_is_told_to() {
     // Without a quorum nothing is acknowledged, and that is said.
     let said = cluster.host(0).berth(&["scale", "--detach", "s_web=3"]).fails(1);
     assert!(said.contains("leader") || said.contains("manager"), "{said}");
+    // Nor is anything read, unless a reader says that it may be old.
+    cluster.host(0).berth(&["node", "ls"]).fails(1);
+    assert_eq!(cluster.host(0).berth(&["node", "ls", "--stale", "-q"]).ok().lines().count(), 3);
+    let seen = cluster.host(0).berth(&["service", "ps", "--stale", "--format", "json", "s_web"]).json();
+    assert!(seen.as_array().is_some_and(|tasks| !tasks.is_empty()), "{seen:#}");
     cluster.host_mut(0).stop_daemon();
     let with = [cluster.host(0).daemon_args(), vec!["--force-new-cluster".to_owned()]].concat();
     cluster.host_mut(0).set_daemon_args(with);

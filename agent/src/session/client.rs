@@ -1,6 +1,7 @@
 //! Session after session, with one manager after another, until shutdown.
 //!
-//! Owns the choice of the manager and the reconnecting. Never gives up: without a manager the tasks run on as they are.
+//! Owns the choice of the manager and the reconnecting. Without a manager the tasks run on as they are; it gives up only when
+//! one says that this node is not part of the cluster any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,12 +71,33 @@ pub struct Client {
     heartbeat: Duration,
 }
 
+/// Why a client ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By the shutdown.
+    Stopped,
+    /// This node is not part of the cluster any more.
+    Removed,
+}
+
 /// How an attempt with one manager ended, but by shutdown.
 enum Attempt {
     /// No session came up.
     Vain,
     /// One was up, and is no more.
     Lost,
+    /// The manager says that this node was removed.
+    Removed,
+}
+
+/// How a round over all managers ended.
+enum Round {
+    /// No session came up, or the shutdown fired.
+    Vain,
+    /// One was up, and is no more.
+    Lost(ManagerAddress),
+    /// This node was removed.
+    Removed,
 }
 
 impl Client {
@@ -84,18 +106,19 @@ impl Client {
         Self { setup, backoff: Backoff::default(), heartbeat: Duration::ZERO }
     }
 
-    /// Runs until `shutdown`.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    /// Runs until `shutdown`, or until this node is not part of the cluster any more. Dropping it ends the session.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Ended {
         let mut lost = None;
         // Rounds without a session.
         let mut vain = 0_u32;
         while !shutdown.is_cancelled() {
             let wait = match self.round(lost.as_ref(), vain == 0, &shutdown).await {
-                Some(manager) => {
+                Round::Removed => return Ended::Removed,
+                Round::Lost(manager) => {
                     (lost, vain) = (Some(manager), 0);
                     (self.heartbeat / SPREAD).mul_f64(rand::random())
                 }
-                None => {
+                Round::Vain => {
                     vain = vain.saturating_add(1);
                     self.backoff.failed(rand::random())
                 }
@@ -103,34 +126,32 @@ impl Client {
             tokio::select! {
                 biased;
                 // Cancel-safe: a token stays cancelled.
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => break,
                 // Cancel-safe: a change that is not taken stays one.
                 () = super::changed(&mut self.setup.given), if vain > 0 => {}
                 // Cancel-safe: nothing is lost with a sleep.
                 () = tokio::time::sleep(wait) => {}
             }
         }
+        Ended::Stopped
     }
 
-    /// Tries every manager once. Gives the one whose session was up and was lost; `None` when there was none, or at shutdown.
-    async fn round(
-        &mut self,
-        lost: Option<&ManagerAddress>,
-        hasty: bool,
-        shutdown: &CancellationToken,
-    ) -> Option<ManagerAddress> {
+    /// Tries every manager once, until one has let this node in.
+    async fn round(&mut self, lost: Option<&ManagerAddress>, hasty: bool, shutdown: &CancellationToken) -> Round {
         let given = self.setup.given.borrow_and_update().clone();
         let told = self.setup.membership.borrow().clone();
         let order = managers::order(self.setup.identity.node, told.as_ref(), &given, lost, rand::random());
         let last = order.len().saturating_sub(1);
         for (at, manager) in order.into_iter().enumerate() {
             let patience = if hasty && at < last { ANSWER_SOON } else { ANSWER };
-            match self.attempt(&manager, patience, shutdown).await? {
-                Attempt::Vain => {}
-                Attempt::Lost => return Some(manager),
+            match self.attempt(&manager, patience, shutdown).await {
+                Some(Attempt::Vain) => {}
+                Some(Attempt::Lost) => return Round::Lost(manager),
+                Some(Attempt::Removed) => return Round::Removed,
+                None => return Round::Vain,
             }
         }
-        None
+        Round::Vain
     }
 
     /// One session with one manager; `None` at shutdown.
@@ -157,6 +178,10 @@ impl Client {
         let ended = stream::run(channel.clone(), patience, identity, board, sink, shutdown, up).await;
         link.send_replace(None);
         let error: SessionError = ended.err()?;
+        if error.says_removed(identity.node) {
+            tracing::warn!(address = manager.address, %error, "this node is not part of the cluster any more");
+            return Some(Attempt::Removed);
+        }
         tracing::info!(address = manager.address, %error, "no session with this manager, tasks run on");
         Some(match heartbeat {
             Some(period) => {

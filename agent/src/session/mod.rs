@@ -6,7 +6,7 @@
 //! | `managers.rs` | pure: in which order managers are tried |
 //! | `outbox.rs` | pure: which statuses are told, which are acknowledged |
 //! | `stream.rs` | one stream, from `register` to its end |
-//! | `client.rs` | stream after stream, with one manager after another, until shutdown |
+//! | `client.rs` | stream after stream, with one manager after another, until shutdown or the node's removal |
 //!
 //! Invariant: losing the stream changes nothing about the tasks.
 
@@ -16,7 +16,7 @@ mod managers;
 mod outbox;
 mod stream;
 
-pub use client::{Client, ClientSetup, Link, Sink};
+pub use client::{Client, ClientSetup, Ended, Link, Sink};
 pub use stream::Identity;
 
 /// Waits until a value is not the one that was looked at last; forever once nobody can change it. Cancel-safe: a change that is

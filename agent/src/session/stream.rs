@@ -10,6 +10,7 @@ use berth_proto::id::NodeId;
 use berth_proto::object::NodeDescription;
 use berth_proto::pb::dispatcher_client::DispatcherClient;
 use berth_proto::pb::{self, agent_message, manager_message};
+use berth_proto::removal;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
@@ -84,6 +85,14 @@ pub enum SessionError {
     /// No welcome came.
     #[error("the manager did not answer within {0:?}")]
     Silent(Duration),
+}
+
+impl SessionError {
+    /// The manager has seen, in a state that is no older than what this node has, that `node` was removed from the cluster. One
+    /// that is behind or cut off never says so.
+    pub fn says_removed(&self, node: NodeId) -> bool {
+        matches!(self, Self::Ended(status) if removal::of(status) == Some(node))
+    }
 }
 
 /// Runs one session until it breaks; ends well only by `shutdown`. A manager that has not answered `register` after `patience` is

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use berth_agent::{Agent, AgentConfig, AgentError, ManagerAddress, Reach, netoverlay};
+use berth_agent::{Agent, AgentConfig, AgentError, Ended, ManagerAddress, Reach, netoverlay};
 use berth_image::ImageError;
 use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
 use berth_proto::object::{Attachment, Meta, Network, NetworkAllocation, RestartRecord, Slot, Task, TaskStatus};
@@ -19,6 +19,7 @@ use berth_proto::pb::dispatcher_server::{Dispatcher, DispatcherServer};
 use berth_proto::pb::node_service_client::NodeServiceClient;
 use berth_proto::pb::node_service_server::NodeServiceServer;
 use berth_proto::pb::{self, agent_message, assignment, manager_message};
+use berth_proto::removal;
 use berth_proto::spec::{ContainerSpec, NetworkDriver, NetworkSpec, ServiceSpec};
 use berth_proto::state::{DesiredState, TaskState};
 use futures::Stream;
@@ -27,7 +28,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// Longest wait for anything.
@@ -52,6 +53,10 @@ impl Dispatcher for FakeManager {
         _request: Request<pb::FindImageRequest>,
     ) -> Result<Response<pb::FindImageResponse>, Status> {
         Ok(Response::new(pb::FindImageResponse::default()))
+    }
+
+    async fn leave(&self, _request: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveResponse>, Status> {
+        Err(Status::unimplemented("not here"))
     }
 
     type SessionStream = std::pin::Pin<Box<dyn Stream<Item = Result<pb::ManagerMessage, Status>> + Send>>;
@@ -132,7 +137,7 @@ pub struct World {
 /// One life of the agent.
 struct Life {
     shutdown: CancellationToken,
-    running: tokio::task::JoinHandle<()>,
+    running: tokio::task::JoinHandle<Ended>,
     node: NodeServiceClient<Channel>,
     membership: watch::Receiver<Option<pb::Membership>>,
 }
@@ -212,10 +217,22 @@ impl World {
     pub async fn end(&mut self) {
         let life = self.life.take().unwrap();
         life.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, life.running).await.expect("the agent does not stop").unwrap();
+        let ended = tokio::time::timeout(PATIENCE, life.running).await.expect("the agent does not stop").unwrap();
+        assert_eq!(ended, Ended::Stopped);
         drop(life.node);
         *self.heard.out.lock().unwrap() = None;
         self.heard.statuses.send_modify(BTreeMap::clear);
+    }
+
+    /// The manager says that the node was removed; returns once the agent has ended by itself.
+    pub async fn removed(&mut self) {
+        let is_task = |found: &pb::Assignment| matches!(found.item, Some(assignment::Item::Task(_)));
+        self.heard.assigned.lock().unwrap().retain(|found| !is_task(found));
+        let out = self.heard.out.lock().unwrap().take().unwrap();
+        out.send(Err(removal::status(Code::NotFound, self.config.node))).await.unwrap();
+        let life = self.life.take().unwrap();
+        let ended = tokio::time::timeout(PATIENCE, life.running).await.expect("the agent does not end").unwrap();
+        assert_eq!(ended, Ended::Retired);
     }
 
     /// What the agent knows of the cluster.

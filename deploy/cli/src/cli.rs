@@ -29,6 +29,9 @@ pub struct Cli {
     /// Daemon to talk to: unix:///path [default: unix:///run/berth/berth.sock]
     #[arg(short = 'H', long, env = "BERTH_HOST", hide_env_values = true, value_name = "ADDRESS")]
     pub host: Option<Host>,
+    /// Read what the manager has, without asking the leader
+    #[arg(long, global = true)]
+    pub stale: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -39,12 +42,14 @@ pub struct Cli {
 pub struct Context {
     /// The daemon that was named.
     pub host: Host,
+    /// Reads may be a little old.
+    pub stale: bool,
 }
 
 impl Context {
     /// A connection to the daemon.
     pub async fn connect(&self) -> Result<Client, Failure> {
-        Client::connect(&self.host).await
+        Client::connect(&self.host).await.map(|client| client.stale(self.stale))
     }
 }
 
@@ -52,7 +57,7 @@ impl Context {
 pub fn main() -> ExitCode {
     // clap prints help, version and usage errors by itself and ends with 0 or 2.
     let cli = Cli::parse();
-    let context = Context { host: cli.host.unwrap_or_default() };
+    let context = Context { host: cli.host.unwrap_or_default(), stale: cli.stale };
     match start(cli.command, context) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

@@ -157,9 +157,9 @@ fn content_answer(state: &State, id: String, updated: &[String]) -> pb::ContentU
 impl Control for ControlApi {
     async fn cluster_info(
         &self,
-        _request: Request<pb::ClusterInfoRequest>,
+        request: Request<pb::ClusterInfoRequest>,
     ) -> Result<Response<pb::ClusterInfoResponse>, Status> {
-        let state = self.read(false).await?;
+        let state = self.read(request.get_ref().stale).await?;
         let leader = state.nodes().find(|node| node.manager.as_ref().is_some_and(|manager| manager.leader));
         Ok(Response::new(pb::ClusterInfoResponse {
             cluster: state.cluster().map(|cluster| read::shown_cluster(cluster)),

@@ -176,6 +176,12 @@ pub enum Refused {
         /// The node.
         name: String,
     },
+    /// The cluster would be gone.
+    #[error("node {name} is the only manager: without it there is no cluster")]
+    LastLeaves {
+        /// The node.
+        name: String,
+    },
     /// The others could not decide anything without it.
     #[error("without node {name}, {reachable} of {managers} managers answer, and {needed} are needed")]
     NoQuorum {
@@ -263,6 +269,7 @@ impl Refused {
             | Self::NodeNotDown { .. }
             | Self::NodeIsManager { .. }
             | Self::LastManager { .. }
+            | Self::LastLeaves { .. }
             | Self::NoQuorum { .. } => Code::FailedPrecondition,
             Self::Propose(error) => match error {
                 ProposeError::Conflict(_) => Code::Aborted,
@@ -287,6 +294,11 @@ impl Refused {
             Self::NodeNotDown { .. } => "stop its daemon first, or use --force".to_owned(),
             Self::NodeIsManager { name } => format!("demote it first: berth node demote {name}"),
             Self::LastManager { .. } => "promote another node first: berth node promote NODE".to_owned(),
+            Self::LastLeaves { .. } => {
+                "promote another node first (berth node promote NODE), or end the cluster: stop the \
+                                        daemon and run `berth reset`"
+                    .to_owned()
+            }
             Self::NoQuorum { .. } => "bring the others back first, or promote another node".to_owned(),
             Self::NotFound { kind: ObjectKind::Task, .. } => "`berth task ls` lists the tasks".to_owned(),
             Self::NotFound { kind, .. } => format!("`berth {kind} ls` lists what there is"),

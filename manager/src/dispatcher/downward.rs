@@ -13,7 +13,7 @@ use crate::store::{Snapshot, Subscription, WatchError};
 use super::assignment::{Assigned, Urgency, assigned, diff, urgency};
 use super::membership::{concerns, membership};
 use super::message;
-use super::session::{Context, Outbox, send};
+use super::session::{Context, Outbox, send, unknown};
 
 /// Changes that are not about the node's own tasks are put together for this long.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -38,7 +38,7 @@ pub(super) async fn tell(context: &Context, node: NodeId, outbox: &Outbox) -> Re
             tell_membership(&state, node, &mut told, outbox).await?;
         }
         if state.node(node).is_none() {
-            return Err(Status::not_found(format!("node {node} was removed from the cluster")));
+            return Err(unknown(node));
         }
         let wanted: Assigned = assigned(&state, node);
         let changes = diff(&known, &wanted);

@@ -13,6 +13,7 @@
 //! | [`session`] | one stream |
 //! | `upward.rs` | what an agent says, on its way into the log |
 //! | `downward.rs` | what an agent is told |
+//! | `leave.rs` | a node that goes by itself |
 //! | [`membership`] | what a node has to know to stay part of the cluster |
 //! | [`holders`] | which nodes have an image |
 //! | [`report`] | what agents report, as transactions |
@@ -28,6 +29,7 @@ pub mod health;
 pub mod hearsay;
 pub mod heartbeat;
 pub mod holders;
+mod leave;
 pub mod membership;
 pub mod message;
 pub mod registry;

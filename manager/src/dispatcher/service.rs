@@ -16,8 +16,9 @@ use crate::raft::{Forward, Proposer};
 use crate::store::Hub;
 
 use super::holders::holders;
+use super::leave::leave;
 use super::registry::Registry;
-use super::session::{Context, OPENING_AT_ONCE, OUTBOX, Peer, serve};
+use super::session::{Context, OPENING_AT_ONCE, OUTBOX, Peer, node_of, serve};
 
 /// Complete sets that are made at the same time.
 const SETS_AT_ONCE: usize = 32;
@@ -66,5 +67,10 @@ impl Dispatcher for DispatcherService {
         let state = self.context.hub.snapshot();
         let holders = holders(&state, &request.get_ref().reference, caller(&request), rand::random());
         Ok(Response::new(pb::FindImageResponse { holders }))
+    }
+
+    async fn leave(&self, request: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveResponse>, Status> {
+        let node = node_of(&request.get_ref().node_id, caller(&request))?;
+        leave(&self.context, node, request.get_ref().now).await.map(Response::new)
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use berth_proto::id::NodeId;
 use berth_proto::object::NodeDescription;
 use berth_proto::pb::{self, agent_message::Message as FromAgent, manager_message::Message as ToAgent};
+use berth_proto::removal;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::raft::{Forward, Proposer};
 use crate::store::Hub;
@@ -104,7 +105,7 @@ async fn run(
     peer: Peer,
     outbox: &Outbox,
 ) -> Result<(), Status> {
-    let (node, session_id) = (node_of(&register, &peer)?, register.session_id);
+    let (node, session_id) = (node_of(&register.node_id, peer.node)?, register.session_id);
     let address = if register.address.is_empty() { peer.address } else { register.address };
     let description = read(register.description.unwrap_or_default())?;
     let session = {
@@ -132,10 +133,10 @@ async fn run(
     }
 }
 
-/// The node that registers; no other than the one that the connection proves.
-fn node_of(register: &pb::Register, peer: &Peer) -> Result<NodeId, Status> {
-    let node = register.node_id.parse().map_err(|error| Status::invalid_argument(format!("node_id: {error}")))?;
-    match peer.node {
+/// The node that a caller says it is; no other than the one that the connection proves.
+pub(super) fn node_of(node_id: &str, proven: Option<NodeId>) -> Result<NodeId, Status> {
+    let node = node_id.parse().map_err(|error| Status::invalid_argument(format!("node_id: {error}")))?;
+    match proven {
         Some(proven) if proven != node => {
             Err(Status::permission_denied(format!("the certificate is of node {proven}, not of node {node}")))
         }
@@ -158,18 +159,22 @@ async fn turn(context: &Context) -> Result<tokio::sync::SemaphorePermit<'_>, Sta
 /// told the agent: by an older state the agent would end newer tasks, and take up again what it has ended. A manager that
 /// the others have lost lets nobody in.
 async fn check_known(context: &Context, node: NodeId) -> Result<(), Status> {
-    let caught_up = tokio::time::timeout(OPENING_WAIT, context.forward.linearizable()).await;
-    if !matches!(caught_up, Ok(Ok(()))) {
-        return Err(Status::unavailable("this manager does not reach a leader: try another one"));
-    }
+    catch_up(context).await?;
     match context.hub.snapshot().node(node) {
         Some(_) => Ok(()),
         None => Err(unknown(node)),
     }
 }
 
+pub(super) async fn catch_up(context: &Context) -> Result<(), Status> {
+    let caught_up = tokio::time::timeout(OPENING_WAIT, context.forward.linearizable()).await;
+    let behind = || Status::unavailable("this manager does not reach a leader: try another one");
+    caught_up.ok().and_then(Result::ok).ok_or_else(behind)
+}
+
+/// To be said only once this manager has caught up: the node ends its tasks.
 pub(super) fn unknown(node: NodeId) -> Status {
-    Status::not_found(format!("node {node} is not part of this cluster"))
+    removal::status(Code::NotFound, node)
 }
 
 fn read(description: pb::NodeDescription) -> Result<NodeDescription, Status> {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use berth_proto::pb;
 use berth_proto::state::NodeRole;
 use berth_proto::time::Timestamp;
+use berth_proto::{pb, removal};
 use futures::future::{Either, Ready, ready};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::transport::server::TcpConnectInfo;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::store::{Hub, State};
@@ -107,7 +107,8 @@ fn standing(peer: &Peer, state: &State) -> Result<bool, Status> {
         return Err(Status::permission_denied(format!("the certificate is of another cluster: {}", peer.cluster)));
     }
     let Some(node) = state.node(peer.node) else {
-        return Err(Status::permission_denied(format!("node {} was removed from the cluster", peer.node)));
+        // This state is no older than the certificate, and no id is given twice.
+        return Err(removal::status(Code::PermissionDenied, peer.node));
     };
     // One that is demoted takes part until it was let go, so that it can hand over.
     Ok(by_certificate && (node.spec.role == NodeRole::Manager || node.manager.is_some()))
@@ -166,7 +167,6 @@ mod tests {
     use berth_proto::object::{Cluster, ManagerStatus, Meta, Node, NodeStatus, Object};
     use berth_proto::spec::{ClusterSpec, NodeSpec};
     use bytes::Bytes;
-    use tonic::Code;
 
     use super::*;
 
@@ -258,6 +258,17 @@ mod tests {
             let seen = (code(RAFT, Some(&peer), Some(&state)), code(SESSION, Some(&peer), Some(&state)));
             assert_eq!(seen, (raft, session), "{certificate:?} at {}", state.index());
         }
+    }
+
+    #[test]
+    fn only_a_state_that_is_no_older_than_the_certificate_says_that_a_node_was_removed() {
+        let peer = peer(NodeRole::Worker);
+        let told = |state: &State| check(SESSION, Some(&peer), Some(state), NOW).err().as_ref().and_then(removal::of);
+        assert_eq!(told(&state(10, None)), Some(peer.node));
+        assert_eq!(told(&state(9, None)), None);
+        let other = Peer { cluster: ClusterId::from_random(8), ..peer.clone() };
+        let refused = check(SESSION, Some(&other), Some(&state(20, None)), NOW).unwrap_err();
+        assert_eq!(removal::of(&refused), None, "another cluster says nothing of this one's nodes");
     }
 
     #[test]

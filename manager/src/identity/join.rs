@@ -5,8 +5,10 @@
 
 use std::error::Error;
 
+use berth_proto::id::NodeId;
 use berth_proto::pb::certificates_client::CertificatesClient;
 use berth_proto::pb::{ConfirmRequest, IssueRequest, IssueResponse, RenewRequest, RootsRequest};
+use berth_proto::removal;
 use berth_proto::spec::SecretBytes;
 use tonic::{Code, Status};
 
@@ -44,6 +46,14 @@ pub enum JoinError {
         address: String,
         /// Its reason.
         reason: String,
+    },
+    /// The node is not part of the cluster any more.
+    #[error("the manager at {address} says that node {node} was removed from the cluster")]
+    Removed {
+        /// The address.
+        address: String,
+        /// The node.
+        node: NodeId,
     },
     /// This machine cannot make a key or a request.
     #[error(transparent)]
@@ -176,6 +186,9 @@ fn joined(address: &str, key: &SecretBytes, answer: IssueResponse) -> Result<Joi
 }
 
 fn refused(address: &str, status: &Status) -> Failure {
+    if let Some(node) = removal::of(status) {
+        return Failure::Final(JoinError::Removed { address: address.to_owned(), node });
+    }
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument | Code::ResourceExhausted => {
             Failure::Final(JoinError::Refused { address: address.to_owned(), reason: status.message().to_owned() })

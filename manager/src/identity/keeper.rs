@@ -57,6 +57,15 @@ pub struct Keeper {
     pub wanted: watch::Receiver<Wanted>,
 }
 
+/// Why a keeper ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It was told to.
+    Stopped,
+    /// The managers say that the node is not part of the cluster any more: there is nothing left to keep.
+    Removed,
+}
+
 /// When the certificate is to be renewed: now, where the role or the root is another than the managers want.
 pub fn decide(identity: &Identity, wanted: &Wanted, now: Timestamp, random: f64) -> Timestamp {
     let other_role = wanted.role.is_some_and(|role| role != identity.role);
@@ -66,12 +75,12 @@ pub fn decide(identity: &Identity, wanted: &Wanted, now: Timestamp, random: f64)
 }
 
 impl Keeper {
-    /// Keeps it until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Keeps it until `stop`, or until the node was removed from the cluster.
+    pub async fn run(mut self, stop: CancellationToken) -> Kept {
         let (mut random, mut backoff, mut confirmed) = (rand::random(), BACKOFF.0, None);
         while !stop.is_cancelled() {
             let wanted = self.wanted.borrow_and_update().clone();
-            let Some(identity) = self.credentials.identity() else { return };
+            let Some(identity) = self.credentials.identity() else { break };
             self.trust(&wanted);
             let now = now();
             let due = decide(&identity, &wanted, now, random);
@@ -94,12 +103,17 @@ impl Keeper {
                 continue;
             };
             if let Err(error) = done {
+                if matches!(error, JoinError::Removed { node, .. } if node == identity.node) {
+                    tracing::warn!(%error, "the certificate is good for nothing any more");
+                    return Kept::Removed;
+                }
                 let left = identity.not_after.since(now);
                 tracing::warn!(%error, expires_in = ?left, "the certificate cannot be renewed or confirmed; trying again");
             }
             self.pause(backoff.mul_f64(0.5 + 0.5 * rand::random::<f64>()), &stop).await;
             backoff = (backoff * 2).min(BACKOFF.1);
         }
+        Kept::Stopped
     }
 
     /// Trusts what the managers say is to be trusted.

@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use berth_proto::id::{Id, NodeId};
 use berth_proto::object::{Authority, Cluster, Meta, Node, NodeStatus};
-use berth_proto::pb;
 use berth_proto::pb::certificates_server::{Certificates, CertificatesServer};
 use berth_proto::spec::NodeSpec;
 use berth_proto::state::NodeRole;
 use berth_proto::time::Timestamp;
+use berth_proto::{pb, removal};
 use bytes::Bytes;
 use rcgen::SubjectPublicKeyInfo;
 use tonic::{Code, Request, Response, Status};
@@ -54,6 +54,8 @@ enum Refused {
     Stranger,
     #[error("node {0} was removed from the cluster: join it anew with a token")]
     Removed(NodeId),
+    #[error("this manager does not know node {0} yet: ask again")]
+    UnknownNode(NodeId),
     #[error("this manager does not know the root of the certificate yet: ask again")]
     UnknownRoot,
     #[error(transparent)]
@@ -75,11 +77,13 @@ impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         let code = match &refused {
             Refused::NotAToken(_) | Refused::Request(_) | Refused::Certificate(_) => Code::InvalidArgument,
-            Refused::WrongToken | Refused::ExpiredToken | Refused::Stranger | Refused::Removed(_) => {
-                Code::PermissionDenied
-            }
+            Refused::Removed(node) => return removal::status(Code::PermissionDenied, *node),
+            Refused::WrongToken | Refused::ExpiredToken | Refused::Stranger => Code::PermissionDenied,
             Refused::TooMany => Code::ResourceExhausted,
-            Refused::UnknownRoot | Refused::Propose(_) | Refused::Authority(AuthorityError::None) => Code::Unavailable,
+            Refused::UnknownNode(_)
+            | Refused::UnknownRoot
+            | Refused::Propose(_)
+            | Refused::Authority(AuthorityError::None) => Code::Unavailable,
             Refused::Authority(_) => Code::Internal,
         };
         Self::new(code, refused.to_string())
@@ -145,6 +149,7 @@ impl CertificateService {
         }
         request::check_proof(&request.certificate, &request.request, &request.proof)?;
         let key = request::requested_key(&request.request)?;
+        known_node(&state, known.node, known.index)?;
         grant(&state, known.node, &key)
     }
 
@@ -153,7 +158,7 @@ impl CertificateService {
             let cluster = state.cluster().ok_or(AuthorityError::None)?;
             let authority = authority_of(cluster)?;
             signer(&peer.certificate, authority.trusted()).ok_or(Refused::UnknownRoot)?;
-            let node = state.node(peer.node).ok_or(Refused::Removed(peer.node))?;
+            let node = known_node(state, peer.node, peer.index)?;
             let Some(root) = authority::newer_root(authority, &peer.certificate, &node.status.root) else {
                 return Ok::<_, Refused>(None);
             };
@@ -180,6 +185,13 @@ fn role_of(token: &JoinToken, authority: &Authority, now: Timestamp) -> Result<N
         return Err(Refused::ExpiredToken);
     }
     Ok(role)
+}
+
+/// A node whose certificate was signed when the state was at `index`. It was there then: only an older state may lack it
+/// although it is still part of the cluster.
+fn known_node(state: &State, node: NodeId, index: u64) -> Result<&Arc<Node>, Refused> {
+    let missing = if index <= state.index() { Refused::Removed(node) } else { Refused::UnknownNode(node) };
+    state.node(node).ok_or(missing)
 }
 
 /// A certificate for a node of the state, of the role that the state says.
@@ -257,5 +269,20 @@ impl Certificates for CertificateService {
         let peer = peer.ok_or_else(|| Status::unauthenticated("there is no certificate to confirm"))?;
         CertificateService::confirm(self, peer).await.inspect_err(note("Confirm", from))?;
         Ok(Response::new(pb::ConfirmResponse {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manager_that_is_behind_does_not_say_that_a_node_was_removed() {
+        let (node, state) = (Id::from_random(1), State::from_objects(10, []));
+        assert!(matches!(known_node(&state, node, 11), Err(Refused::UnknownNode(_))));
+        assert!(matches!(known_node(&state, node, 10), Err(Refused::Removed(_))));
+        let told = |refused: Refused| removal::of(&Status::from(refused));
+        assert_eq!(told(Refused::UnknownNode(node)), None);
+        assert_eq!(told(Refused::Removed(node)), Some(node));
     }
 }

@@ -181,6 +181,8 @@ pub async fn calls(channel: &Channel) -> Vec<(&'static str, Result<(), tonic::St
     let node = pb::node_service_client::NodeServiceClient::new(channel.clone()).logs(logs).await;
     let silent = futures::stream::empty::<pb::AgentMessage>();
     let session = pb::dispatcher_client::DispatcherClient::new(channel.clone()).session(silent).await;
+    let other = pb::LeaveRequest { node_id: NodeId::from_random(66).to_string(), now: true };
+    let leave = pb::dispatcher_client::DispatcherClient::new(channel.clone()).leave(other).await;
     let share = pb::ShareResolveRequest::default();
     let share = pb::image_share_client::ImageShareClient::new(channel.clone()).resolve(share).await;
     let confirm = pb::certificates_client::CertificatesClient::new(channel.clone());
@@ -192,6 +194,7 @@ pub async fn calls(channel: &Channel) -> Vec<(&'static str, Result<(), tonic::St
         ("control", control.map(|_| ())),
         ("node", node.map(|_| ())),
         ("session", session.map(|_| ())),
+        ("leave", leave.map(|_| ())),
         ("share", share.map(|_| ())),
         ("confirm", confirm.map(|_| ())),
     ]

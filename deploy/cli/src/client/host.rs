@@ -31,8 +31,8 @@ impl FromStr for Host {
             Some(("unix", _)) => {
                 Err("a unix:// address needs an absolute path, e.g. unix:///run/berth/berth.sock".into())
             }
-            Some(("https", _)) => Err("talking to a remote daemon over https:// is not supported yet; \
-                 run berth on that machine, or forward its socket with ssh -L"
+            Some(("https", _)) => Err("talking to a daemon over https:// is not supported; forward its socket over SSH: \
+                 `ssh -nNT -L /tmp/berth.sock:/run/berth/berth.sock root@HOST &`, then BERTH_HOST=unix:///tmp/berth.sock"
                 .into()),
             Some((scheme, _)) => Err(format!("{scheme}:// is not an address of a daemon; use unix:///path")),
             None if text.starts_with('/') => Ok(Self::Unix(PathBuf::from(text))),
@@ -70,8 +70,8 @@ mod tests {
     fn only_unix_addresses_are_taken() {
         assert_eq!("unix:///x/y.sock".parse(), Ok(Host::Unix("/x/y.sock".into())));
         assert_eq!("/x.sock".parse(), Ok(Host::Unix("/x.sock".into())));
-        let remote = "https://host:4777".parse::<Host>().expect_err("not yet");
-        assert!(remote.contains("not supported yet"), "{remote}");
+        let remote = "https://host:4777".parse::<Host>().expect_err("refused");
+        assert!(remote.contains("not supported") && remote.contains("ssh -nNT -L"), "{remote}");
         assert!("unix://x".parse::<Host>().is_err() && "tcp://x".parse::<Host>().is_err());
     }
 

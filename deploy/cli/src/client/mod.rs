@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use berth_proto::pb;
 use berth_proto::pb::control_client::ControlClient;
+use berth_proto::pb::daemon_client::DaemonClient;
 use berth_proto::pb::node_service_client::NodeServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -30,6 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Client {
     channel: Channel,
+    stale: bool,
 }
 
 impl Client {
@@ -50,7 +52,14 @@ impl Client {
             .connect_with_connector(connector)
             .await
             .map_err(|error| Failure::new(format!("cannot talk to the daemon at {}: {error}", path.display())))?;
-        Ok(Self { channel })
+        Ok(Self { channel, stale: false })
+    }
+
+    /// The same connection; whether its reads show what the manager has, or, the default, everything acknowledged before. Who
+    /// waits for what was just written must not take the former.
+    #[must_use]
+    pub fn stale(&self, stale: bool) -> Self {
+        Self { stale, ..self.clone() }
     }
 
     /// What the cluster offers.
@@ -63,6 +72,17 @@ impl Client {
         NodeServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
+    /// What only who is on the machine may ask of its daemon.
+    pub fn daemon(&self) -> DaemonClient<Channel> {
+        DaemonClient::new(self.channel.clone())
+    }
+
+    /// The cluster, and which node answers.
+    pub async fn info(&self) -> Result<pb::ClusterInfoResponse, Failure> {
+        let answer = self.control().cluster_info(pb::ClusterInfoRequest { stale: self.stale }).await;
+        Ok(answer.map_err(|status| refused("cannot ask for the cluster", &status))?.into_inner())
+    }
+
     /// Everything of these kinds, at one index.
     pub async fn world(&self, kinds: &[pb::ObjectKind]) -> Result<World, Failure> {
         self.world_of(kinds, None).await
@@ -73,6 +93,7 @@ impl Client {
         let request = pb::ListRequest {
             kinds: kinds.iter().map(|kind| i32::from(*kind)).collect(),
             stack: stack.map(str::to_owned),
+            stale: self.stale,
             ..Default::default()
         };
         let answer = self.control().list(request).await.map_err(|status| refused("cannot list", &status))?;

@@ -76,7 +76,7 @@ pub enum Command {
     Secret(secret::SecretCommand),
     /// Show what happens in the cluster
     Events(events::EventsArgs),
-    /// Look at the cluster
+    /// Manage the cluster: init, join, leave, tokens, certificates, backups
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
     /// Run the node's daemon in the foreground

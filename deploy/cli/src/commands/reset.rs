@@ -1,18 +1,15 @@
 //! `berth reset`: makes the machine as it was before the daemon of a data directory ran on it.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use berth_agent::AgentConfig;
-use berth_agent::reset::{self, Leftovers, Taken};
+use berth_agent::reset::{self, Leftovers};
 use berth_manager::raft::DataDirError;
 use berth_manager::raft::datadir::take_lock;
-use berth_proto::id::Id;
 use clap::Args;
 
-use crate::daemon::share;
+use crate::daemon::{leave, share, take_back};
 use crate::flags::common::{DataDirFlag, ForceFlag};
-use crate::ui::{Failure, OrFail, Outcome, failure, prompt, terminal};
+use crate::ui::{Failure, Outcome, failure, prompt, terminal};
 
 /// Ends every container of a data directory whose daemon does not run, and removes its networks, mounts, control groups and
 /// data. Nothing can be brought back.
@@ -33,34 +30,30 @@ pub async fn run(args: ResetArgs) -> Outcome {
     }
     let data = share::absolute(&args.data.data_dir);
     let (manager, agent) = (data.join("manager"), data.join("agent"));
-    let was_there = is_ours(&manager, &agent).map_err(|found| somebody_elses(&data, found))?;
+    let was_there =
+        leave::has_left(&data) || is_ours(&manager, &agent).map_err(|found| somebody_elses(&data, found))?;
     // Held to the end: no daemon can start in between.
     let _lock = match was_there {
         true => Some(take_lock(&data).map_err(|error| refused(&data, &error))?),
         false => None,
     };
-    // The node's name means nothing to what is removed.
-    let mut config = AgentConfig::new(Id::from_random(0), agent);
-    share::separate(&mut config, &data);
-    let fail = |error: &reset::ResetError| Failure::new(format!("cannot reset: {}", failure::chain(error)));
-    let leftovers = reset::survey(&config).await.map_err(|error| fail(&error))?;
+    let surveyed = reset::survey(&take_back::agent(&data)).await;
+    let leftovers = surveyed.map_err(|error| Failure::new(format!("cannot reset: {}", failure::chain(&error))))?;
     prompt::confirm(&question(&data, &leftovers), args.force.yes)?;
-    let taken = reset::reset(&config).await.map_err(|error| fail(&error))?;
-    for line in told(&taken) {
-        terminal::print_line(line)?;
-    }
-    for directory in [manager, data.join("identity")] {
-        if remove(&directory)? {
-            terminal::print_line(format!("removed {}", directory.display()))?;
-        }
-    }
+    let mut lines = Vec::new();
+    let taken = take_back::everything(&data, &mut |line| lines.push(line)).await;
+    lines.iter().try_for_each(terminal::print_line)?;
+    taken?;
+    leave::forget(&data)?;
     if !was_there {
         terminal::say(format!("there is no data of Berth in {}", data.display()));
         return Ok(0);
     }
-    // Gone already is fine too.
-    let _ = std::fs::remove_file(data.join("lock"));
-    finish(&data)
+    match take_back::directory(&data) {
+        Ok(removed) => terminal::print_line(removed)?,
+        Err(stays) => terminal::say(stays),
+    }
+    Ok(0)
 }
 
 /// Whether there is something of a daemon's; an error names a directory that merely has one of our names. What a reset that
@@ -96,46 +89,6 @@ fn question(data: &Path, leftovers: &Leftovers) -> String {
     )
 }
 
-/// What was removed, a line for each kind.
-fn told(taken: &Taken) -> Vec<String> {
-    let network = &taken.network;
-    let paths = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-    let kinds = [
-        ("container", taken.containers.clone()),
-        ("packet filter table", network.tables.clone()),
-        ("network link", network.links.clone()),
-        ("network namespace", paths(&network.namespaces)),
-        ("mount", paths(&network.mounts)),
-        ("control group", paths(&taken.cgroups)),
-    ];
-    let some = kinds.into_iter().filter(|(_, names)| !names.is_empty());
-    let mut lines: Vec<String> = some
-        .map(|(kind, names)| match names.as_slice() {
-            [one] => format!("removed {kind} {one}"),
-            several => format!("removed {} {kind}s: {}", several.len(), several.join(", ")),
-        })
-        .collect();
-    lines.extend(taken.directory.iter().map(|path| format!("removed {}", path.display())));
-    lines
-}
-
-fn remove(directory: &Path) -> Result<bool, Failure> {
-    match std::fs::remove_dir_all(directory) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).or_fail(|| format!("cannot remove {}", directory.display())),
-    }
-}
-
-/// The data directory itself goes when nothing of others is in it, and when it is no mount point.
-fn finish(data: &Path) -> Outcome {
-    match std::fs::remove_dir(data) {
-        Ok(()) => terminal::print_line(format!("removed {}", data.display()))?,
-        Err(error) => terminal::say(format!("{} stays: {error}", data.display())),
-    }
-    Ok(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,12 +112,5 @@ mod tests {
         std::fs::create_dir(&manager).expect("made");
         std::fs::write(manager.join("lock"), "1").expect("written");
         assert_eq!(is_ours(&manager, &agent), Ok(true));
-    }
-
-    #[test]
-    fn only_what_was_there_is_told() {
-        let mut taken = Taken { containers: vec!["a".into(), "b".into()], ..Taken::default() };
-        taken.network.tables.push("inet berth".into());
-        assert_eq!(told(&taken), ["removed 2 containers: a, b", "removed packet filter table inet berth"]);
     }
 }

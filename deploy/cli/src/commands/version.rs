@@ -1,6 +1,5 @@
 //! `berth version`.
 
-use berth_proto::pb;
 use clap::Args;
 use serde::Serialize;
 
@@ -26,12 +25,13 @@ struct Versions {
 /// Prints this program's version, and the daemon's where one answers.
 pub async fn run(args: VersionArgs, context: &Context) -> Outcome {
     let server = match context.connect().await {
-        Ok(client) => client.control().cluster_info(pb::ClusterInfoRequest {}).await.ok(),
+        // A daemon has a version also while nobody leads.
+        Ok(client) => client.stale(true).info().await.ok(),
         Err(_) => None,
     };
     let versions = Versions {
         client: env!("CARGO_PKG_VERSION").to_owned(),
-        server: server.map(|info| info.into_inner().version),
+        server: server.map(|info| info.version),
         platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
     };
     if args.format != Format::Table {

@@ -17,8 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::gateway::Gateway;
-use super::node::{Ended, Node, own_routes};
-use super::reach::NodeReach;
+use super::node::{Ended, Node, RunningAgent, own_routes};
 use super::serving::{self, Served};
 use super::socket::Socket;
 use super::wanted::Doubt;
@@ -53,7 +52,7 @@ impl ManagerSide {
     }
 
     /// Takes part in the cluster that this node's certificate is of: goes on where it was, or has itself taken in when it has
-    /// no state of a manager. Ends early by `stop`, with `None`.
+    /// no state of a manager. `None` when it ends early: by `stop`, or because the node was made a worker while it was off.
     pub async fn open(node: &Node, agent: &Agent, stop: &CancellationToken) -> Result<Option<Self>, Failure> {
         let own = node.credentials.identity().map(|identity| identity.node);
         let managers = agent.membership().borrow().clone().map(|membership| membership.managers).unwrap_or_default();
@@ -75,6 +74,14 @@ impl ManagerSide {
             }
             ready = manager.ready() => match ready {
                 Ok(()) => Ok(Some(Self { manager, nodes: Some(nodes), end })),
+                Err(error) if error.is_no_manager() => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "asking the managers what this node is now");
+                    end.cancel();
+                    nodes.end().await;
+                    manager.shutdown().await;
+                    hear_otherwise(node, stop).await;
+                    Ok(None)
+                }
                 Err(error) => Err(cannot_start(error)),
             }
         }
@@ -86,17 +93,11 @@ impl ManagerSide {
     }
 
     /// Serves until `stop`, until the node is a worker, or until a part has failed.
-    pub async fn run(
-        self,
-        node: &Node,
-        agent: &Agent,
-        reach: &NodeReach,
-        stop: &CancellationToken,
-    ) -> Result<Ended, Failure> {
+    pub async fn run(self, node: &Node, running: &RunningAgent, stop: &CancellationToken) -> Result<Ended, Failure> {
         let Self { manager, nodes, end } = self;
-        let outcome = serve(&manager, nodes, node, agent, reach, stop, &end).await;
+        let outcome = serve(&manager, nodes, node, running, stop, &end).await;
         end.cancel();
-        reach.set_local(None);
+        running.reach.set_local(None);
         manager.shutdown().await;
         if matches!(outcome, Ok(Ended::RoleChanged)) {
             forget_state(node)?;
@@ -109,11 +110,11 @@ async fn serve(
     manager: &Manager,
     nodes: Option<Served>,
     node: &Node,
-    agent: &Agent,
-    reach: &NodeReach,
+    running: &RunningAgent,
     stop: &CancellationToken,
     end: &CancellationToken,
 ) -> Result<Ended, Failure> {
+    let RunningAgent { agent, reach, daemon, .. } = running;
     let handle = manager.handle();
     let mut socket = Socket::bind(&node.args.socket).await.map_err(|error| failed("cannot listen", &error))?;
     let listener = socket.take().expect("a fresh socket has its listener");
@@ -131,6 +132,7 @@ async fn serve(
     let commands = Server::builder()
         .add_service(ControlApi::new(handle, env!("CARGO_PKG_VERSION")).with_user_names(name_of_user).into_server())
         .add_service(NodeServiceServer::new(gateway))
+        .add_service(daemon.clone().into_server())
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end.clone().cancelled_owned());
     let (mut dispatcher, mut commands) = (Served::start(dispatcher), Served::start(commands));
     reach.set_local(Some(channel));
@@ -158,6 +160,21 @@ async fn serve(
         http.end().await;
     }
     outcome
+}
+
+/// Waits until this node, which is no manager any more, is a worker; or until the agent has heard that it is no node of the
+/// cluster, and stops it.
+async fn hear_otherwise(node: &Node, stop: &CancellationToken) {
+    loop {
+        node.doubt.ring();
+        tokio::select! {
+            biased;
+            // Cancel-safe, all: a token stays cancelled, the newest role is looked at, and nothing is lost but time.
+            () = stop.cancelled() => return,
+            () = node.has_role(NodeRole::Worker) => return,
+            () = tokio::time::sleep(LEADERLESS) => {}
+        }
+    }
 }
 
 /// Rings `bell` when the other managers do without this one, and when it hears of no leader for long: it may have been

@@ -14,10 +14,13 @@
 //! | [`inprocess`] | a way to a server in the same process |
 //! | [`http`] | `/healthz`, `/readyz` |
 //! | [`notify`] | telling a service manager that it is ready |
+//! | [`leave`] | a node that leaves its cluster |
+//! | [`take_back`] | taking away everything that a daemon made |
 //! | [`share`] | names that daemons on one machine must not have in common |
 //! | [`node`] | everything joined: start, run, stop |
 //!
-//! Invariants: stopping the daemon, in whatever way, stops no container; there is one daemon for a data directory and one
+//! Invariants: stopping the daemon, in whatever way, stops no container: only leaving the cluster and being removed from it do;
+//! there is one daemon for a data directory and one
 //! for a socket.
 
 pub mod args;
@@ -25,6 +28,7 @@ pub mod gateway;
 pub mod http;
 pub mod inprocess;
 pub mod join;
+pub mod leave;
 pub mod logging;
 pub mod manager_side;
 pub mod node;
@@ -33,6 +37,7 @@ pub mod reach;
 pub mod serving;
 pub mod share;
 pub mod socket;
+pub mod take_back;
 pub mod wanted;
 pub mod worker_side;
 

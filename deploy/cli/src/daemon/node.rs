@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use berth_agent::{Agent, AgentConfig, ManagerAddress, netoverlay};
-use berth_manager::identity::keeper::Keeper;
+use berth_agent::{Agent, AgentConfig, ManagerAddress, agent, netoverlay};
+use berth_manager::identity::keeper::{Keeper, Kept};
 use berth_manager::identity::{Credentials, Identity};
 use berth_manager::raft::datadir::take_lock;
 use berth_proto::id::{Id, NodeId};
@@ -21,10 +21,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{DaemonArgs, NODE_PORT};
+use super::leave::{self, DaemonService, Leaving};
 use super::manager_side::{self, ManagerSide};
 use super::reach::NodeReach;
 use super::wanted::{Doubt, Hearing};
 use super::{failed, join, notify, share, worker_side};
+use crate::ui::failure::REMOVED;
 use crate::ui::{Failure, OrFail};
 
 /// How long the agent may take to write down what it knows.
@@ -42,6 +44,8 @@ pub struct Node {
     pub doubt: Doubt,
     /// It was made a cluster of its own in this life.
     pub recovered: AtomicBool,
+    /// Somebody on it wants it to leave its cluster.
+    pub leaving: Leaving,
 }
 
 /// How one side of the node ended.
@@ -54,17 +58,25 @@ pub enum Ended {
 }
 
 /// The agent, while it runs.
-struct RunningAgent {
-    agent: Arc<Agent>,
-    reach: NodeReach,
-    done: tokio::task::JoinHandle<()>,
+pub struct RunningAgent {
+    /// The agent.
+    pub agent: Arc<Agent>,
+    /// Its way to managers and nodes.
+    pub reach: NodeReach,
+    /// What is served to who is on the machine.
+    pub daemon: DaemonService,
+    done: tokio::task::JoinHandle<agent::Ended>,
 }
 
-/// Runs the node until SIGTERM or SIGINT.
+/// Runs the node until SIGTERM or SIGINT, or until it is not part of a cluster any more.
 pub async fn run(mut args: DaemonArgs) -> Result<(), Failure> {
     args.data_dir = share::absolute(&args.data_dir);
     std::fs::create_dir_all(&args.data_dir).or_fail(|| format!("cannot make {}", args.data_dir.display()))?;
     let _lock = take_lock(&args.data_dir).map_err(|error| failed("cannot start", &error))?;
+    if leave::has_left(&args.data_dir) {
+        tracing::info!("this node has left its cluster, and the daemon ended before everything was taken away");
+        return leave::finish(&args.data_dir).await;
+    }
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let advertise = args.advertise_addr.map_or_else(own_address, |address| address.0);
@@ -74,6 +86,7 @@ pub async fn run(mut args: DaemonArgs) -> Result<(), Failure> {
         credentials: Credentials::empty(),
         doubt: Doubt::default(),
         recovered: AtomicBool::default(),
+        leaving: Leaving::default(),
     };
     let known = Identity::load(&node.identity_dir());
     if let Some(identity) = known.map_err(|error| failed("cannot read the node's certificate", &error))? {
@@ -82,14 +95,21 @@ pub async fn run(mut args: DaemonArgs) -> Result<(), Failure> {
     let outcome = node.run(&stop).await;
     notify::stopping();
     stop.cancel();
-    tracing::info!("stopped; containers run on");
-    outcome
+    match outcome? {
+        agent::Ended::Stopped if leave::has_left(&node.args.data_dir) => leave::finish(&node.args.data_dir).await,
+        agent::Ended::Retired if node.leaving.is_under_way() => leave::finish(&node.args.data_dir).await,
+        agent::Ended::Retired => Err(node.removed()),
+        agent::Ended::Stopped => {
+            tracing::info!("stopped; containers run on");
+            Ok(())
+        }
+    }
 }
 
 impl Node {
-    async fn run(&self, stop: &CancellationToken) -> Result<(), Failure> {
+    async fn run(&self, stop: &CancellationToken) -> Result<agent::Ended, Failure> {
         if self.credentials.identity().is_none() && !self.args.join.is_empty() && !join::join(self, stop).await? {
-            return Ok(());
+            return Ok(agent::Ended::Stopped);
         }
         // A node without a certificate founds a cluster: its manager says who it is and gives it one.
         let (mut side, id) = match self.credentials.identity() {
@@ -114,10 +134,32 @@ impl Node {
         };
         let (outcome, ()) = tokio::join!(sides, self.keep_certificate(&agent, stop));
         // It writes down what it knows; its containers run on.
-        if tokio::time::timeout(AGENT_STOP, agent.done).await.is_err() {
-            tracing::warn!("the agent did not end in time; the next start finds its containers all the same");
+        let ended = match tokio::time::timeout(AGENT_STOP, agent.done).await {
+            Ok(ended) => ended.or_fail(|| "the agent died".to_owned())?,
+            Err(_) => {
+                tracing::warn!("the agent did not end in time; the next start finds its containers all the same");
+                agent::Ended::Stopped
+            }
+        };
+        match (ended, outcome) {
+            (agent::Ended::Stopped, Err(failure)) => Err(failure),
+            (agent::Ended::Retired, Err(failure)) => {
+                // What a node that is no part of the cluster could not do is not what is to be said of it.
+                tracing::warn!("{failure}");
+                Ok(ended)
+            }
+            (ended, Ok(())) => Ok(ended),
         }
-        outcome
+    }
+
+    /// What is said of a node whose cluster knows it no more. Its data is left for whoever wants it.
+    fn removed(&self) -> Failure {
+        let node = self.credentials.identity().map(|identity| identity.node.to_string()).unwrap_or_default();
+        let data = self.args.data_dir.display();
+        Failure::new(format!("node {node} was removed from its cluster: its containers have ended"))
+            .hint(format!("take what you need out of {data}, then run `berth reset --data-dir {data}`"))
+            .hint("join again with `berth daemon --join MANAGER --token TOKEN`; `berth cluster token worker` on a manager prints it")
+            .exit_with(REMOVED)
     }
 
     /// One side of the node, until it ends.
@@ -130,15 +172,16 @@ impl Node {
         if self.role() == Some(NodeRole::Worker) {
             // A life that ended between the two may have left a manager's state.
             manager_side::forget_state(self)?;
-            return worker_side::run(self, &agent.agent, stop).await;
+            return worker_side::run(self, agent, stop).await;
         }
         let side = match founded {
             Some(side) => Some(side),
             None => ManagerSide::open(self, &agent.agent, stop).await?,
         };
         match side {
-            Some(side) => side.run(self, &agent.agent, &agent.reach, stop).await,
-            None => Ok(Ended::Stopped),
+            Some(side) => side.run(self, agent, stop).await,
+            None if stop.is_cancelled() => Ok(Ended::Stopped),
+            None => Ok(Ended::RoleChanged),
         }
     }
 
@@ -172,10 +215,23 @@ impl Node {
         share::separate(&mut config, &self.args.data_dir);
         let agent = Agent::open(config, Arc::new(reach.clone())).await;
         let agent = Arc::new(agent.map_err(|error| failed("cannot start the agent", &error))?);
-        let (managers, stop) = (self.managers_at_start(id), stop.clone());
-        let running = Arc::clone(&agent);
-        let done = tokio::spawn(async move { running.run(managers, stop).await });
-        Ok(RunningAgent { agent, reach, done })
+        let managers = self.managers_at_start(id);
+        let (running, until) = (Arc::clone(&agent), stop.clone());
+        let done = tokio::spawn(async move {
+            // Without its agent there is no node.
+            let _stop = until.clone().drop_guard();
+            running.run(managers, until).await
+        });
+        let daemon = DaemonService {
+            node: id,
+            data: self.args.data_dir.clone(),
+            agent: Arc::clone(&agent),
+            reach: reach.clone(),
+            named: self.args.join.clone(),
+            leaving: self.leaving.clone(),
+            stop: stop.clone(),
+        };
+        Ok(RunningAgent { agent, reach, daemon, done })
     }
 
     /// The managers that the agent may ask before one has told it of all: the one in this process, and those named to join.
@@ -186,7 +242,7 @@ impl Node {
         watch::channel(here.into_iter().chain(named).collect()).1
     }
 
-    /// Keeps the node's certificate as the managers want it, until `stop`.
+    /// Keeps the node's certificate as the managers want it, until `stop`, or until the node has none any more.
     async fn keep_certificate(&self, agent: &RunningAgent, stop: &CancellationToken) {
         let hearing = Hearing {
             membership: agent.agent.membership(),
@@ -196,7 +252,12 @@ impl Node {
         };
         let (wanted, receiver) = watch::channel(hearing.wanted());
         let keeper = Keeper { credentials: self.credentials.clone(), dir: self.identity_dir(), wanted: receiver };
-        tokio::join!(hearing.run(wanted, stop.clone()), keeper.run(stop.clone()));
+        let keep = async {
+            if keeper.run(stop.clone()).await == Kept::Removed {
+                agent.agent.retire();
+            }
+        };
+        tokio::join!(hearing.run(wanted, stop.clone()), keep);
     }
 }
 

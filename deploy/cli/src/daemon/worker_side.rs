@@ -1,6 +1,5 @@
 //! The node as a worker: what it serves to other nodes, and a socket that says where to ask.
 
-use berth_agent::Agent;
 use berth_manager::identity::Access;
 use berth_proto::pb;
 use berth_proto::pb::node_service_server::NodeServiceServer;
@@ -13,14 +12,15 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Code, Status};
 
-use super::node::{Ended, Node};
+use super::node::{Ended, Node, RunningAgent};
 use super::serving::{self, Served};
 use super::socket::Socket;
 use super::{failed, http, notify};
 use crate::ui::Failure;
 
 /// Serves until `stop`, until the node is a manager, or until a part has failed.
-pub async fn run(node: &Node, agent: &Agent, stop: &CancellationToken) -> Result<Ended, Failure> {
+pub async fn run(node: &Node, running: &RunningAgent, stop: &CancellationToken) -> Result<Ended, Failure> {
+    let agent = &running.agent;
     let end = stop.child_token();
     let mut socket = Socket::bind(&node.args.socket).await.map_err(|error| failed("cannot listen", &error))?;
     let listener = socket.take().expect("a fresh socket has its listener");
@@ -31,10 +31,11 @@ pub async fn run(node: &Node, agent: &Agent, stop: &CancellationToken) -> Result
         .add_service(NodeServiceServer::new(agent.local_service()))
         .add_service(agent.share_service().into_server())
         .serve_with_incoming_shutdown(incoming, end.clone().cancelled_owned());
-    // What is about this node alone (its images, its volumes, tasks by id) can be asked here; the cluster cannot.
+    // What is about this node alone (its images, its volumes, tasks by id, that it leaves) can be asked here; the cluster cannot.
     let membership = agent.membership();
     let elsewhere = move || std::future::ready(ask_a_manager(membership.borrow().as_ref()).into_http::<Body>());
-    let routes = Routes::new(NodeServiceServer::new(agent.local_service())).into_axum_router().fallback(elsewhere);
+    let local = Routes::new(NodeServiceServer::new(agent.local_service()));
+    let routes = local.add_service(running.daemon.clone().into_server()).into_axum_router().fallback(elsewhere);
     let commands = Server::builder()
         .add_routes(Routes::from(routes))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end.clone().cancelled_owned());

@@ -27,7 +27,7 @@ pub fn now() -> Timestamp {
 
 /// The tasks that are there before a change is asked for. Their ends are not the change's fault.
 pub async fn tasks_before(client: &Client) -> Result<BTreeSet<TaskId>, Failure> {
-    Ok(client.world(&[ObjectKind::Task]).await?.tasks.into_keys().collect())
+    Ok(client.stale(false).world(&[ObjectKind::Task]).await?.tasks.into_keys().collect())
 }
 
 /// Waits for these services, unless `flags` say not to.
@@ -61,7 +61,7 @@ async fn wait(client: &Client, goals: Vec<Goal>, flags: &WaitFlags) -> Result<()
     let mut board = Board::new(flags.no_progress).with_names(goals.iter().map(|goal| goal.name.as_str()));
     let mut settled: Vec<Option<Assessment>> = vec![None; goals.len()];
     loop {
-        let mut world = client.world(&KINDS).await?;
+        let mut world = client.stale(false).world(&KINDS).await?;
         let mut events = client.watch(&KINDS, Some(world.index)).await?;
         loop {
             let wake = look(&world, &goals, &mut settled, &mut board);
@@ -176,7 +176,7 @@ pub async fn until_gone(
         [ObjectKind::Service, ObjectKind::Task, ObjectKind::Network, ObjectKind::Config, ObjectKind::Secret];
     let deadline = Instant::now() + timeout;
     loop {
-        let mut world = client.world(&KINDS).await?;
+        let mut world = client.stale(false).world(&KINDS).await?;
         let mut events = client.watch(&KINDS, Some(world.index)).await?;
         while !is_gone(&world, stacks, services) {
             let event = tokio::select! {

@@ -8,6 +8,8 @@ use std::fmt;
 pub const FAILED: u8 = 1;
 /// Exit code of a command line that makes no sense.
 pub const USAGE: u8 = 2;
+/// Exit code of a daemon whose node was removed from its cluster: starting it again helps nobody.
+pub const REMOVED: u8 = 3;
 
 /// A failed command. `Display` is the whole text for stderr, hints included.
 #[derive(Debug)]

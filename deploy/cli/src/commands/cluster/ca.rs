@@ -22,6 +22,7 @@ const NAMED: usize = 5;
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
     /// Replace the root certificate while everything runs
+    #[command(mut_arg("detach", |arg| arg.help("Return at once instead of waiting until every node has a new certificate")))]
     Rotate(RotateArgs),
 }
 

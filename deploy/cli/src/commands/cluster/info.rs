@@ -7,7 +7,6 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::client::refusal::refused;
 use crate::client::world::World;
 use crate::ui::{Format, Outcome, listing, terminal};
 
@@ -37,8 +36,7 @@ struct Info {
 /// Shows the cluster.
 pub async fn run(args: InfoArgs, context: &Context) -> Outcome {
     let client = context.connect().await?;
-    let answer = client.control().cluster_info(pb::ClusterInfoRequest {}).await;
-    let answer = answer.map_err(|status| refused("cannot ask for the cluster", &status))?.into_inner();
+    let answer = client.info().await?;
     let world = client.world(&[ObjectKind::Node, ObjectKind::Service, ObjectKind::Task]).await?;
     let info = info(answer, &world);
     if args.format != Format::Table {

@@ -3,12 +3,14 @@
 mod backup;
 mod ca;
 mod info;
+mod join;
+mod leave;
 mod token;
 
 use clap::Subcommand;
 
 use crate::cli::Context;
-use crate::ui::{Failure, Outcome};
+use crate::ui::Outcome;
 
 /// Commands on the cluster.
 #[derive(Debug, Subcommand)]
@@ -17,6 +19,10 @@ pub enum ClusterCommand {
     Info(info::InfoArgs),
     /// Show how other machines join
     Init(token::InitArgs),
+    /// Say how this machine joins a cluster
+    Join(join::JoinArgs),
+    /// Take this machine out of its cluster
+    Leave(leave::LeaveArgs),
     /// Show or replace a join token
     Token(token::TokenArgs),
     /// Manage the certificate authority
@@ -26,9 +32,6 @@ pub enum ClusterCommand {
     Backup(backup::BackupArgs),
     /// Make a cluster of one out of a backup, on a machine whose daemon is stopped
     Restore(backup::RestoreArgs),
-    /// Everything else that is to come, refused by name
-    #[command(external_subcommand)]
-    NotYet(Vec<String>),
 }
 
 impl ClusterCommand {
@@ -37,22 +40,12 @@ impl ClusterCommand {
         match self {
             Self::Info(args) => info::run(args, context).await,
             Self::Init(args) => token::init(args, context).await,
+            Self::Join(args) => join::run(args, context).await,
+            Self::Leave(args) => leave::run(args, context).await,
             Self::Token(args) => token::run(args, context).await,
             Self::Ca(command) => command.run(context).await,
             Self::Backup(args) => backup::backup(args, context).await,
             Self::Restore(args) => backup::restore(args).await,
-            Self::NotYet(words) => {
-                let word = words.first().map_or("", String::as_str);
-                let known = ["join", "leave"];
-                if known.contains(&word) {
-                    let failure = Failure::unsupported(format!("cluster {word}"));
-                    return Err(failure.hint(
-                        "a machine joins with `berth daemon --join`, and leaves with `berth node rm` and `berth reset`",
-                    ));
-                }
-                Err(Failure::usage(format!("unrecognized subcommand 'cluster {word}'"))
-                    .hint("try `berth cluster info`"))
-            }
         }
     }
 }

@@ -48,8 +48,7 @@ pub async fn run(args: TokenArgs, context: &Context) -> Outcome {
 /// Shows how other machines join the cluster that the daemon made when it was first started.
 pub async fn init(_: InitArgs, context: &Context) -> Outcome {
     let client = context.connect().await?;
-    let info = client.control().cluster_info(pb::ClusterInfoRequest {}).await;
-    let info = info.map_err(|status| refused("cannot ask for the cluster", &status))?.into_inner();
+    let info = client.info().await?;
     let cluster = info.cluster.unwrap_or_default();
     let mut text = format!("Cluster {} is up; this node is manager {}.\n", cluster.id, info.node_id);
     for role in [NodeRole::Worker, NodeRole::Manager] {

@@ -1,12 +1,10 @@
 //! `berth node inspect`.
 
 use berth_proto::object::Node;
-use berth_proto::pb;
 use berth_proto::pb::ObjectKind;
 use clap::Args;
 
 use crate::cli::Context;
-use crate::client::refusal::refused;
 use crate::client::world::World;
 use crate::client::{Client, resolve};
 use crate::flags::common::InspectFlags;
@@ -38,7 +36,5 @@ pub(super) async fn find<'w>(client: &Client, world: &'w World, word: &str) -> R
     if word != "self" {
         return resolve::node(world, word);
     }
-    let info = client.control().cluster_info(pb::ClusterInfoRequest {}).await;
-    let own = info.map_err(|status| refused("cannot ask for the cluster", &status))?.into_inner().node_id;
-    resolve::node(world, &own)
+    resolve::node(world, &client.info().await?.node_id)
 }

@@ -1,11 +1,9 @@
 //! `berth node ls`.
 
-use berth_proto::pb;
 use berth_proto::pb::ObjectKind;
 use clap::Args;
 
 use crate::cli::Context;
-use crate::client::refusal::refused;
 use crate::flags::common::ListFlags;
 use crate::ui::{Outcome, listing, terminal};
 use crate::view::node::NodeRow;
@@ -23,8 +21,7 @@ pub struct LsArgs {
 pub async fn run(args: LsArgs, context: &Context) -> Outcome {
     let filters = args.list.filters(&FILTERS)?;
     let client = context.connect().await?;
-    let info = client.control().cluster_info(pb::ClusterInfoRequest {}).await;
-    let own = info.map_err(|status| refused("cannot ask for the cluster", &status))?.into_inner().node_id;
+    let own = client.info().await?.node_id;
     let world = client.world(&[ObjectKind::Node]).await?;
     let matching = world.nodes.values().filter(|node| {
         let id = node.id.to_string();

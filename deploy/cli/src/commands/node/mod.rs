@@ -5,7 +5,7 @@ mod ls;
 mod ps;
 mod rm;
 mod role;
-mod update;
+pub mod update;
 
 use berth_proto::state::{Availability, NodeRole};
 use clap::Subcommand;
@@ -26,14 +26,17 @@ pub enum NodeCommand {
     /// Change availability or labels of a node
     Update(update::UpdateArgs),
     /// Give the tasks of nodes away and take no new ones
+    #[command(mut_arg("detach", |arg| arg.help("Return at once instead of waiting until they have no tasks")))]
     Drain(role::DrainArgs),
     /// Take tasks again
     Activate(update::NodesArgs),
     /// Keep tasks, take no new ones
     Pause(update::NodesArgs),
     /// Make nodes managers
+    #[command(mut_arg("detach", |arg| arg.help("Return at once instead of waiting until they take part as managers")))]
     Promote(role::RoleArgs),
     /// Make managers workers
+    #[command(mut_arg("detach", |arg| arg.help("Return at once instead of waiting until they are workers")))]
     Demote(role::RoleArgs),
     /// Remove nodes that are down
     #[command(visible_alias = "remove")]

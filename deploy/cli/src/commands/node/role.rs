@@ -138,6 +138,7 @@ async fn watch(
     patience: Duration,
     step: impl Fn(&World) -> Step,
 ) -> Result<(), Failure> {
+    let client = client.stale(false);
     let deadline = Instant::now() + patience;
     let mut board = Board::new(silent);
     loop {

@@ -71,6 +71,7 @@ pub async fn set(args: NodesArgs, availability: Availability, context: &Context)
 
 /// Changes the spec of a node; returns its id.
 pub async fn amend(client: &Client, word: &str, change: impl Fn(&mut NodeSpec)) -> Result<NodeId, Failure> {
+    let client = &client.stale(false);
     let mut attempt = 1;
     loop {
         let world = client.world(&[ObjectKind::Node]).await?;

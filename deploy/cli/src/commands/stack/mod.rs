@@ -22,7 +22,7 @@ pub enum StackCommand {
     /// List the services of a stack
     Services(services::ServicesArgs),
     /// Remove stacks
-    #[command(visible_aliases = ["remove", "down"])]
+    #[command(visible_aliases = ["remove", "down"], mut_arg("detach", |arg| arg.help("Return at once instead of waiting until they are gone")))]
     Rm(rm::RmArgs),
 }
 
