@@ -243,9 +243,7 @@ impl Manager {
 
     /// The service that agents connect to; [`DispatcherService::into_server`] makes a tonic service of it.
     pub fn dispatcher(&self) -> DispatcherService {
-        let (hub, proposer) = (self.raft.hub().clone(), self.raft.proposer().clone());
-        let forward = self.raft.forward().clone();
-        DispatcherService::new(hub, proposer, forward, self.registry.clone(), self.stop.clone())
+        DispatcherService::new(&self.raft, self.registry.clone(), self.stop.clone())
     }
 
     /// The service that lets machines in and renews certificates, which anybody may call.

@@ -118,6 +118,23 @@ async fn a_node_leaves_through_any_manager_and_one_that_lost_the_others_says_of_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_has_lost_the_others_sends_its_agents_away() {
+    for leads in [false, true] {
+        let mut managers = Managers::of(3).await;
+        let node = managers.add_node(NodeRole::Worker).await;
+        let (leader, follower) = (managers.leader().await, managers.followers().await[0]);
+        let left = if leads { leader } else { follower };
+        let mut agent = Agent::connect(node, managers.members[&left].address).await;
+        for other in managers.running().filter(|other| *other != left).collect::<Vec<_>>() {
+            managers.kill(other).await;
+        }
+        let ended = agent.until("the end of its session", |heard| heard.ended.is_some()).await.ended.unwrap();
+        assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
+        assert!(ended.message().contains("try another one"), "{ended:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn agents_hear_of_managers_that_come_and_of_what_their_node_is_to_be() {
     let mut managers = Managers::of(1).await;
     let node = managers.add_node(NodeRole::Worker).await;

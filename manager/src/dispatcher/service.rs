@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::members::caller::caller;
-use crate::raft::{Forward, Proposer};
-use crate::store::Hub;
+use crate::raft::RaftNode;
 
 use super::holders::holders;
 use super::leave::leave;
@@ -33,9 +32,19 @@ pub struct DispatcherService {
 
 impl DispatcherService {
     /// A dispatcher without sessions.
-    pub fn new(hub: Hub, proposer: Proposer, forward: Forward, registry: Registry, stop: CancellationToken) -> Self {
-        let (opening, gate) = (Arc::new(Semaphore::new(OPENING_AT_ONCE)), Arc::new(Semaphore::new(SETS_AT_ONCE)));
-        Self { context: Context { hub, proposer, forward, registry, opening, gate, stop } }
+    pub fn new(raft: &RaftNode, registry: Registry, stop: CancellationToken) -> Self {
+        Self {
+            context: Context {
+                hub: raft.hub().clone(),
+                proposer: raft.proposer().clone(),
+                forward: raft.forward().clone(),
+                cut_off: raft.cut_off(),
+                registry,
+                opening: Arc::new(Semaphore::new(OPENING_AT_ONCE)),
+                gate: Arc::new(Semaphore::new(SETS_AT_ONCE)),
+                stop,
+            },
+        }
     }
 
     /// The same as a tonic service.

@@ -42,6 +42,8 @@ pub struct Context {
     pub proposer: Proposer,
     /// Finds out what is committed.
     pub forward: Forward,
+    /// True while this manager has lost the others.
+    pub cut_off: watch::Receiver<bool>,
     /// The sessions there are.
     pub registry: Registry,
     /// Streams that are let in at the same time, so that all agents coming back at once wait in line.
@@ -72,10 +74,13 @@ pub async fn serve(context: Context, mut inbound: Inbound, peer: Peer, outbox: O
         let register = first(&mut inbound).await?;
         run(&context, inbound, register, peer, &outbox).await
     };
+    let mut cut_off = context.cut_off.clone();
     let status = tokio::select! {
         biased;
         // Cancel-safe: a token stays cancelled.
         () = context.stop.cancelled() => Status::unavailable("this manager is stopping"),
+        // Cancel-safe: it is looked at anew. The leader hears of the agent through another manager.
+        Ok(_) = cut_off.wait_for(|cut_off| *cut_off) => Status::unavailable("this manager has lost the others: try another one"),
         // Cancel-safe: a channel stays closed. An agent that is gone need not be let in.
         () = outbox.closed() => return,
         // Dropped only when the manager stops or the agent has gone.

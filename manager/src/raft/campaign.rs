@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::log::LogStore;
+use super::node::set;
 use super::transport::Peers;
 use super::types::typ;
 use super::wire;
@@ -27,6 +28,8 @@ use super::wire;
 const ANSWER: Duration = Duration::from_millis(200);
 /// Between two looks at whether the leader has been silent for too long.
 const LOOK: Duration = Duration::from_millis(20);
+/// A manager that heard of no leader and no quorum for this long has lost the others: longer than a few elections.
+const CUT_OFF: Duration = Duration::from_secs(3);
 
 /// When a leader was last heard of.
 #[derive(Debug)]
@@ -68,13 +71,16 @@ impl Pulse {
         let is_member = metrics.membership_config.membership().get_node(&candidate).is_some();
         let silent = match metrics.state {
             // One that is cut off from the others has nobody to lead.
-            ServerState::Leader => {
-                metrics.millis_since_quorum_ack.is_some_and(|ms| u128::from(ms) >= 2 * self.quiet.as_millis())
-            }
+            ServerState::Leader => since_quorum(&metrics) >= 2 * self.quiet,
             _ => self.silence() >= self.quiet,
         };
         Ok(pb::RaftPreVoted { granted: is_member && grants(silent, own, last), dismissed: !is_member && own >= last })
     }
+}
+
+/// For how long the leader has heard of no quorum.
+fn since_quorum(metrics: &RaftMetrics<u64, BasicNode>) -> Duration {
+    metrics.millis_since_quorum_ack.map_or(Duration::ZERO, Duration::from_millis)
 }
 
 /// A vote is given when nobody leads as far as this manager knows, and the other's log is no older than its own.
@@ -115,6 +121,8 @@ pub struct Campaigner {
     pub election: (Duration, Duration),
     /// Set when another says that this manager is no member any more.
     pub dismissed: watch::Sender<bool>,
+    /// Whether this manager has lost the others.
+    pub cut_off: watch::Sender<bool>,
 }
 
 impl Campaigner {
@@ -130,7 +138,10 @@ impl Campaigner {
                 () = tokio::time::sleep(LOOK) => {}
             }
             let metrics = self.raft.metrics().borrow().clone();
-            if metrics.state == ServerState::Leader {
+            let leads = metrics.state == ServerState::Leader;
+            let silence = if leads { since_quorum(&metrics) } else { self.pulse.silence() };
+            set(&self.cut_off, silence >= CUT_OFF);
+            if leads {
                 self.pulse.heard();
                 continue;
             }

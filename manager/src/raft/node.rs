@@ -125,6 +125,7 @@ pub struct RaftNode {
     leads: watch::Receiver<bool>,
     leader: watch::Receiver<Leader>,
     dismissed: watch::Receiver<bool>,
+    cut_off: watch::Receiver<bool>,
     quiet: Duration,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -189,6 +190,7 @@ impl RaftNode {
         let (proposer, batcher) = Proposer::start(forward.clone(), hub.clone(), stop.clone());
         let pulse = Arc::new(Pulse::new(settings.election.0));
         let (dismissed_tx, dismissed) = watch::channel(false);
+        let (cut_off_tx, cut_off) = watch::channel(false);
         let campaigner = Campaigner {
             id: settings.id,
             raft: raft.clone(),
@@ -197,6 +199,7 @@ impl RaftNode {
             pulse: Arc::clone(&pulse),
             election: settings.election,
             dismissed: dismissed_tx.clone(),
+            cut_off: cut_off_tx,
         };
         let (leads_tx, leads) = watch::channel(false);
         let (leader_tx, leader) = watch::channel(Leader::default());
@@ -226,6 +229,7 @@ impl RaftNode {
             leads,
             leader,
             dismissed,
+            cut_off,
             quiet,
             stop,
             tasks,
@@ -305,6 +309,11 @@ impl RaftNode {
     /// Who leads, as it changes.
     pub fn watch_leader(&self) -> watch::Receiver<Leader> {
         self.leader.clone()
+    }
+
+    /// True while this manager has lost the others: for a few seconds it has heard of no leader, or leads no quorum.
+    pub fn cut_off(&self) -> watch::Receiver<bool> {
+        self.cut_off.clone()
     }
 
     /// True while this manager leads.
@@ -444,7 +453,7 @@ impl Follower {
     }
 }
 
-fn set<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+pub(super) fn set<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
     sender.send_if_modified(|known| {
         let is_news = *known != value;
         *known = value;
