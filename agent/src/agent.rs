@@ -30,6 +30,7 @@ use crate::reach::{ManagerAddress, Reach};
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
 use crate::session::{self, Client, ClientSetup, Identity, Link, Sink};
 use crate::share::{NodePeers, ShareService, Told};
+use crate::standing::Standing;
 use crate::volume::{VolumeError, VolumeStore};
 use crate::worker::{Board, Inventory, Item, Recorder, Restored, Touched, Worker, WorkerSetup, publishing};
 
@@ -269,6 +270,11 @@ impl Agent {
             Arc::clone(&self.parts.volumes),
             self.shutdown.clone(),
         )
+    }
+
+    /// Tells whether nodes are part of the cluster.
+    pub fn standing(&self) -> Standing {
+        Standing::new(self.link.subscribe(), self.parts.membership.subscribe())
     }
 
     /// The service that other nodes take images from. Only nodes of the cluster may reach it.

@@ -12,6 +12,7 @@
 //! | [`reach`] | the way to managers and other nodes, as a trait |
 //! | [`session`] | the stream to a manager, and which manager |
 //! | [`share`] | images to and from other nodes |
+//! | [`standing`] | whether a node that calls is part of the cluster |
 //! | [`net`] | the node's network as the agent drives it |
 //! | [`local`] | what people ask of this node: logs, exec, stats, copies, images, volumes |
 //! | [`log`] | reading logs |
@@ -38,6 +39,7 @@ pub mod reset;
 pub mod runtime;
 pub mod session;
 pub mod share;
+pub mod standing;
 pub mod task;
 pub mod volume;
 pub mod worker;
@@ -49,3 +51,4 @@ pub use local::LocalService;
 pub use reach::{ManagerAddress, Reach};
 pub use session::Link;
 pub use share::ShareService;
+pub use standing::Standing;

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use agent_support::{World, item, shell};
 use berth_proto::content::ContentDigest;
-use berth_proto::id::ConfigId;
+use berth_proto::id::{ConfigId, NodeId};
 use berth_proto::pb::{self, assignment, exec_input, exec_output};
 use berth_proto::spec::{
     BindMount, ContainerSpec, FileMount, HealthTest, Healthcheck, ImageMount, Mount, MountKind, PortConfig, Protocol,
     PublishMode, VolumeMount,
 };
-use berth_proto::state::{DesiredState, HealthState, TaskState};
+use berth_proto::state::{DesiredState, HealthState, NodeRole, TaskState};
 use tokio_stream::StreamExt;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,6 +55,34 @@ async fn a_new_life_of_the_agent_adopts_the_same_process() {
     world.written(kept, "tick").await;
     world.want(kept, DesiredState::Shutdown).await;
     world.until(kept, TaskState::Shutdown).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_part_of_the_cluster_is_asked_but_managers_are_known() {
+    use NodeRole::{Manager, Worker};
+    use tonic::Code::{Ok, PermissionDenied, Unavailable};
+    let mut world = World::new().await;
+    let known = agent_support::membership();
+    world.membership().wait_for(|membership| membership.as_ref() == Some(&known)).await.unwrap();
+    let standing = world.standing();
+    let check = async |standing: &berth_agent::Standing, number, role| {
+        standing.check(NodeId::from_random(number), role).await.map_or_else(|status| status.code(), |()| Ok)
+    };
+    for (number, role, wanted) in [
+        (1, Manager, Ok),
+        (2, Worker, Ok),
+        (2, Manager, PermissionDenied),
+        (3, Manager, Ok),
+        (4, Worker, PermissionDenied),
+    ] {
+        assert_eq!(check(&standing, number, role).await, wanted, "node {number} as {role}");
+    }
+    world.end().await;
+    world.begin_alone().await;
+    let standing = world.standing();
+    assert_eq!(check(&standing, 1, Manager).await, Ok, "a manager from the records");
+    assert_eq!(check(&standing, 2, Worker).await, Unavailable);
     world.finish().await;
 }
 

@@ -45,6 +45,15 @@ pub struct Link {
     pub channel: Channel,
 }
 
+impl Link {
+    /// The connection of the session, once one is up; `None` when this node is stopping.
+    pub async fn channel(link: &watch::Receiver<Option<Self>>) -> Option<Channel> {
+        let mut link = link.clone();
+        let up = link.wait_for(Option::is_some).await.ok()?;
+        up.as_ref().map(|link| link.channel.clone())
+    }
+}
+
 /// What a client is made of.
 pub struct ClientSetup {
     /// What sessions tell of the node.

@@ -40,10 +40,7 @@ impl NodePeers {
     }
 
     async fn ask(&self, reference: &Reference) -> Result<pb::FindImageResponse, String> {
-        let mut link = self.link.clone();
-        let link = tokio::time::timeout(ASK, link.wait_for(Option::is_some)).await;
-        let Ok(Ok(Some(channel))) = link.map(|link| link.map(|link| link.as_ref().map(|link| link.channel.clone())))
-        else {
+        let Ok(Some(channel)) = tokio::time::timeout(ASK, Link::channel(&self.link)).await else {
             return Err("there is no session with a manager".to_owned());
         };
         // In the words in which nodes tell theirs.

@@ -55,6 +55,15 @@ impl Dispatcher for FakeManager {
         Ok(Response::new(pb::FindImageResponse::default()))
     }
 
+    /// Knows node 2, a worker, and node 3, a manager of which it has not told.
+    async fn check_node(
+        &self,
+        request: Request<pb::CheckNodeRequest>,
+    ) -> Result<Response<pb::CheckNodeResponse>, Status> {
+        let is = |number| request.get_ref().node_id == NodeId::from_random(number).to_string();
+        Ok(Response::new(pb::CheckNodeResponse { known: is(2) || is(3), manager: is(3) }))
+    }
+
     async fn leave(&self, _request: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
@@ -140,6 +149,7 @@ struct Life {
     running: tokio::task::JoinHandle<Ended>,
     node: NodeServiceClient<Channel>,
     membership: watch::Receiver<Option<pb::Membership>>,
+    standing: berth_agent::Standing,
 }
 
 impl World {
@@ -187,14 +197,14 @@ impl World {
     async fn begin_with(&mut self, way: Way) {
         let agent = Arc::new(self.open(Arc::new(way)).await);
         let node = serve(Server::builder().add_service(NodeServiceServer::new(agent.local_service())));
-        let (shutdown, membership) = (CancellationToken::new(), agent.membership());
+        let (shutdown, membership, standing) = (CancellationToken::new(), agent.membership(), agent.standing());
         let running = tokio::spawn({
             let shutdown = shutdown.clone();
             let manager = ManagerAddress { node: None, address: "10.0.0.1:4777".into() };
             async move { agent.run(watch::Sender::new(vec![manager]).subscribe(), shutdown).await }
         });
         let node = NodeServiceClient::new(node).max_decoding_message_size(64 << 20);
-        self.life = Some(Life { shutdown, running, node, membership });
+        self.life = Some(Life { shutdown, running, node, membership, standing });
     }
 
     /// A request that the life before still answers, or a process being started, may hold the images' lock for a moment.
@@ -238,6 +248,10 @@ impl World {
     /// What the agent knows of the cluster.
     pub fn membership(&self) -> watch::Receiver<Option<pb::Membership>> {
         self.life.as_ref().unwrap().membership.clone()
+    }
+
+    pub fn standing(&self) -> berth_agent::Standing {
+        self.life.as_ref().unwrap().standing.clone()
     }
 
     pub fn node(&self) -> NodeServiceClient<Channel> {

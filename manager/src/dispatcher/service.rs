@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use berth_proto::pb;
 use berth_proto::pb::dispatcher_server::{Dispatcher, DispatcherServer};
+use berth_proto::state::NodeRole;
 use futures::{Stream, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,7 +18,7 @@ use crate::raft::RaftNode;
 use super::holders::holders;
 use super::leave::leave;
 use super::registry::Registry;
-use super::session::{Context, OPENING_AT_ONCE, OUTBOX, Peer, node_of, serve};
+use super::session::{Context, OPENING_AT_ONCE, OUTBOX, Peer, catch_up, node_of, serve};
 
 /// Complete sets that are made at the same time.
 const SETS_AT_ONCE: usize = 32;
@@ -76,6 +77,28 @@ impl Dispatcher for DispatcherService {
         let state = self.context.hub.snapshot();
         let holders = holders(&state, &request.get_ref().reference, caller(&request), rand::random());
         Ok(Response::new(pb::FindImageResponse { holders }))
+    }
+
+    async fn check_node(
+        &self,
+        request: Request<pb::CheckNodeRequest>,
+    ) -> Result<Response<pb::CheckNodeResponse>, Status> {
+        let node = node_of(&request.get_ref().node_id, None)?;
+        let says = || {
+            let state = self.context.hub.snapshot();
+            let known = state.node(node)?;
+            let manager = known.spec.role == NodeRole::Manager || known.manager.is_some();
+            Some(pb::CheckNodeResponse { known: true, manager })
+        };
+        let said = match says() {
+            Some(said) => said,
+            None => {
+                // One that came a moment ago may not be known here yet.
+                catch_up(&self.context).await?;
+                says().unwrap_or_default()
+            }
+        };
+        Ok(Response::new(said))
     }
 
     async fn leave(&self, request: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveResponse>, Status> {

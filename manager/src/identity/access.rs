@@ -3,14 +3,17 @@
 //! A certificate says which node calls and in which role. Where there is a state to look at, the state has the last word:
 //! a node that was removed is nobody any more, and one that was demoted is no manager any more.
 
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
+use berth_proto::id::NodeId;
 use berth_proto::state::NodeRole;
 use berth_proto::time::Timestamp;
 use berth_proto::{pb, removal};
-use futures::future::{Either, Ready, ready};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Either, ready};
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::transport::server::TcpConnectInfo;
@@ -50,23 +53,55 @@ const SERVICES: [(&str, Who); 7] = [
 /// carry the caller's [`Peer`], if it has shown who it is.
 #[derive(Clone)]
 pub struct Access {
-    hub: Option<Hub>,
+    word: Word,
+}
+
+/// Who says which nodes there are.
+#[derive(Clone)]
+enum Word {
+    /// A manager's own state.
+    State(Hub),
+    /// A manager that is asked.
+    Asked(Arc<dyn Standing>),
+}
+
+/// Knows, or asks a manager, which nodes there are.
+pub trait Standing: Send + Sync + 'static {
+    /// `Ok` when the node is part of the cluster, as a manager where `role` is that; otherwise what its call is answered with.
+    fn check(&self, node: NodeId, role: NodeRole) -> BoxFuture<'static, Result<(), Status>>;
 }
 
 impl Access {
     /// On a manager: what the state says counts more than a certificate that was made before.
     pub fn with_state(hub: Hub) -> Self {
-        Self { hub: Some(hub) }
+        Self { word: Word::State(hub) }
     }
 
-    /// On a node that has no state: certificates are all there is.
-    pub fn by_certificate() -> Self {
-        Self { hub: None }
+    /// On a node that has no state: a certificate says what its node was when it was made, `standing` what it is now.
+    pub fn by_certificate(standing: Arc<dyn Standing>) -> Self {
+        Self { word: Word::Asked(standing) }
     }
 
-    fn check(&self, path: &str, caller: Option<&Caller>, now: Timestamp) -> Result<(), Status> {
-        let state = self.hub.as_ref().map(Hub::snapshot);
-        check(path, caller.and_then(|caller| caller.peer.as_deref()), state.as_deref(), now)
+    /// What is still to be asked when the call is not refused at once.
+    fn check(
+        &self,
+        path: &str,
+        caller: Option<&Caller>,
+        now: Timestamp,
+    ) -> Result<Option<BoxFuture<'static, Result<(), Status>>>, Status> {
+        let peer = caller.and_then(|caller| caller.peer.as_deref());
+        match &self.word {
+            Word::State(hub) => check(path, peer, Some(&hub.snapshot()), now).map(|()| None),
+            Word::Asked(standing) => {
+                check(path, peer, None, now)?;
+                let role = match who_may(path) {
+                    Some(Who::Managers) => NodeRole::Manager,
+                    Some(Who::Nodes) => NodeRole::Worker,
+                    Some(Who::Anybody) | None => return Ok(None),
+                };
+                Ok(peer.map(|peer| standing.check(peer.node, role)))
+            }
+        }
     }
 }
 
@@ -131,11 +166,13 @@ pub struct Guarded<S> {
 
 impl<S, B> Service<Request<B>> for Guarded<S>
 where
-    S: Service<Request<B>, Response = Response<Body>>,
+    S: Service<Request<B>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<S::Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -143,21 +180,36 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let caller = request.extensions().get::<Caller>().cloned();
-        let path = request.uri().path();
-        if let Err(refused) = self.access.check(path, caller.as_ref(), SystemTime::now().into()) {
-            let node = caller.as_ref().and_then(|caller| caller.peer.as_ref()).map(|peer| peer.node.to_string());
-            let address = caller.as_ref().map(|caller| caller.address.to_string());
-            tracing::warn!(path, address, node, reason = refused.message(), "a call was refused");
-            return Either::Right(ready(Ok(refused.into_http())));
-        }
+        let asked = match self.access.check(request.uri().path(), caller.as_ref(), SystemTime::now().into()) {
+            Ok(asked) => asked,
+            Err(refused) => return Either::Right(ready(Ok(refuse(&request, &refused))).boxed()),
+        };
         if let Some(Caller { address, peer }) = caller {
             request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr: Some(address) });
             if let Some(peer) = peer {
                 request.extensions_mut().insert::<Arc<Peer>>(peer);
             }
         }
-        Either::Left(self.inner.call(request))
+        let Some(asked) = asked else { return Either::Left(self.inner.call(request)) };
+        // The one that is ready takes the call, its copy the next ones.
+        let copy = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, copy);
+        let answer = async move {
+            match asked.await {
+                Ok(()) => inner.call(request).await,
+                Err(refused) => Ok(refuse(&request, &refused)),
+            }
+        };
+        Either::Right(answer.boxed())
     }
+}
+
+fn refuse<B>(request: &Request<B>, refused: &Status) -> Response<Body> {
+    let caller = request.extensions().get::<Caller>();
+    let node = caller.and_then(|caller| caller.peer.as_ref()).map(|peer| peer.node.to_string());
+    let address = caller.map(|caller| caller.address.to_string());
+    tracing::warn!(path = request.uri().path(), address, node, reason = refused.message(), "a call was refused");
+    refused.clone().into_http()
 }
 
 #[cfg(test)]
@@ -269,6 +321,45 @@ mod tests {
         let other = Peer { cluster: ClusterId::from_random(8), ..peer.clone() };
         let refused = check(SESSION, Some(&other), Some(&state(20, None)), NOW).unwrap_err();
         assert_eq!(removal::of(&refused), None, "another cluster says nothing of this one's nodes");
+    }
+
+    /// Knows node 1, as a worker.
+    struct OneWorker;
+
+    impl Standing for OneWorker {
+        fn check(&self, node: NodeId, role: NodeRole) -> BoxFuture<'static, Result<(), Status>> {
+            let good = node == NodeId::from_random(1) && role == NodeRole::Worker;
+            ready(if good { Ok(()) } else { Err(Status::permission_denied("no such node")) }).boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_state_a_good_certificate_is_not_enough() {
+        use Code::{Ok, PermissionDenied};
+        let guarded = Access::by_certificate(Arc::new(OneWorker)).layer(tower::service_fn(|_: Request<()>| {
+            std::future::ready(Result::<_, std::convert::Infallible>::Ok(Response::new(Body::empty())))
+        }));
+        let not_after = Timestamp(i64::MAX);
+        let known = |role| Peer { not_after, ..peer(role) };
+        let removed = |role| Peer { node: NodeId::from_random(2), ..known(role) };
+        let (share, exec) = ("/berth.v1.ImageShare/Blob", "/berth.v1.NodeService/Exec");
+        for (caller, path, wanted) in [
+            (known(NodeRole::Worker), share, Ok),
+            (removed(NodeRole::Worker), share, PermissionDenied),
+            (removed(NodeRole::Manager), share, PermissionDenied),
+            (removed(NodeRole::Manager), exec, PermissionDenied),
+            // It was demoted.
+            (known(NodeRole::Manager), exec, PermissionDenied),
+            (known(NodeRole::Manager), share, Ok),
+        ] {
+            let seen = format!("{caller:?} calls {path}");
+            let mut request = Request::builder().uri(path).body(()).unwrap();
+            let address = "10.0.0.9:1".parse().unwrap();
+            request.extensions_mut().insert(Caller { address, peer: Some(Arc::new(caller)) });
+            let answer = tower::ServiceExt::oneshot(guarded.clone(), request).await.unwrap();
+            let code = Status::from_header_map(answer.headers()).map_or(Ok, |status| status.code());
+            assert_eq!(code, wanted, "{seen}");
+        }
     }
 
     #[test]

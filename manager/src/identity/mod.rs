@@ -38,7 +38,7 @@ pub mod tls;
 pub mod token;
 
 pub use accept::{Caller, Connection, Peer, accept};
-pub use access::Access;
+pub use access::{Access, Standing};
 pub use credentials::Credentials;
 pub use join::{JoinError, Joined};
 pub use keeper::{Keeper, Wanted};

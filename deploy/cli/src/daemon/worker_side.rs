@@ -1,9 +1,14 @@
 //! The node as a worker: what it serves to other nodes, and a socket that says where to ask.
 
-use berth_manager::identity::Access;
+use std::sync::Arc;
+
+use berth_manager::identity::{Access, Standing};
+use berth_proto::id::NodeId;
 use berth_proto::pb;
 use berth_proto::pb::node_service_server::NodeServiceServer;
 use berth_proto::state::NodeRole;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use prost::Message;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +32,7 @@ pub async fn run(node: &Node, running: &RunningAgent, stop: &CancellationToken) 
     let http = http::start(node.args.http_addr, http::Readiness::Worker(agent.link()), &end).await?;
     let incoming = serving::listen(node).await?;
     let nodes = Server::builder()
-        .layer(Access::by_certificate())
+        .layer(Access::by_certificate(Arc::new(AskAManager(agent.standing()))))
         .add_service(NodeServiceServer::new(agent.local_service()))
         .add_service(agent.share_service().into_server())
         .serve_with_incoming_shutdown(incoming, end.clone().cancelled_owned());
@@ -61,6 +66,16 @@ pub async fn run(node: &Node, running: &RunningAgent, stop: &CancellationToken) 
         http.end().await;
     }
     outcome
+}
+
+/// Who calls is looked up where the cluster is known.
+struct AskAManager(berth_agent::Standing);
+
+impl Standing for AskAManager {
+    fn check(&self, node: NodeId, role: NodeRole) -> BoxFuture<'static, Result<(), Status>> {
+        let standing = self.0.clone();
+        async move { standing.check(node, role).await }.boxed()
+    }
 }
 
 /// The answer to everything that only managers know.
