@@ -6,7 +6,8 @@ mod store_support;
 
 use std::collections::BTreeMap;
 
-use berth_manager::dispatcher::assignment::{Assigned, Item, Key, Urgency, assigned, diff, urgency};
+use berth_manager::dispatcher::assignment::{Assigned, Item, Key, assigned, diff};
+use berth_manager::dispatcher::interest::{Interest, Touched, Urgency};
 use berth_manager::store::{Change, State, Transaction};
 use berth_proto::id::NodeId;
 use berth_proto::object::{Attachment, Endpoint, FileObject, Meta, Node, NodeStatus, Service, SpecRevision, Task};
@@ -255,8 +256,10 @@ proptest! {
             // Steps backward are refused; that is another test's business.
             let Ok(events) = state.apply(index, &transaction) else { continue };
             state.advance_to(index);
+            let mut touched = Touched::default();
+            events.iter().for_each(|event| touched.note(event, &state));
             for agent in &mut agents {
-                if events.iter().any(|event| urgency(event, agent.node) > Urgency::Never) {
+                if touched.urgency(agent.node, &Interest::of(&agent.sent)) > Urgency::Never {
                     agent.hear(&state);
                 }
                 agent.check(&state);

@@ -1,6 +1,7 @@
 //! Who answers for a service: its virtual addresses, its published ports, the tasks behind them. Pure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
 use berth_proto::name::{ServiceName, StackName};
@@ -45,26 +46,23 @@ pub struct Backend {
 }
 
 /// Endpoints of the services that `node` needs: those with a task on one of `networks`, those whose published ports are
-/// answered on every node, and those whose ports this node's own tasks publish.
+/// answered on every node, and those whose ports this node's own tasks publish. Looks at no task of another node but behind
+/// those services.
 pub fn endpoints_for(state: &State, node: NodeId, networks: &[NetworkId]) -> Vec<Endpoints> {
-    let mut wanted = BTreeSet::new();
+    let mut wanted: BTreeSet<ServiceId> = BTreeSet::new();
     for service in state.services() {
         let on_every_node = |endpoint: &Endpoint| endpoint.ports.iter().any(|port| port.mode == PublishMode::Ingress);
         let shares_network =
             |endpoint: &Endpoint| endpoint.virtual_ips.iter().any(|vip| networks.binary_search(&vip.network).is_ok());
-        let known =
-            service.endpoint.as_ref().is_some_and(|endpoint| on_every_node(endpoint) || shares_network(endpoint));
-        let on_networks = || {
-            state.tasks_of_service(service.id).any(|task| {
-                let joined = || task.attachments.iter().any(|at| networks.binary_search(&at.network).is_ok());
-                let publishes_here = || task.node == Some(node) && !service.spec.endpoint.ports.is_empty();
-                !task.status.state.is_terminal() && (publishes_here() || joined())
-            })
-        };
-        if known || on_networks() {
+        if service.endpoint.as_ref().is_some_and(|endpoint| on_every_node(endpoint) || shares_network(endpoint)) {
             wanted.insert(service.id);
         }
     }
+    wanted.extend(networks.iter().flat_map(|network| state.services_on_network(*network)));
+    let own = state.tasks_on_node(node).filter(|task| !task.status.state.is_terminal());
+    let publishes =
+        |task: &&Arc<Task>| state.service(task.service).is_some_and(|service| !service.spec.endpoint.ports.is_empty());
+    wanted.extend(own.filter(publishes).map(|task| task.service));
     wanted.into_iter().filter_map(|id| state.service(id)).map(|service| endpoints(state, service)).collect()
 }
 

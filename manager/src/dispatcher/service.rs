@@ -17,6 +17,7 @@ use crate::store::Hub;
 
 use super::holders::holders;
 use super::leave::leave;
+use super::news::News;
 use super::registry::Registry;
 use super::session::{Context, OPENING_AT_ONCE, OUTBOX, Peer, node_of, serve};
 
@@ -32,10 +33,11 @@ pub struct DispatcherService {
 }
 
 impl DispatcherService {
-    /// A dispatcher without sessions.
+    /// A dispatcher without sessions. To be called within a tokio runtime.
     pub fn new(hub: Hub, proposer: Proposer, forward: Forward, registry: Registry, stop: CancellationToken) -> Self {
         let (opening, gate) = (Arc::new(Semaphore::new(OPENING_AT_ONCE)), Arc::new(Semaphore::new(SETS_AT_ONCE)));
-        Self { context: Context { hub, proposer, forward, registry, opening, gate, stop } }
+        let news = News::start(hub.clone(), stop.clone());
+        Self { context: Context { hub, proposer, forward, registry, news, opening, gate, stop } }
     }
 
     /// The same as a tonic service.
