@@ -39,9 +39,8 @@ impl Frames {
         let on: i32 = 1;
         let length = size_of::<i32>() as libc::socklen_t;
         // SAFETY: `on` is an int and `length` its size.
-        let set = unsafe {
-            libc::setsockopt(self.0.as_raw_fd(), libc::SOL_PACKET, option, (&raw const on).cast(), length)
-        };
+        let set =
+            unsafe { libc::setsockopt(self.0.as_raw_fd(), libc::SOL_PACKET, option, (&raw const on).cast(), length) };
         if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 

@@ -50,7 +50,11 @@ fn managers_on_a_slow_wire_keep_one_leader_take_writes_and_run_tasks() {
     cluster.host(2).wait_running("s_web", 3);
     let placed: BTreeSet<String> = cluster.placed(0, "s_web").into_iter().collect();
     assert_eq!(placed, cluster.hostnames(), "one on each");
-    wait_until("one leader", || [0, 1, 2].map(|at| cluster.leader(at)), |seen| seen[0] == seen[1] && seen[1] == seen[2]);
+    wait_until(
+        "one leader",
+        || [0, 1, 2].map(|at| cluster.leader(at)),
+        |seen| seen[0] == seen[1] && seen[1] == seen[2],
+    );
     for at in 0..3 {
         assert_eq!(configs(&cluster, at), written, "host {at}");
     }
