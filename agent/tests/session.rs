@@ -117,6 +117,13 @@ impl Dispatcher for Service {
         Err(Status::unimplemented("not here"))
     }
 
+    async fn check_node(
+        &self,
+        _request: Request<pb::CheckNodeRequest>,
+    ) -> Result<Response<pb::CheckNodeResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     async fn leave(&self, _request: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }

@@ -192,6 +192,13 @@ impl Dispatcher for World {
         Ok(Response::new(pb::FindImageResponse { holders: nodes.iter().map(holder).collect() }))
     }
 
+    async fn check_node(
+        &self,
+        _request: Request<pb::CheckNodeRequest>,
+    ) -> Result<Response<pb::CheckNodeResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     async fn leave(&self, _: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }

@@ -5,12 +5,16 @@
 mod store_support;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use berth_manager::dispatcher::assignment::{Assigned, Item, Key, Urgency, assigned, diff, urgency};
+use berth_manager::dispatcher::assignment::{Assigned, Item, Key, assigned, diff};
+use berth_manager::dispatcher::interest::{Interest, Touched, Urgency};
 use berth_manager::store::{Change, State, Transaction};
 use berth_proto::id::NodeId;
 use berth_proto::object::{Attachment, Endpoint, FileObject, Meta, Node, NodeStatus, Service, SpecRevision, Task};
-use berth_proto::spec::{ConfigSpec, FileMount, NodeSpec, PortConfig, PublishMode, ServiceSpec};
+use berth_proto::spec::{
+    ConfigSpec, FileMount, NetworkDriver, NetworkSpec, NodeSpec, PortConfig, PublishMode, ServiceSpec,
+};
 use berth_proto::state::{DesiredState, HealthState, NodeState, TaskState};
 use proptest::prelude::*;
 use store_support::{config, id, network, service, service_spec, task, tx};
@@ -92,7 +96,13 @@ fn cluster() -> State {
             manager: None,
         });
     }
-    (0..NETWORKS).for_each(|number| tx.create(network(number, &format!("net{number}"))));
+    for number in 0..NETWORKS {
+        let mut it = network(number, &format!("net{number}"));
+        // The last one has a part on each node of its own.
+        let driver = if number + 1 == NETWORKS { NetworkDriver::Bridge } else { NetworkDriver::Overlay };
+        it.spec = Arc::new(NetworkSpec { driver, ..NetworkSpec::clone(&it.spec) });
+        tx.create(it);
+    }
     (0..CONFIGS).for_each(|number| tx.create(config(number, &format!("config{number}"), "x")));
     (0..3).for_each(|number| tx.create(service(number, service_spec(&format!("service{number}")))));
     state.apply(1, &tx).unwrap();
@@ -255,8 +265,10 @@ proptest! {
             // Steps backward are refused; that is another test's business.
             let Ok(events) = state.apply(index, &transaction) else { continue };
             state.advance_to(index);
+            let mut touched = Touched::default();
+            events.iter().for_each(|event| touched.note(event, &state));
             for agent in &mut agents {
-                if events.iter().any(|event| urgency(event, agent.node) > Urgency::Never) {
+                if touched.urgency(agent.node, &Interest::of(&agent.sent)) > Urgency::Never {
                     agent.hear(&state);
                 }
                 agent.check(&state);

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::figures::Samples;
+use crate::process::{memory as memory_of, smaps};
 
 const IDLE: &str = "services:
   web:
@@ -22,13 +23,6 @@ const IDLE: &str = "services:
     stop_signal: KILL
     deploy: { replicas: 1, restart_policy: { delay: 0s } }
 ";
-
-/// Kibibytes of one line of smaps_rollup.
-fn smaps(pid: i32, key: &str) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
-}
 
 fn parent(pid: i32) -> i32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a live process");
@@ -46,18 +40,13 @@ pub fn memory() {
     host.load(&hello());
     // Long enough for start-up work to be done: the daemon's own memory no longer changes.
     let daemon = host.daemon_pid();
-    let settled = wait_for("the daemon's memory to settle", || {
+    wait_for("the daemon's memory to settle", || {
         let first = smaps(daemon, "Pss:");
         std::thread::sleep(Duration::from_secs(2));
         let second = smaps(daemon, "Pss:");
-        if first.abs_diff(second) < 64 { Ok(second) } else { Err((first, second)) }
+        if first.abs_diff(second) < 64 { Ok(()) } else { Err((first, second)) }
     });
-    println!(
-        "idle daemon: PSS {:.1} MiB, private dirty {:.1} MiB, RSS {:.1} MiB (n=1)",
-        settled as f64 / 1024.0,
-        smaps(daemon, "Private_Dirty:") as f64 / 1024.0,
-        smaps(daemon, "Rss:") as f64 / 1024.0
-    );
+    println!("idle daemon: {} (n=1)", memory_of(daemon));
     host.apply("s", IDLE);
     host.berth(&["scale", "s_web=20"]).ok();
     let shims: Vec<i32> = host.wait_running("s_web", 20).iter().map(|task| parent(host.pid(task))).collect();

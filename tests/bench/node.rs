@@ -13,6 +13,9 @@ mod clock;
 mod cluster;
 #[path = "figures.rs"]
 mod figures;
+#[path = "process.rs"]
+#[allow(dead_code)]
+mod process;
 #[path = "start.rs"]
 mod start;
 

@@ -1,6 +1,7 @@
 //! Several hosts on one wire that form a cluster, and what can go wrong with each of them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,6 +18,8 @@ pub struct Cluster {
     switch: Switch,
     /// Hosts that joined as managers, from the first on.
     managers: usize,
+    /// Mebibytes that each host's disk has; as much as the real one without.
+    disk: Option<u32>,
 }
 
 impl Cluster {
@@ -26,7 +29,21 @@ impl Cluster {
     /// When one does not come up.
     #[track_caller]
     pub fn new(name: &str, managers: usize, workers: usize) -> Self {
-        let mut cluster = Self { hosts: Vec::new(), switch: Switch::new(), managers: 0 };
+        Self::of(name, managers, workers, None)
+    }
+
+    /// The same with a disk of that many mebibytes in each host, which can be filled.
+    ///
+    /// # Panics
+    /// When one does not come up.
+    #[track_caller]
+    pub fn with_disks(name: &str, managers: usize, workers: usize, mebibytes: u32) -> Self {
+        Self::of(name, managers, workers, Some(mebibytes))
+    }
+
+    #[track_caller]
+    fn of(name: &str, managers: usize, workers: usize, disk: Option<u32>) -> Self {
+        let mut cluster = Self { hosts: Vec::new(), switch: Switch::new(), managers: 0, disk };
         for at in 0..managers + workers {
             cluster.join(&format!("{name}{at}"), if at < managers { "manager" } else { "worker" });
         }
@@ -52,6 +69,9 @@ impl Cluster {
         }
         let mut host = Host::without_daemon(name);
         self.switch.plug(at, host.namespace_pid(), &format!("{address}/24"));
+        if let Some(mebibytes) = self.disk {
+            host.limit_disk(mebibytes);
+        }
         host.set_daemon_args(args);
         host.start_daemon();
         self.hosts.push(host);
@@ -187,6 +207,11 @@ impl Cluster {
         self.switch.set(at, link);
     }
 
+    /// How long the wire of a host takes from now on, to it and from it.
+    pub fn delay(&mut self, at: usize, each_way: Duration) {
+        self.switch.delay(at, each_way);
+    }
+
     /// Stops every process of a host's daemon and tasks where they are, as a machine that hangs.
     pub fn freeze(&self, at: usize) {
         self.signal(at, Signal::SIGSTOP);
@@ -237,7 +262,7 @@ impl Drop for Cluster {
             let ended = (0..400).any(|_| {
                 let done = !self.hosts.iter().any(is_left);
                 if !done {
-                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    std::thread::sleep(Duration::from_millis(50));
                 }
                 done
             });

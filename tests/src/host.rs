@@ -61,6 +61,38 @@ impl Host {
         Self { name, hostname, dir, keeper, daemon: None, daemon_args: Vec::new(), is_dismissed: false }
     }
 
+    /// Gives the data dir a disk of its own of that many mebibytes, before anything is on it. It goes with the machine.
+    ///
+    /// # Panics
+    /// When it cannot be mounted.
+    pub fn limit_disk(&self, mebibytes: u32) {
+        let data = self.data_dir();
+        let data = data.to_str().expect("paths of tests are UTF-8");
+        self.run("mount", &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "disk", data]).ok();
+    }
+
+    /// Fills what is left of that disk, to the last byte.
+    ///
+    /// # Panics
+    /// When there is still room.
+    pub fn fill_disk(&self) {
+        let script = "cat /dev/zero >> \"$0\" 2> /dev/null || true; df --output=avail -B1 \"$0\" | tail -n 1";
+        let room = self.run("sh", &["-ec", script, &self.filler()]).ok();
+        assert_eq!(room.trim(), "0", "the disk is full");
+    }
+
+    /// Takes back what [`Self::fill_disk`] filled.
+    ///
+    /// # Panics
+    /// When it cannot be removed.
+    pub fn free_disk(&self) {
+        self.run("rm", &["-f", &self.filler()]).ok();
+    }
+
+    fn filler(&self) -> String {
+        self.data_dir().join("filler").to_str().expect("paths of tests are UTF-8").to_owned()
+    }
+
     /// More arguments for the daemon's next start.
     #[must_use]
     pub fn with_daemon_args(mut self, args: &[&str]) -> Self {
@@ -246,6 +278,15 @@ impl Host {
     pub fn daemon_pid(&self) -> i32 {
         // nsenter execs the program when it enters no pid namespace, so its child is the daemon itself.
         self.daemon.as_ref().expect("the daemon runs").id() as i32
+    }
+
+    /// Whether the daemon has ended by itself; it counts as stopped then.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self.daemon.as_mut().is_some_and(|daemon| matches!(daemon.try_wait(), Ok(Some(_))));
+        if ended {
+            self.daemon = None;
+        }
+        ended
     }
 
     /// `kill -9` of the daemon.

@@ -5,6 +5,7 @@
 //! | [`host`] | a machine of its own: network, mount and UTS namespace, data dir, one daemon |
 //! | [`cluster`] | several hosts on one wire, and what can go wrong with them |
 //! | [`switch`] | that wire |
+//! | `delay.rs`, `frames.rs` | what makes it slow |
 //! | [`cli`] | running `berth` commands against a host |
 //! | [`wait`] | waiting for a state, with the last one seen in the failure |
 //! | [`image`] | images made from Debian's packages, built once a run |
@@ -13,6 +14,8 @@
 
 pub mod cli;
 pub mod cluster;
+mod delay;
+mod frames;
 pub mod host;
 pub mod image;
 pub mod switch;

@@ -1,12 +1,17 @@
 //! The wire between hosts: a bridge in a network namespace of its own, with a port for each host that can be cut, in one
-//! direction or both.
+//! direction or both, and delayed.
 
+use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use crate::Output;
+use crate::delay::Delay;
 
 /// A bridge that hosts are plugged into. Dropping it removes it.
 pub struct Switch {
+    /// What holds frames back, by port. Ends before the namespace does.
+    delays: BTreeMap<usize, Delay>,
     /// Holds the namespace open.
     keeper: Child,
 }
@@ -35,7 +40,7 @@ impl Switch {
                       && nft 'add chain bridge cuts forward { type filter hook forward priority 0; }' \
                       && echo ready && read -r _";
         let keeper = crate::host::keeper(Command::new("unshare").args(["--net", "sh", "-ec", script]));
-        Self { keeper }
+        Self { delays: BTreeMap::new(), keeper }
     }
 
     /// Gives the network namespace of process `pid` an `eth0` with `address` (`IP/PREFIX`), at port `port`.
@@ -78,6 +83,26 @@ impl Switch {
         Output::of(self.command(&["nft", "-f", "-"]).stdin(Stdio::piped()), Some(rules.as_bytes())).ok();
     }
 
+    /// How long the port holds each frame from now on, to the host and from it.
+    ///
+    /// # Panics
+    /// When the wire cannot be cut in two.
+    pub fn delay(&mut self, port: usize, each_way: Duration) {
+        if !self.delays.contains_key(&port) {
+            // The bridge gets an end of another wire under the port's name; the forwarder is between the two.
+            let (host, inner) = (format!("host{port}"), format!("inner{port}"));
+            let script = format!(
+                "ip link set port{port} nomaster down && ip link set port{port} name {host} \
+                 && ip link add port{port} type veth peer name {inner} \
+                 && for link in {host} {inner} port{port}; do ip link set $link addrgenmode none up; done \
+                 && ip link set port{port} master br0"
+            );
+            self.run(&["sh", "-ec", &script]).ok();
+            self.delays.insert(port, Delay::between(self.keeper.id(), [host, inner]));
+        }
+        self.delays[&port].set(each_way);
+    }
+
     fn command(&self, line: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.keeper.id().to_string(), "--net", "--"]).args(line);
@@ -97,6 +122,7 @@ impl Default for Switch {
 
 impl Drop for Switch {
     fn drop(&mut self) {
+        self.delays.clear();
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
     }

@@ -7,6 +7,7 @@
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use berth_proto::id::TaskId;
 use berth_proto::object::TaskStatus;
@@ -122,27 +123,43 @@ pub fn record_key(key: &pb::AssignmentKey) -> Option<String> {
     })
 }
 
-/// The open file.
+/// The file.
 #[derive(Debug)]
 pub struct Db {
     path: PathBuf,
-    database: Database,
+    /// `None` after a failure: redb takes nothing more then, and has to be opened anew.
+    database: Mutex<Option<Database>>,
 }
 
 impl Db {
     /// Opens or makes it. Blocking.
     pub fn open(path: &Path) -> Result<Self, DbError> {
-        let database = Database::create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => DbError::Locked { path: path.to_owned() },
-            other => failed(path, "open", other),
-        })?;
-        let db = Self { path: path.to_owned(), database };
-        db.check_format()?;
+        let db = Self { path: path.to_owned(), database: Mutex::default() };
+        db.with(|database| db.check_format(database))?;
         Ok(db)
     }
 
-    fn check_format(&self) -> Result<(), DbError> {
-        let write = self.database.begin_write().map_err(|error| self.failed("begin", error))?;
+    /// Does something with the open file.
+    fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, DbError>) -> Result<T, DbError> {
+        let mut open = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match open.take() {
+            Some(database) => database,
+            None => self.create()?,
+        };
+        let done = act(&database)?;
+        *open = Some(database);
+        Ok(done)
+    }
+
+    fn create(&self) -> Result<Database, DbError> {
+        Database::create(&self.path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => DbError::Locked { path: self.path.clone() },
+            other => self.failed("open", other),
+        })
+    }
+
+    fn check_format(&self, database: &Database) -> Result<(), DbError> {
+        let write = database.begin_write().map_err(|error| self.failed("begin", error))?;
         let found = {
             let mut meta = write.open_table(META).map_err(|error| self.failed("open tables of", error))?;
             let found =
@@ -163,21 +180,30 @@ impl Db {
 
     /// Everything there is. What does not parse is left out. Blocking.
     pub fn read(&self) -> Result<Records, DbError> {
+        self.with(|database| self.read_from(database))
+    }
+
+    fn read_from(&self, database: &Database) -> Result<Records, DbError> {
         let mut records = Records::default();
-        self.each(ASSIGNED, |_, value| records.assigned.extend(pb::Assignment::decode(value)))?;
-        self.each(STATUS, |key, value| {
+        self.each(database, ASSIGNED, |_, value| records.assigned.extend(pb::Assignment::decode(value)))?;
+        self.each(database, STATUS, |key, value| {
             let status = pb::TaskStatus::decode(value).ok().and_then(|status| status.try_into().ok());
             records.statuses.extend(key.parse().ok().zip(status));
         })?;
-        self.each(PREPARED, |key, value| {
+        self.each(database, PREPARED, |key, value| {
             records.prepared.extend(key.parse().ok().zip(serde_json::from_slice(value).ok()));
         })?;
-        self.each(CLUSTER, |_, value| records.membership = pb::Membership::decode(value).ok())?;
+        self.each(database, CLUSTER, |_, value| records.membership = pb::Membership::decode(value).ok())?;
         Ok(records)
     }
 
-    fn each(&self, table: TableDefinition<'_, &str, &[u8]>, mut f: impl FnMut(&str, &[u8])) -> Result<(), DbError> {
-        let read = self.database.begin_read().map_err(|error| self.failed("begin", error))?;
+    fn each(
+        &self,
+        database: &Database,
+        table: TableDefinition<'_, &str, &[u8]>,
+        mut f: impl FnMut(&str, &[u8]),
+    ) -> Result<(), DbError> {
+        let read = database.begin_read().map_err(|error| self.failed("begin", error))?;
         let table = read.open_table(table).map_err(|error| self.failed("open tables of", error))?;
         for row in table.iter().map_err(|error| self.failed("read", error))? {
             let (key, value) = row.map_err(|error| self.failed("read", error))?;
@@ -186,9 +212,13 @@ impl Db {
         Ok(())
     }
 
-    /// Commits changes together, durably. Blocking.
+    /// Commits changes together, durably. After a failure nothing of them is there, and the next attempt begins anew. Blocking.
     pub fn commit(&self, changes: &[Change]) -> Result<(), DbError> {
-        let write = self.database.begin_write().map_err(|error| self.failed("begin", error))?;
+        self.with(|database| self.write_to(database, changes))
+    }
+
+    fn write_to(&self, database: &Database, changes: &[Change]) -> Result<(), DbError> {
+        let write = database.begin_write().map_err(|error| self.failed("begin", error))?;
         {
             let tables = |table| write.open_table(table).map_err(|error| self.failed("open tables of", error));
             let (mut assigned, mut status) = (tables(ASSIGNED)?, tables(STATUS)?);
@@ -224,12 +254,8 @@ impl Db {
     }
 
     fn failed(&self, operation: &'static str, source: impl Into<redb::Error>) -> DbError {
-        failed(&self.path, operation, source)
+        DbError::Failed { path: self.path.clone(), operation, source: Box::new(source.into()) }
     }
-}
-
-fn failed(path: &Path, operation: &'static str, source: impl Into<redb::Error>) -> DbError {
-    DbError::Failed { path: path.to_owned(), operation, source: Box::new(source.into()) }
 }
 
 #[cfg(test)]
@@ -270,9 +296,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.redb");
         let db = Db::open(&path).unwrap();
-        let write = db.database.begin_write().unwrap();
-        write.open_table(META).unwrap().insert("format", "9").unwrap();
-        write.commit().unwrap();
+        let newer = |database: &Database| {
+            let write = database.begin_write().unwrap();
+            write.open_table(META).unwrap().insert("format", "9").unwrap();
+            write.commit().unwrap();
+            Ok(())
+        };
+        db.with(newer).unwrap();
         drop(db);
         let error = Db::open(&path).unwrap_err().to_string();
         assert!(error.contains("has format 9"), "{error}");

@@ -1,9 +1,11 @@
 //! Commits changes of the records in the background, many in one transaction.
 //!
-//! Owns one thread. Never holds a caller up for the disk, unless thousands of changes wait.
+//! Owns one thread. Never holds a caller up for the disk, unless thousands of changes wait. What cannot be written, on a full
+//! disk, is kept and written with what comes next, or a little later.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_proto::id::TaskId;
 use tokio::sync::mpsc;
@@ -14,6 +16,8 @@ use super::{Change, Db};
 const QUEUE: usize = 16_384;
 /// Changes that come within this time share one commit.
 const GATHER: Duration = Duration::from_millis(30);
+/// Before what could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Handle of the background writer; the thread ends when it is closed, or all handles are gone, and everything is on disk.
 #[derive(Debug, Clone)]
@@ -67,8 +71,10 @@ impl Writer {
 fn write_all(db: &Db, mut orders: mpsc::Receiver<Order>) {
     let mut batch = Vec::new();
     let mut open = true;
-    while open && let Some(first) = orders.blocking_recv() {
-        let mut next = Some(first);
+    while open {
+        let is_behind = !batch.is_empty();
+        let Some(first) = next(&mut orders, is_behind) else { return };
+        let mut next = first;
         while let Some(order) = next {
             match order {
                 Order::Write(change) => batch.push(change),
@@ -79,9 +85,93 @@ fn write_all(db: &Db, mut orders: mpsc::Receiver<Order>) {
             }
             next = orders.try_recv().ok();
         }
-        if let Err(error) = db.commit(&batch) {
-            tracing::error!(%error, changes = batch.len(), "cannot write the agent's records");
+        match db.commit(&batch) {
+            Ok(()) => {
+                if is_behind {
+                    tracing::info!("the agent's records are written again");
+                }
+                batch.clear();
+            }
+            Err(error) => {
+                if !is_behind {
+                    tracing::error!(%error, changes = batch.len(), "cannot write the agent's records, trying again");
+                }
+                batch = latest(batch);
+            }
         }
-        batch.clear();
+    }
+}
+
+/// The next order; `None` inside when none comes for a while and something is left to be written. `None` when all handles are
+/// gone.
+fn next(orders: &mut mpsc::Receiver<Order>, is_left: bool) -> Option<Option<Order>> {
+    if !is_left {
+        return orders.blocking_recv().map(Some);
+    }
+    let end = Instant::now() + RETRY;
+    loop {
+        match orders.try_recv() {
+            Ok(order) => return Some(Some(order)),
+            Err(mpsc::error::TryRecvError::Disconnected) => return None,
+            Err(mpsc::error::TryRecvError::Empty) if Instant::now() >= end => return Some(None),
+            Err(mpsc::error::TryRecvError::Empty) => std::thread::sleep(GATHER),
+        }
+    }
+}
+
+/// The same changes without those that later ones make needless, so that what waits for a disk grows no further than what there
+/// is to know.
+fn latest(changes: Vec<Change>) -> Vec<Change> {
+    let mut seen = BTreeSet::new();
+    let mut replaced = false;
+    let mut kept: Vec<Change> = changes
+        .into_iter()
+        .rev()
+        .filter(|change| match change {
+            Change::ReplaceAssigned(_) => !std::mem::replace(&mut replaced, true),
+            Change::Put(key, _) | Change::Remove(key) => !replaced && seen.insert(format!("assigned {key}")),
+            Change::Status(task, _) => seen.insert(format!("status {task}")),
+            Change::Prepared(task, _) => seen.insert(format!("prepared {task}")),
+            Change::Forget(task) => {
+                let news = [format!("status {task}"), format!("prepared {task}")].map(|key| seen.insert(key));
+                news.contains(&true)
+            }
+            Change::Membership(_) => seen.insert("membership".to_owned()),
+        })
+        .collect();
+    kept.reverse();
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn of_what_waits_for_a_disk_the_latest_is_kept() {
+        let (one, other) = (TaskId::from_random(1), TaskId::from_random(2));
+        let text = |name: &str, value: u8| Change::Put(name.to_owned(), vec![value]);
+        let changes = vec![
+            text("a", 1),
+            Change::Status(one, vec![1]),
+            Change::Prepared(one, vec![1]),
+            Change::Status(other, vec![1]),
+            Change::ReplaceAssigned(Vec::new()),
+            text("b", 1),
+            Change::Status(other, vec![2]),
+            Change::Forget(one),
+            text("b", 2),
+            Change::Remove("c".to_owned()),
+        ];
+        let kept = format!("{:?}", latest(changes));
+        let wanted = vec![
+            Change::ReplaceAssigned(Vec::new()),
+            Change::Status(other, vec![2]),
+            Change::Forget(one),
+            text("b", 2),
+            Change::Remove("c".to_owned()),
+        ];
+        assert_eq!(kept, format!("{wanted:?}"));
     }
 }

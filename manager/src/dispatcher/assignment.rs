@@ -9,7 +9,7 @@ use berth_proto::object::{Config, FileObject, Network, Secret, SpecVersion, Task
 use berth_proto::spec::{MountKind, ServiceSpec};
 use berth_proto::state::TaskState;
 
-use crate::store::{Event, Object, State};
+use crate::store::State;
 
 use super::endpoints::{Endpoints, endpoints_for};
 
@@ -93,7 +93,7 @@ impl Item {
 }
 
 /// Equal but for what the agent itself reports.
-fn same_task(a: &Task, b: &Task) -> bool {
+pub(super) fn same_task(a: &Task, b: &Task) -> bool {
     a.desired == b.desired
         && a.spec_version == b.spec_version
         && a.attachments == b.attachments
@@ -161,41 +161,5 @@ impl Changes {
     /// True when nothing changed.
     pub fn is_empty(&self) -> bool {
         self.updates.is_empty() && self.removals.is_empty()
-    }
-}
-
-/// How soon a node should hear of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Urgency {
-    /// Not at all: it changes nothing that the node may know.
-    Never,
-    /// With others like it: who answers for a service.
-    Soon,
-    /// Without waiting: a task of its own.
-    Now,
-}
-
-/// How soon `node` should hear of the event. May say more than is needed, never less.
-pub fn urgency(event: &Event, node: NodeId) -> Urgency {
-    match (event.before(), event.after()) {
-        (Some(Object::Task(old)), Some(Object::Task(new))) => {
-            let own = new.node == Some(node);
-            if own && (!same_task(old, new) || old.status.state < TaskState::Assigned) {
-                Urgency::Now
-            } else if old.status != new.status || !same_task(old, new) {
-                Urgency::Soon
-            } else {
-                Urgency::Never
-            }
-        }
-        (None, Some(Object::Task(task))) | (Some(Object::Task(task)), None) => {
-            if task.node == Some(node) {
-                Urgency::Now
-            } else {
-                Urgency::Soon
-            }
-        }
-        (Some(Object::Node(old)), Some(Object::Node(new))) if old.status.state == new.status.state => Urgency::Never,
-        _ => Urgency::Soon,
     }
 }

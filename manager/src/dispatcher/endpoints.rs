@@ -1,6 +1,7 @@
 //! Who answers for a service: its virtual addresses, its published ports, the tasks behind them. Pure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
 use berth_proto::name::{ServiceName, StackName};
@@ -23,6 +24,8 @@ pub struct Endpoints {
     pub mode: EndpointMode,
     /// What the allocator gave it.
     pub endpoint: Option<Endpoint>,
+    /// Tasks of other nodes answer too.
+    pub everywhere: bool,
     /// Tasks that have started and are meant to go on, by slot.
     pub backends: Vec<Backend>,
 }
@@ -44,38 +47,54 @@ pub struct Backend {
     pub ready: bool,
 }
 
-/// Endpoints of the services that `node` needs: those with a task on one of `networks`, those whose published ports are
-/// answered on every node, and those whose ports this node's own tasks publish.
+/// Endpoints of the services that `node` needs: those that are answered on every node or have tasks on one of `networks`, and
+/// those of its own tasks. Of a service that only networks within a node lead to, just the node's own tasks answer. Looks at
+/// no task of another node but behind the others.
 pub fn endpoints_for(state: &State, node: NodeId, networks: &[NetworkId]) -> Vec<Endpoints> {
-    let mut wanted = BTreeSet::new();
+    let (within, across): (Vec<NetworkId>, Vec<NetworkId>) =
+        networks.iter().partition(|id| state.network(**id).is_some_and(|it| it.spec.driver.stays_on_node()));
+    let has_vip_on = |endpoint: &Endpoint, networks: &[NetworkId]| {
+        endpoint.virtual_ips.iter().any(|vip| networks.binary_search(&vip.network).is_ok())
+    };
+    let mut everywhere: BTreeSet<ServiceId> =
+        across.iter().flat_map(|network| state.services_on_network(*network)).collect();
+    let mut here = BTreeSet::new();
     for service in state.services() {
-        let on_every_node = |endpoint: &Endpoint| endpoint.ports.iter().any(|port| port.mode == PublishMode::Ingress);
-        let shares_network =
-            |endpoint: &Endpoint| endpoint.virtual_ips.iter().any(|vip| networks.binary_search(&vip.network).is_ok());
-        let known =
-            service.endpoint.as_ref().is_some_and(|endpoint| on_every_node(endpoint) || shares_network(endpoint));
-        let on_networks = || {
-            state.tasks_of_service(service.id).any(|task| {
-                let joined = || task.attachments.iter().any(|at| networks.binary_search(&at.network).is_ok());
-                let publishes_here = || task.node == Some(node) && !service.spec.endpoint.ports.is_empty();
-                !task.status.state.is_terminal() && (publishes_here() || joined())
-            })
-        };
-        if known || on_networks() {
-            wanted.insert(service.id);
+        let Some(endpoint) = &service.endpoint else { continue };
+        if endpoint.ports.iter().any(|port| port.mode == PublishMode::Ingress) || has_vip_on(endpoint, &across) {
+            everywhere.insert(service.id);
+        } else if has_vip_on(endpoint, &within) {
+            here.insert(service.id);
         }
     }
-    wanted.into_iter().filter_map(|id| state.service(id)).map(|service| endpoints(state, service)).collect()
+    let own = state.tasks_on_node(node).filter(|task| !task.status.state.is_terminal());
+    let answers = |task: &&Arc<Task>| {
+        let publishes = || state.service(task.service).is_some_and(|service| !service.spec.endpoint.ports.is_empty());
+        !task.attachments.is_empty() || publishes()
+    };
+    here.extend(own.filter(answers).map(|task| task.service));
+    let here = here.difference(&everywhere).filter_map(|id| state.service(*id)).map(|service| {
+        let own = state.tasks_on_node(node).filter(|task| task.service == service.id);
+        endpoints(state, service, false, own)
+    });
+    let everywhere = everywhere.iter().filter_map(|id| state.service(*id));
+    everywhere.map(|service| endpoints(state, service, true, state.tasks_of_service(service.id))).chain(here).collect()
 }
 
-fn endpoints(state: &State, service: &Service) -> Endpoints {
+fn endpoints<'a>(
+    state: &State,
+    service: &Service,
+    everywhere: bool,
+    tasks: impl Iterator<Item = &'a Arc<Task>>,
+) -> Endpoints {
     Endpoints {
         service: service.id,
         name: service.spec.name.clone(),
         stack: service.spec.stack.clone(),
         mode: service.spec.endpoint.mode,
         endpoint: service.endpoint.clone(),
-        backends: state.tasks_of_service(service.id).filter_map(|task| backend(state, task)).collect(),
+        everywhere,
+        backends: tasks.filter_map(|task| backend(state, task)).collect(),
     }
 }
 

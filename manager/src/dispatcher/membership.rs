@@ -22,16 +22,35 @@ pub fn membership(state: &State, node: NodeId) -> Option<pb::Membership> {
     Some(pb::Membership { managers: managers.collect(), role, roots: roots.collect() })
 }
 
-/// Whether the event may change what `node` should know. May say yes too often, never no.
-pub fn concerns(event: &Event, node: NodeId) -> bool {
+/// Who may have to know something else after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concerned {
+    /// Nobody.
+    Nobody,
+    /// One node.
+    Node(NodeId),
+    /// Everybody.
+    Everybody,
+}
+
+/// Whom the event concerns. May name too many, never too few.
+pub fn concerned(event: &Event) -> Concerned {
     match (event.before(), event.after()) {
         (Some(Object::Node(old)), Some(Object::Node(new))) => {
             let role = |node: &Node| (node.spec.role, node.manager.is_some());
-            address(old) != address(new) || (new.id == node && role(old) != role(new))
+            if address(old) != address(new) {
+                Concerned::Everybody
+            } else if role(old) != role(new) {
+                Concerned::Node(new.id)
+            } else {
+                Concerned::Nobody
+            }
         }
-        (Some(Object::Node(one)), None) | (None, Some(Object::Node(one))) => address(one).is_some(),
-        (_, Some(Object::Cluster(_))) => true,
-        _ => false,
+        (Some(Object::Node(one)), None) | (None, Some(Object::Node(one))) if address(one).is_some() => {
+            Concerned::Everybody
+        }
+        (_, Some(Object::Cluster(_))) => Concerned::Everybody,
+        _ => Concerned::Nobody,
     }
 }
 

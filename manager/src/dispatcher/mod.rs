@@ -3,6 +3,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`assignment`] | what one node should know, computed from a snapshot; what changed between two of them |
+//! | [`interest`] | which nodes should hear of what was committed |
+//! | [`news`] | reads each commit once, and wakes those nodes' sessions |
 //! | [`endpoints`] | who answers for a service |
 //! | [`message`] | both as protobuf messages |
 //! | [`health`] | from heartbeats to node states, pure |
@@ -29,9 +31,11 @@ pub mod health;
 pub mod hearsay;
 pub mod heartbeat;
 pub mod holders;
+pub mod interest;
 mod leave;
 pub mod membership;
 pub mod message;
+pub mod news;
 pub mod registry;
 pub mod report;
 pub mod service;

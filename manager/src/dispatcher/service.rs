@@ -17,6 +17,7 @@ use crate::raft::RaftNode;
 
 use super::holders::holders;
 use super::leave::leave;
+use super::news::News;
 use super::registry::Registry;
 use super::session::{Context, OPENING_AT_ONCE, OUTBOX, Peer, catch_up, node_of, serve};
 
@@ -32,7 +33,7 @@ pub struct DispatcherService {
 }
 
 impl DispatcherService {
-    /// A dispatcher without sessions.
+    /// A dispatcher without sessions. To be called within a tokio runtime.
     pub fn new(raft: &RaftNode, registry: Registry, stop: CancellationToken) -> Self {
         Self {
             context: Context {
@@ -40,6 +41,7 @@ impl DispatcherService {
                 proposer: raft.proposer().clone(),
                 forward: raft.forward().clone(),
                 cut_off: raft.cut_off(),
+                news: News::start(raft.hub().clone(), stop.clone()),
                 registry,
                 opening: Arc::new(Semaphore::new(OPENING_AT_ONCE)),
                 gate: Arc::new(Semaphore::new(SETS_AT_ONCE)),

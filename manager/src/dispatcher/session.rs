@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use crate::raft::{Forward, Proposer};
 use crate::store::Hub;
 
+use super::news::News;
 use super::registry::{Registry, Session};
 use super::upward::{Reports, describe, descriptions};
 use super::{downward, heartbeat, message};
@@ -46,6 +47,8 @@ pub struct Context {
     pub cut_off: watch::Receiver<bool>,
     /// The sessions there are.
     pub registry: Registry,
+    /// Wakes those that should look.
+    pub news: News,
     /// Streams that are let in at the same time, so that all agents coming back at once wait in line.
     pub opening: Arc<Semaphore>,
     /// Complete sets that are made at the same time.

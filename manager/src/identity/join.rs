@@ -4,6 +4,7 @@
 //! identity names.
 
 use std::error::Error;
+use std::time::Duration;
 
 use berth_proto::id::NodeId;
 use berth_proto::pb::certificates_client::CertificatesClient;
@@ -17,6 +18,9 @@ use super::credentials::Credentials;
 use super::node_identity::{Identity, IdentityError};
 use super::request::{self, RequestError};
 use super::token::JoinToken;
+
+/// Before the managers are asked again when none of them answered; doubles up to the second.
+const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// Why a machine has no certificate now.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +109,25 @@ pub async fn join(addresses: &[String], token: &JoinToken) -> Result<Joined, Joi
         }
     }
     Err(nobody(failures))
+}
+
+/// [`join`], until a manager answers. Machines that were started together do not come back together: up to half of each wait
+/// is left out. What the managers made of a request that is dropped is a node that never came, which `berth node rm` removes.
+///
+/// # Errors
+/// When one refuses.
+pub async fn join_once_answered(addresses: &[String], token: &JoinToken) -> Result<Joined, JoinError> {
+    let mut longest = WAITS.0;
+    loop {
+        let error = match join(addresses, token).await {
+            Err(error @ JoinError::NotReached { .. }) => error,
+            answered => return answered,
+        };
+        let wait = longest.mul_f64(1.0 - rand::random::<f64>() / 2.0);
+        tracing::warn!(error = &error as &dyn Error, "cannot join yet, trying again in {wait:.1?}");
+        tokio::time::sleep(wait).await;
+        longest = (longest * 2).min(WAITS.1);
+    }
 }
 
 async fn join_at(address: &str, token: &JoinToken, key: &SecretBytes, request: &[u8]) -> Result<Joined, Failure> {

@@ -4,6 +4,10 @@
 //! healthy leader. Instead a manager that hears nothing of a leader first asks the others whether they would vote for it
 //! (pre-vote: Ongaro, "Consensus: Bridging Theory and Practice", section 9.6), which changes nothing, and campaigns only
 //! when a quorum would.
+//!
+//! Its own heartbeats are off too: it gives up what is not answered within the time between two, so that managers whose
+//! answers take longer would never agree on anything. Here a leader says that it is there as often as it should, and an answer
+//! may take as long as a leader may be silent.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -117,6 +121,8 @@ pub struct Campaigner {
     pub peers: Peers,
     /// When a leader was last heard of.
     pub pulse: Arc<Pulse>,
+    /// Between two signs of life of a leader.
+    pub heartbeat: Duration,
     /// Bounds of the silence after which it campaigns.
     pub election: (Duration, Duration),
     /// Set when another says that this manager is no member any more.
@@ -129,6 +135,7 @@ impl Campaigner {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut patience = self.patience();
+        let mut beat = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -143,6 +150,12 @@ impl Campaigner {
             set(&self.cut_off, silence >= CUT_OFF);
             if leads {
                 self.pulse.heard();
+                if beat <= Instant::now() {
+                    beat = Instant::now() + self.heartbeat;
+                    if self.raft.trigger().heartbeat().await.is_err() {
+                        return;
+                    }
+                }
                 continue;
             }
             let Some(others) = other_voters(&metrics, self.id) else { continue };

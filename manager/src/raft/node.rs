@@ -197,6 +197,7 @@ impl RaftNode {
             log: log.clone(),
             peers,
             pulse: Arc::clone(&pulse),
+            heartbeat: settings.heartbeat,
             election: settings.election,
             dismissed: dismissed_tx.clone(),
             cut_off: cut_off_tx,
@@ -393,13 +394,21 @@ impl RaftNode {
 
 fn config(settings: &RaftSettings) -> Result<Config, RaftNodeError> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if settings.heartbeat.is_zero() || settings.heartbeat >= settings.election.0 {
+        let problem = format!(
+            "heartbeats every {:?} do not keep managers from an election after {:?}",
+            settings.heartbeat, settings.election.0
+        );
+        return Err(RaftNodeError::Settings { problem });
+    }
     let config = Config {
         cluster_name: "berth".to_owned(),
-        heartbeat_interval: millis(settings.heartbeat),
-        // Its own elections are off (see `campaign`); the longest election is how long a vote is not given after a leader
-        // was heard.
+        // Its own elections and heartbeats are off (see `campaign`). The time between heartbeats is how long an answer may
+        // take, the longest election is how long a vote is not given after a leader was heard.
         enable_elect: false,
-        election_timeout_min: millis(settings.election.0) - 1,
+        enable_heartbeat: false,
+        heartbeat_interval: millis(settings.election.0).saturating_sub(2),
+        election_timeout_min: millis(settings.election.0).saturating_sub(1),
         election_timeout_max: millis(settings.election.0),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_entries),
         max_in_snapshot_log_to_keep: settings.keep_entries,

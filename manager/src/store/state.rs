@@ -112,6 +112,11 @@ impl State {
         self.known(self.task_index.in_state(state))
     }
 
+    /// Services that have tasks on a network which have not ended, each once.
+    pub fn services_on_network(&self, network: NetworkId) -> impl Iterator<Item = ServiceId> {
+        self.task_index.services_on(network)
+    }
+
     /// How many tasks there are.
     pub fn task_count(&self) -> usize {
         self.tasks.len()

@@ -57,6 +57,13 @@ pub enum NetworkDriver {
     Macvlan,
 }
 
+impl NetworkDriver {
+    /// True when a task on it is reached from no other node, but through published ports.
+    pub fn stays_on_node(self) -> bool {
+        matches!(self, Self::Bridge | Self::Host | Self::None)
+    }
+}
+
 /// A pool of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpamPool {

@@ -74,8 +74,8 @@ impl Etcd {
     }
 
     /// The members' processes.
-    pub fn pids(&self) -> Vec<u32> {
-        self.members.iter().map(Child::id).collect()
+    pub fn pids(&self) -> Vec<i32> {
+        self.members.iter().map(|member| member.id().cast_signed()).collect()
     }
 
     /// A channel to one member, to be made within a tokio runtime; it connects when it is used.

@@ -12,6 +12,9 @@ mod etcd;
 mod figures;
 #[path = "loss.rs"]
 mod loss;
+#[path = "../process.rs"]
+#[allow(dead_code)]
+mod process;
 #[path = "roll.rs"]
 mod roll;
 #[path = "wire.rs"]

@@ -8,6 +8,7 @@ use berth_tests::Cluster;
 
 use crate::etcd::{Etcd, put};
 use crate::figures::Samples;
+use crate::process;
 use crate::wire::{control, runtime, write};
 
 const CLIENTS: [usize; 4] = [1, 16, 64, 256];
@@ -17,22 +18,12 @@ const LENGTH: Duration = Duration::from_secs(5);
 /// Makes one write and says whether it was acknowledged.
 type Writer = Box<dyn FnMut(String) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send>;
 
-/// Time on a processor that the processes have used so far.
-fn cpu(pids: &[u32]) -> Duration {
-    let ticks = |pid: &u32| -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields = stat.rsplit_once(')').unwrap_or_default().1.split_whitespace();
-        // utime and stime, see proc(5).
-        fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
-    };
-    Duration::from_millis(pids.iter().map(ticks).sum::<u64>() * 10)
-}
-
 /// Clients that write as fast as they are acknowledged; returns writes a second, and how long each took. `pids` are the
 /// members'.
-async fn measure(name: &str, clients: usize, pids: &[u32], mut writer: impl FnMut(usize) -> Writer) -> (f64, Samples) {
+async fn measure(name: &str, clients: usize, pids: &[i32], mut writer: impl FnMut(usize) -> Writer) -> (f64, Samples) {
     let begin = Instant::now();
-    let cpu_before = cpu(pids);
+    let used = || -> Duration { pids.iter().map(|pid| process::cpu(*pid)).sum() };
+    let before = used();
     let all: Vec<_> = (0..clients)
         .map(|client| {
             let (mut write, name) = (writer(client), name.to_owned());
@@ -59,7 +50,7 @@ async fn measure(name: &str, clients: usize, pids: &[u32], mut writer: impl FnMu
     let rate = writes as f64 / begin.elapsed().as_secs_f64();
     let samples = Samples::new(&format!("{name}, {clients} clients, one write"), samples);
     samples.print();
-    let spent = cpu(pids).saturating_sub(cpu_before).as_secs_f64() * 1e6 / writes as f64;
+    let spent = (used() - before).as_secs_f64() * 1e6 / writes as f64;
     println!("  {rate:.0} writes a second, the members together {spent:.0} us of processor each");
     (rate, samples)
 }
@@ -71,7 +62,7 @@ pub fn run() {
     {
         let cluster = Cluster::new("bench-writes", 3, 0);
         let leader = cluster.leader(0);
-        let pids: Vec<u32> = (0..3).map(|at| cluster.host(at).daemon_pid().unsigned_abs()).collect();
+        let pids: Vec<i32> = (0..3).map(|at| cluster.host(at).daemon_pid()).collect();
         for clients in CLIENTS {
             let connected: Vec<_> =
                 runtime.block_on(async { (0..3).map(|at| control(cluster.host((leader + at) % 3))).collect() });

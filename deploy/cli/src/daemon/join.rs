@@ -1,18 +1,13 @@
 //! A machine's first start with `--join`: asks the managers for a certificate until it has one.
 
-use std::time::Duration;
-
-use berth_manager::identity::join::join as ask;
+use berth_manager::identity::Joined;
+use berth_manager::identity::join::join_once_answered;
 use berth_manager::identity::token::TokenError;
-use berth_manager::identity::{JoinError, Joined};
 use tokio_util::sync::CancellationToken;
 
 use super::failed;
 use super::node::Node;
 use crate::ui::Failure;
-
-/// Before the managers are asked again when none of them answered; doubles up to the second.
-const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// Joins; `false` when the node is to stop before.
 pub async fn join(node: &Node, stop: &CancellationToken) -> Result<bool, Failure> {
@@ -23,31 +18,15 @@ pub async fn join(node: &Node, stop: &CancellationToken) -> Result<bool, Failure
     }
     let token = node.args.token.as_deref().expect("clap asks for it with --join");
     let token = token.parse().map_err(|error: TokenError| failed("cannot use the join token", &error))?;
-    let mut wait = WAITS.0;
-    loop {
-        let joined = tokio::select! {
-            biased;
-            // Cancel-safe: a token stays cancelled. What the managers made of a request that is dropped is a node that never
-            // came, which `berth node rm` removes.
-            () = stop.cancelled() => return Ok(false),
-            joined = ask(&node.args.join, &token) => joined,
-        };
-        match joined {
-            Ok(Joined { identity, .. }) => {
-                tracing::info!(node = %identity.node, cluster = %identity.cluster, role = identity.role.as_str(), "joined");
-                node.adopt(identity)?;
-                return Ok(true);
-            }
-            Err(error @ JoinError::NotReached { .. }) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot join yet, trying again in {wait:?}");
-            }
-            Err(error) => return Err(failed("cannot join the cluster", &error)),
-        }
-        tokio::select! {
-            biased;
-            // Cancel-safe, both.
-            () = stop.cancelled() => return Ok(false),
-            () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAITS.1),
-        }
-    }
+    let joined = tokio::select! {
+        biased;
+        // Cancel-safe: a token stays cancelled.
+        () = stop.cancelled() => return Ok(false),
+        // What is dropped is a node that never came.
+        joined = join_once_answered(&node.args.join, &token) => joined,
+    };
+    let Joined { identity, .. } = joined.map_err(|error| failed("cannot join the cluster", &error))?;
+    tracing::info!(node = %identity.node, cluster = %identity.cluster, role = identity.role.as_str(), "joined");
+    node.adopt(identity)?;
+    Ok(true)
 }
