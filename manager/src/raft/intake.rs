@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::Conflict;
 
+use super::gather::Gather;
 use super::handover::Stepping;
 use super::proposer::ProposeError;
 use super::types::{Request, Response, typ};
@@ -65,7 +66,8 @@ impl Intake {
     pub fn start(raft: typ::Raft, stepping: Stepping, stop: CancellationToken) -> (Self, JoinHandle<()>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let leading = Leading { raft, stepping };
-        let writer = Writer { leading: leading.clone(), waiting, held: None };
+        let waiting = Gather::new(waiting, |waiting: &Waiting| waiting.batch.encoded().len(), MAX_ENTRY_BYTES, QUEUE);
+        let writer = Writer { leading: leading.clone(), waiting };
         (Self { queue, leading }, tokio::spawn(writer.run(stop)))
     }
 
@@ -89,42 +91,14 @@ impl Intake {
 /// Makes entries of what waits.
 struct Writer {
     leading: Leading,
-    waiting: mpsc::Receiver<Waiting>,
-    /// Did not fit into the entry before.
-    held: Option<Waiting>,
+    waiting: Gather<Waiting>,
 }
 
 impl Writer {
     async fn run(mut self, stop: CancellationToken) {
-        loop {
-            let first = match self.held.take() {
-                Some(held) => Some(held),
-                None => tokio::select! {
-                    biased;
-                    // Cancel-safe: a token stays cancelled.
-                    () = stop.cancelled() => None,
-                    // Cancel-safe: a message that was not returned stays in the queue.
-                    first = self.waiting.recv() => first,
-                },
-            };
-            let Some(first) = first else { return };
-            let together = self.gather(first);
+        while let Some(together) = self.waiting.next(&stop).await {
             self.commit(together).await;
         }
-    }
-
-    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
-        let mut bytes = first.batch.encoded().len();
-        let mut together = vec![first];
-        while let Ok(next) = self.waiting.try_recv() {
-            bytes += next.batch.encoded().len();
-            if bytes > MAX_ENTRY_BYTES {
-                self.held = Some(next);
-                break;
-            }
-            together.push(next);
-        }
-        together
     }
 
     async fn commit(&self, together: Vec<Waiting>) {

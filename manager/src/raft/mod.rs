@@ -10,6 +10,7 @@
 //! | [`snapshot`] | snapshot files |
 //! | [`machine`] | applies committed entries to the store and publishes them |
 //! | [`forward`] | where a batch is written: here, or by the leader |
+//! | [`gather`] | what waits together is taken together |
 //! | [`intake`] | the leader makes entries of batches |
 //! | [`outcomes`] | what became of batches that were given to the leader |
 //! | [`transport`] | how managers reach each other |
@@ -28,6 +29,7 @@ pub mod campaign;
 pub mod datadir;
 pub mod disk;
 pub mod forward;
+pub mod gather;
 pub mod handover;
 pub mod intake;
 pub mod log;

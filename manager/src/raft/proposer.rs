@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::store::{Conflict, Hub, Snapshot, State, Transaction};
 
 use super::forward::Forward;
+use super::gather::Gather;
 use super::intake::Written;
 use super::types::Request;
 use super::wire;
@@ -82,7 +83,8 @@ impl Proposer {
     /// Starts batching until `stop`.
     pub(super) fn start(forward: Forward, hub: Hub, stop: CancellationToken) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let batcher = Batcher { forward, waiting, held: None };
+        let waiting = Gather::new(waiting, |waiting: &Waiting| waiting.encoded.len(), MAX_BATCH_BYTES, MAX_BATCH);
+        let batcher = Batcher { forward, waiting };
         (Self { queue, hub }, tokio::spawn(batcher.run(stop)))
     }
 
@@ -121,50 +123,18 @@ impl Proposer {
 /// Makes batches of what waits.
 struct Batcher {
     forward: Forward,
-    waiting: mpsc::Receiver<Waiting>,
-    /// Did not fit into the batch before.
-    held: Option<Waiting>,
+    waiting: Gather<Waiting>,
 }
 
 impl Batcher {
     async fn run(mut self, stop: CancellationToken) {
-        loop {
-            let first = match self.held.take() {
-                Some(held) => Some(held),
-                None => tokio::select! {
-                    biased;
-                    // Cancel-safe: a token stays cancelled.
-                    () = stop.cancelled() => None,
-                    // Cancel-safe: a message that was not returned stays in the queue.
-                    first = self.waiting.recv() => first,
-                },
-            };
-            let Some(first) = first else { break };
-            // Callers whose write has just been answered get to send their next one.
-            tokio::task::yield_now().await;
-            let batch = self.gather(first);
+        while let Some(batch) = self.waiting.next(&stop).await {
             self.commit(batch).await;
         }
-        self.waiting.close();
-        while let Some(waiting) = self.waiting.recv().await {
+        for waiting in self.waiting.close().await {
             // A caller that is gone needs no answer.
             let _ = waiting.reply.send(Err(ProposeError::Stopped));
         }
-    }
-
-    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
-        let mut bytes = first.encoded.len();
-        let mut batch = vec![first];
-        while batch.len() < MAX_BATCH {
-            let Ok(next) = self.waiting.try_recv() else { break };
-            if bytes + next.encoded.len() > MAX_BATCH_BYTES {
-                self.held = Some(next);
-                break;
-            }
-            bytes += next.encoded.len();
-            batch.push(next);
-        }
-        batch
     }
 
     async fn commit(&self, mut batch: Vec<Waiting>) {
