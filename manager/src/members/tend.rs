@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::decide::{Plan, decide};
 use crate::clock;
-use crate::raft::{Members, Proposer};
+use crate::raft::{Members, ProposeError, Proposer};
 use crate::store::{Event, Hub, Object, WatchError};
 
 /// Between two looks although nothing was written: a manager that stops to answer is noticed within this.
@@ -25,20 +25,24 @@ pub async fn run(hub: Hub, proposer: Proposer, members: Members, stop: Cancellat
         // In this order: a node claims its place before it becomes a member.
         let view = members.view();
         let plan = decide(&commits.resync(), &view, clock::now());
-        let done = tokio::select! {
+        let outcome = tokio::select! {
             biased;
             // Cancel-safe: a token stays cancelled.
             () = stop.cancelled() => return,
             // What was begun is Raft's to finish; the next leader looks again.
-            done = carry_out(plan, &proposer, &members) => done,
+            outcome = carry_out(plan, &proposer, &members) => outcome,
         };
-        let wait = if done { PERIOD } else { RETRY };
+        let wait = match outcome {
+            Outcome::Done => PERIOD,
+            Outcome::Overtaken => SETTLE,
+            Outcome::Refused => RETRY,
+        };
         tokio::select! {
             biased;
             // Cancel-safe: a token stays cancelled.
             () = stop.cancelled() => return,
             // Cancel-safe: what it forgets is in the next state.
-            woken = commits.wake(concerns_members, SETTLE, CEILING), if done => match woken {
+            woken = commits.wake(concerns_members, SETTLE, CEILING), if outcome == Outcome::Done => match woken {
                 Err(WatchError::Closed) => return,
                 Ok(_) | Err(WatchError::Lagged { .. }) => {}
             },
@@ -57,20 +61,32 @@ fn concerns_members(event: &Event) -> bool {
     }
 }
 
-/// False when something was refused.
-async fn carry_out(plan: Plan, proposer: &Proposer, members: &Members) -> bool {
-    let mut done = true;
+/// What became of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Somebody else wrote meanwhile.
+    Overtaken,
+    /// Another time.
+    Refused,
+}
+
+async fn carry_out(plan: Plan, proposer: &Proposer, members: &Members) -> Outcome {
+    let mut outcome = Outcome::Done;
     if !plan.nodes.is_empty()
         && let Err(error) = proposer.propose(plan.nodes).await
     {
         tracing::debug!(%error, "what nodes say of their managers was not taken; looking again");
+        // All nodes' heartbeats are noted anew when another manager begins to lead.
+        let stale = matches!(&error, ProposeError::Conflict(conflict) if conflict.is_stale());
+        outcome = if stale { Outcome::Overtaken } else { Outcome::Refused };
     }
     if !plan.successors.is_empty() {
         match members.hand_over(&plan.successors).await {
             Ok(()) => tracing::info!("handed the lead over"),
             Err(error) => {
                 tracing::warn!(%error, "cannot hand the lead over");
-                done = false;
+                outcome = Outcome::Refused;
             }
         }
     } else if let Some(id) = plan.go {
@@ -79,9 +95,9 @@ async fn carry_out(plan: Plan, proposer: &Proposer, members: &Members) -> bool {
             Ok(()) => tracing::info!(raft_id = id, "let a manager go"),
             Err(error) => {
                 tracing::warn!(raft_id = id, %error, "cannot let a manager go");
-                done = false;
+                outcome = Outcome::Refused;
             }
         }
     }
-    done
+    outcome
 }

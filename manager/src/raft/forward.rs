@@ -23,6 +23,8 @@ use super::types::{Request, typ};
 const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a committed entry may take to come here.
 const APPLY_PATIENCE: Duration = Duration::from_secs(5);
+/// A leader that was followed by another may still say within this what became of a batch.
+const LAST_WORD: Duration = Duration::from_millis(500);
 /// Before asking again when nobody leads; a change of leader is noticed at once.
 const RETRY: Duration = Duration::from_millis(25);
 
@@ -113,8 +115,8 @@ impl Forward {
             } else if let Some((id, address)) = self.leader()
                 && let Ok(mut client) = self.peers.client(id, &address)
             {
-                let asked = tokio::time::timeout(COMMIT_PATIENCE, client.read_index(pb::RaftReadIndexRequest {})).await;
-                asked.ok().and_then(Result::ok).map(|answer| answer.into_inner().index)
+                let asked = self.while_leads(id, Duration::ZERO, client.read_index(pb::RaftReadIndexRequest {})).await;
+                asked.and_then(Result::ok).map(|answer| answer.into_inner().index)
             } else {
                 None
             };
@@ -159,8 +161,8 @@ impl Forward {
     async fn write_there(&self, id: u64, address: &str, request: &Request) -> Attempt {
         let Ok(mut client) = self.peers.client(id, address) else { return Attempt::NotTaken };
         let proposal = pb::RaftProposal { batch: request.encoded().clone() };
-        match tokio::time::timeout(COMMIT_PATIENCE, client.propose(proposal)).await {
-            Ok(Ok(answer)) => {
+        match self.while_leads(id, LAST_WORD, client.propose(proposal)).await {
+            Some(Ok(answer)) => {
                 let pb::RaftProposed { index, first } = answer.into_inner();
                 let first = usize::try_from(first).unwrap_or(usize::MAX);
                 match self.outcomes.of(index, APPLY_PATIENCE).await {
@@ -172,8 +174,30 @@ impl Forward {
                     None => Attempt::Failed(ProposeError::Lost),
                 }
             }
-            Ok(Err(status)) if was_not_taken(&status) => Attempt::NotTaken,
-            Ok(Err(_)) | Err(_) => Attempt::Failed(ProposeError::Lost),
+            Some(Err(status)) if was_not_taken(&status) => Attempt::NotTaken,
+            Some(Err(_)) | None => Attempt::Failed(ProposeError::Lost),
+        }
+    }
+
+    /// What the manager `id` answers. `None` once another has led for `grace`, or after [`COMMIT_PATIENCE`]: a host that is
+    /// lost says nothing, not even that it is gone, and whoever waits here holds up others.
+    async fn while_leads<T>(&self, id: u64, grace: Duration, asked: impl Future<Output = T>) -> Option<T> {
+        let mut metrics = self.raft.metrics();
+        let led_by_another = async {
+            let is_another = |leader: u64| leader != id;
+            let changed = metrics.wait_for(|metrics| metrics.current_leader.is_some_and(is_another)).await.map(drop);
+            if changed.is_err() {
+                // Raft has stopped; the answer, or the patience, ends this.
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            biased;
+            answer = asked => Some(answer),
+            // Both lose nothing: the answer is not waited for any more.
+            () = led_by_another => None,
+            () = tokio::time::sleep(COMMIT_PATIENCE) => None,
         }
     }
 }
@@ -212,6 +236,20 @@ mod tests {
         let node = without_a_leader(place.path()).await;
         let outcome = write(node.forward()).await;
         assert!(matches!(outcome, Err(ProposeError::NotLeader { leader: None })), "{outcome:?}");
+        node.stop().await;
+    }
+
+    /// A host that was lost without a word kept all that waited for it until its connection was given up.
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_says_nothing_is_not_waited_for_once_another_leads() {
+        let place = tempfile::tempdir().unwrap();
+        let (dir, settings) = (DataDir::open(place.path()).unwrap(), RaftSettings::default());
+        let node = RaftNode::start(dir, settings, Arc::new(PlainConnect)).await.unwrap();
+        let begin = Instant::now();
+        let lost = node.forward().while_leads(99, LAST_WORD, std::future::pending::<()>()).await;
+        assert_eq!(lost, None);
+        assert!(begin.elapsed() < COMMIT_PATIENCE, "{:?} of virtual time", begin.elapsed());
+        assert_eq!(node.forward().while_leads(99, LAST_WORD, std::future::ready(7)).await, Some(7), "its last word");
         node.stop().await;
     }
 

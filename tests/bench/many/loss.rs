@@ -38,6 +38,8 @@ pub fn failover() {
         }));
         cluster.host_mut(leader).start_daemon();
         cluster.wait_ready(3);
+        // What is shown of managers comes after the lead itself.
+        wait_until("another leader", || cluster.leader(other), |now| *now != leader);
     }
     Samples::new("leader killed, until the next write", samples).print();
 }
