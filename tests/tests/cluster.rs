@@ -134,16 +134,19 @@ fn a_node_is_drained_promoted_demoted_and_removed() {
     for at in [1, 2] {
         cluster.host(0).berth(&["node", "promote", cluster.host(at).hostname()]).ok();
     }
-    let nodes = wait_for("the promoted node to answer", || {
+    wait_for("three managers, as a promoted one says", || {
         let output = cluster.host(1).berth(&["node", "ls", "--format", "json"]);
-        serde_json::from_str::<Vec<serde_json::Value>>(&output.stdout).map_err(|_| output)
+        let nodes: Vec<serde_json::Value> = serde_json::from_str(&output.stdout).unwrap_or_default();
+        let reachable = nodes.iter().filter(|node| node["reachability"] == "reachable").count();
+        if reachable == 3 { Ok(()) } else { Err(output) }
     });
-    assert_eq!(nodes.iter().filter(|node| node["reachability"] == "reachable").count(), 3, "{nodes:#?}");
     // Three managers can lose one, the founder too.
     cluster.host_mut(0).kill_daemon();
     cluster.host(1).berth(&["scale", "--detach", "s_web=4"]).ok();
     cluster.host_mut(0).start_daemon();
     cluster.wait_ready(3);
+    let reachable = || cluster.nodes(0).iter().filter(|node| node["reachability"] == "reachable").count();
+    wait_until("three managers that answer", reachable, |count| *count == 3);
 
     cluster.host(0).berth(&["node", "demote", &name]).ok();
     let nodes = cluster.nodes(0);

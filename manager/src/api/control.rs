@@ -10,6 +10,7 @@ use berth_proto::pb;
 use berth_proto::pb::control_server::{Control, ControlServer};
 use berth_proto::spec::{ClusterSpec, ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
 use berth_proto::state::NodeRole;
+use tokio::time::Instant;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
@@ -28,6 +29,10 @@ use crate::store::{Hub, Snapshot, State, Transaction};
 const MAX_REQUEST: usize = 64 << 20;
 /// How long a create waits for a service of the same name that is being removed.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take until a manager that has come is known to answer.
+const QUORUM_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two looks meanwhile.
+const QUORUM_LOOK: Duration = Duration::from_millis(100);
 
 /// The `Control` service of one manager. Clones share everything.
 #[derive(Clone)]
@@ -65,6 +70,22 @@ impl ControlApi {
             self.forward.linearizable().await?;
         }
         Ok(self.hub.snapshot())
+    }
+
+    /// As [`Self::commit`], for what managers must be able to do without: one that has just come is not known to answer at once,
+    /// and is waited for a moment.
+    async fn commit_with_quorum<T>(
+        &self,
+        actor: &str,
+        mut make: impl FnMut(&State, &mut Transaction, DrawId<'_>) -> Result<T, Refused>,
+    ) -> Result<(Snapshot, T), Refused> {
+        let end = Instant::now() + QUORUM_PATIENCE;
+        loop {
+            match self.commit(actor, &mut make).await {
+                Err(Refused::NoQuorum { .. }) if Instant::now() < end => tokio::time::sleep(QUORUM_LOOK).await,
+                done => return done,
+            }
+        }
     }
 
     /// Commits what `make` adds to a transaction; nothing is written when it adds nothing. `make` runs again when somebody
@@ -325,7 +346,7 @@ impl Control for ControlApi {
             node::update(state, tx, node, spec.clone())?;
             Ok(node.id)
         };
-        let (state, id) = self.commit(&actor, make).await?;
+        let (state, id) = self.commit_with_quorum(&actor, make).await?;
         let node = state.node(id).ok_or_else(|| Status::aborted("the node was removed meanwhile"))?;
         Ok(Response::new((&**node).into()))
     }
@@ -341,7 +362,7 @@ impl Control for ControlApi {
             node::remove(state, tx, node, request.force)?;
             Ok(vec![node.id.to_string()])
         };
-        let (_, removed) = self.commit(&actor, make).await?;
+        let (_, removed) = self.commit_with_quorum(&actor, make).await?;
         Ok(Response::new(pb::RemoveResponse { removed }))
     }
 
