@@ -31,6 +31,7 @@ pub fn describe(hostname: Option<String>, engine_labels: Labels) -> NodeDescript
         // They change while the agent runs; each session tells the present ones. So do images.
         routes: BTreeSet::new(),
         images: BTreeSet::new(),
+        tunnel_keys: Vec::new(),
     }
 }
 

@@ -439,6 +439,7 @@ fn first_node(id: NodeId, raft: &RaftSettings, now: Timestamp) -> Node {
         description: None,
         status: NodeStatus { at: now, ..NodeStatus::default() },
         manager: Some(status(raft)),
+        ingress: Vec::new(),
     }
 }
 

@@ -42,6 +42,7 @@ impl Cluster {
             description: None,
             status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
             manager: None,
+            ingress: Vec::new(),
         };
         cluster.write(|tx| tx.create(node.clone())).await;
         cluster

@@ -94,6 +94,7 @@ fn cluster() -> State {
             description: None,
             status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
             manager: None,
+            ingress: Vec::new(),
         });
     }
     for number in 0..NETWORKS {
@@ -152,6 +153,7 @@ fn transaction(state: &State, step: &Step) -> Option<Transaction> {
                 addresses: vec!["10.0.0.2/24".parse().unwrap()],
                 aliases: Vec::new().into(),
                 default_route: true,
+                mac_address: None,
             };
             it.attachments = network.map(attachment).into_iter().collect();
             tx.update(it);

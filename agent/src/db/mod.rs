@@ -105,6 +105,7 @@ pub fn record(item: &pb::Assignment) -> Option<(String, Vec<u8>)> {
         Item::Network(network) => format!("network/{}", network.id),
         Item::Endpoints(endpoints) => format!("endpoints/{}", endpoints.service_id),
         Item::Volume(volume) => format!("volume/{}", volume.id),
+        Item::Peer(peer) => format!("peer/{}", peer.node_id),
         Item::Config(_) | Item::Secret(_) => return None,
     };
     Some((key, item.encode_to_vec()))
@@ -119,6 +120,7 @@ pub fn record_key(key: &pb::AssignmentKey) -> Option<String> {
         Key::Network(id) => format!("network/{id}"),
         Key::Endpoints(id) => format!("endpoints/{id}"),
         Key::Volume(id) => format!("volume/{id}"),
+        Key::Peer(id) => format!("peer/{id}"),
         Key::Config(_) | Key::Secret(_) => return None,
     })
 }

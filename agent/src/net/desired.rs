@@ -205,6 +205,7 @@ mod tests {
             addresses: vec!["10.0.1.7/24".parse().unwrap()],
             aliases: Arc::from(["api".to_owned()]),
             default_route: true,
+            mac_address: None,
         };
         let backend = |task, node, ready| crate::worker::Backend {
             task: TaskId::from_random(task),
@@ -213,6 +214,7 @@ mod tests {
             hostname: "h".into(),
             attachments: vec![attachment.clone()],
             ready,
+            named: true,
         };
         let port = |mode, published| PortConfig {
             name: None,

@@ -207,7 +207,7 @@ impl Session {
                 sink.membership(membership).await;
                 Ok(())
             }
-            Some(manager_message::Message::Welcome(_)) | None => Ok(()),
+            Some(manager_message::Message::Settled(_) | manager_message::Message::Welcome(_)) | None => Ok(()),
         }
     }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use berth_proto::content::ContentDigest;
 use berth_proto::convert::{ConvertError, digest};
-use berth_proto::id::{ConfigId, NetworkId, SecretId, ServiceId, TaskId, VolumeId};
+use berth_proto::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId, VolumeId};
 use berth_proto::object::{Content, Network, SpecVersion, Task, Volume};
 use berth_proto::pb;
 use berth_proto::spec::{FileMount, ServiceSpec};
 
-use super::endpoints::ServiceEndpoints;
+use super::endpoints::{Peer, ServiceEndpoints};
 
 /// Everything assigned, by id.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,8 @@ pub struct Assignments {
     pub configs: BTreeMap<(ConfigId, ContentDigest), Arc<AssignedFile>>,
     /// Contents of secrets that the tasks show.
     pub secrets: BTreeMap<(SecretId, ContentDigest), Arc<AssignedFile>>,
+    /// Nodes that this one exchanges packets of networks with, itself among them.
+    pub peers: BTreeMap<NodeId, Arc<Peer>>,
 }
 
 /// One content of a config or secret.
@@ -49,6 +51,8 @@ pub struct Touched {
     pub networks: bool,
     /// Endpoints.
     pub endpoints: bool,
+    /// Nodes that packets are exchanged with.
+    pub peers: bool,
 }
 
 /// One thing to add or replace, well formed.
@@ -68,6 +72,8 @@ pub enum Item {
     Config(ConfigId, Arc<AssignedFile>),
     /// A content of a secret.
     Secret(SecretId, Arc<AssignedFile>),
+    /// A node.
+    Peer(Arc<Peer>),
 }
 
 /// One thing to remove.
@@ -87,6 +93,8 @@ pub enum Key {
     Config(ConfigId, ContentDigest),
     /// A content of a secret.
     Secret(SecretId, ContentDigest),
+    /// A node.
+    Peer(NodeId),
 }
 
 impl Item {
@@ -105,6 +113,7 @@ impl Item {
             Pb::Volume(volume) => Self::Volume(Arc::new(volume.try_into()?)),
             Pb::Config(config) => Self::Config(id(&config.id, "config.id")?, Arc::new(file(config)?)),
             Pb::Secret(secret) => Self::Secret(id(&secret.id, "secret.id")?, Arc::new(file(secret)?)),
+            Pb::Peer(peer) => Self::Peer(Arc::new(Peer::parse(peer)?)),
         })
     }
 }
@@ -121,6 +130,7 @@ impl Key {
             Pb::Volume(text) => Self::Volume(id(&text, "volume")?),
             Pb::Config(key) => Self::Config(id(&key.id, "config.id")?, digest(&key.digest, "config.digest")?),
             Pb::Secret(key) => Self::Secret(id(&key.id, "secret.id")?, digest(&key.digest, "secret.digest")?),
+            Pb::Peer(text) => Self::Peer(id(&text, "peer")?),
         })
     }
 }
@@ -143,6 +153,10 @@ impl Assignments {
             Item::Volume(volume) => drop(self.volumes.insert(volume.id, volume)),
             Item::Config(id, file) => drop(self.configs.insert((id, file.content.digest), file)),
             Item::Secret(id, file) => drop(self.secrets.insert((id, file.content.digest), file)),
+            Item::Peer(peer) => {
+                touched.peers = self.peers.get(&peer.node) != Some(&peer);
+                self.peers.insert(peer.node, peer);
+            }
         }
         touched
     }
@@ -158,6 +172,7 @@ impl Assignments {
             Key::Volume(id) => drop(self.volumes.remove(&id)),
             Key::Config(id, digest) => drop(self.configs.remove(&(id, digest))),
             Key::Secret(id, digest) => drop(self.secrets.remove(&(id, digest))),
+            Key::Peer(id) => touched.peers = self.peers.remove(&id).is_some(),
         }
         touched
     }
@@ -202,7 +217,11 @@ impl Touched {
     /// Either's.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        Self { networks: self.networks || other.networks, endpoints: self.endpoints || other.endpoints }
+        Self {
+            networks: self.networks || other.networks,
+            endpoints: self.endpoints || other.endpoints,
+            peers: self.peers || other.peers,
+        }
     }
 }
 

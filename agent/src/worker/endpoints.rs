@@ -1,12 +1,15 @@
-//! Who answers for a service, as the managers tell it.
+//! Who answers for a service, and where the nodes are, as the managers tell it.
 //!
 //! Owns the type and its reading from the wire.
 
+use std::net::IpAddr;
+
 use berth_proto::convert::ConvertError;
 use berth_proto::id::{NodeId, ServiceId, TaskId};
-use berth_proto::object::{Attachment, Endpoint};
+use berth_proto::object::{Attachment, Endpoint, TunnelKey};
 use berth_proto::pb;
 use berth_proto::spec::EndpointMode;
+use ipnet::IpNet;
 
 use super::assignments::id;
 
@@ -42,6 +45,40 @@ pub struct Backend {
     pub attachments: Vec<Attachment>,
     /// True while it takes requests, as far as the managers know.
     pub ready: bool,
+    /// True while its names are answered; before it has started and while it stops, only its place is known.
+    pub named: bool,
+}
+
+/// A node that this one exchanges packets of networks with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The node.
+    pub node: NodeId,
+    /// Where its tunnels end.
+    pub address: IpAddr,
+    /// Its addresses on the ingress network, IPv4 first.
+    pub ingress: Vec<IpNet>,
+    /// What encrypted networks reach it by, oldest first.
+    pub keys: Vec<TunnelKey>,
+}
+
+impl Peer {
+    /// Reads it from the wire.
+    pub fn parse(message: pb::Peer) -> Result<Self, ConvertError> {
+        let node = id(&message.node_id, "peer.node_id")?;
+        let address = message.address.parse().map_err(|_| ConvertError {
+            path: "peer.address".to_owned(),
+            problem: format!("{:?} is no IP address", message.address),
+        })?;
+        let ingress = message.ingress.iter().map(|net| {
+            let problem =
+                |error| ConvertError { path: "peer.ingress".to_owned(), problem: format!("{net:?}: {error}") };
+            net.parse().map_err(|error: ipnet::AddrParseError| problem(error))
+        });
+        let ingress = ingress.collect::<Result<_, _>>()?;
+        let keys = message.keys.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        Ok(Self { node, address, ingress, keys })
+    }
 }
 
 impl ServiceEndpoints {
@@ -74,6 +111,7 @@ impl Backend {
             hostname: message.hostname,
             attachments: message.attachments.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             ready: message.ready,
+            named: message.named,
         })
     }
 

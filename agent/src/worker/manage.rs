@@ -106,7 +106,7 @@ impl Worker {
             for item in parse_all(items) {
                 assigned.put(item);
             }
-            Touched { networks: true, endpoints: true }
+            Touched { networks: true, endpoints: true, peers: true }
         });
         self.state().complete = true;
         touched

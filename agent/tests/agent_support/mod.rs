@@ -86,7 +86,11 @@ impl Dispatcher for FakeManager {
                         let _ = send.send(Ok(manager(manager_message::Message::Membership(membership())))).await;
                         let complete = {
                             *heard.sequence.lock().unwrap() = 1;
-                            pb::AssignmentSet { sequence: 1, assignments: heard.assigned.lock().unwrap().clone() }
+                            pb::AssignmentSet {
+                                sequence: 1,
+                                assignments: heard.assigned.lock().unwrap().clone(),
+                                index: 0,
+                            }
                         };
                         let _ = send.send(Ok(manager(manager_message::Message::Complete(complete)))).await;
                         *heard.out.lock().unwrap() = Some(send.clone());
@@ -334,6 +338,7 @@ impl World {
                 addresses: vec![address],
                 aliases: Arc::from([]),
                 default_route: true,
+                mac_address: None,
             }],
             host_ports: Vec::new(),
             restarts: RestartRecord::default(),
@@ -371,7 +376,7 @@ impl World {
             *sequence
         };
         self.heard.assigned.lock().unwrap().extend(updates.clone());
-        let changes = pb::AssignmentChanges { sequence, updates, removals };
+        let changes = pb::AssignmentChanges { sequence, updates, removals, index: 0 };
         let out = self.session().await;
         out.send(Ok(manager(manager_message::Message::Changes(changes)))).await.unwrap();
     }

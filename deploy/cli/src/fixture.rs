@@ -41,6 +41,7 @@ pub fn world() -> World {
         }),
         status: NodeStatus { state: NodeState::Ready, address: "10.0.0.1".to_owned(), ..NodeStatus::default() },
         manager: Some(ManagerStatus { leader: true, reachable: true, ..ManagerStatus::default() }),
+        ingress: Vec::new(),
     };
     world.nodes.insert(node.id, node);
     world

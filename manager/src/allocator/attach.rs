@@ -46,6 +46,7 @@ struct Join {
     aliases: Arc<[String]>,
     fixed: Vec<IpAddr>,
     default_route: bool,
+    mac_address: Option<String>,
 }
 
 /// Names of the networks that the tasks join; `host` and `none` are no networks with addresses.
@@ -99,6 +100,7 @@ impl Attachments {
                 aliases: asked.map(|asked| asked.aliases.clone()).unwrap_or_default().into(),
                 fixed: asked.into_iter().flat_map(|asked| [asked.ipv4, asked.ipv6]).flatten().collect(),
                 default_route: false,
+                mac_address: asked.and_then(|asked| asked.mac_address.clone()),
             });
         }
         if let Some((_, leads_outside, Reverse(at))) = best {
@@ -118,6 +120,7 @@ impl Attachments {
                     addresses,
                     aliases: join.aliases.clone(),
                     default_route: join.default_route,
+                    mac_address: join.mac_address.clone(),
                 }),
                 Err(source) => {
                     book.give_back_all(&held, now);

@@ -84,6 +84,7 @@ fn allocate_beside(
             description: Some(NodeDescription { routes, ..NodeDescription::default() }),
             status: Default::default(),
             manager: None,
+            ingress: Vec::new(),
         });
     }
     for (n, spec) in specs.into_iter().enumerate() {

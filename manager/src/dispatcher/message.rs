@@ -12,7 +12,7 @@ use super::endpoints::{Backend, Endpoints};
 /// A complete set.
 pub fn complete(sequence: u64, set: &Assigned) -> pb::ManagerMessage {
     let assignments = set.values().map(assignment).collect();
-    manager_message(pb::manager_message::Message::Complete(pb::AssignmentSet { sequence, assignments }))
+    manager_message(pb::manager_message::Message::Complete(pb::AssignmentSet { sequence, assignments, index: 0 }))
 }
 
 /// Changes on top of what was sent before.
@@ -21,6 +21,7 @@ pub fn changes(sequence: u64, changes: &Changes) -> pb::ManagerMessage {
         sequence,
         updates: changes.updates.iter().map(assignment).collect(),
         removals: changes.removals.iter().map(key).collect(),
+        index: 0,
     }))
 }
 
@@ -95,5 +96,6 @@ fn backend(it: &Backend) -> pb::Backend {
         hostname: it.hostname.clone(),
         attachments: it.attachments.iter().map(Into::into).collect(),
         ready: it.ready,
+        named: true,
     }
 }

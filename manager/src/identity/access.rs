@@ -247,6 +247,7 @@ mod tests {
             description: None,
             status: NodeStatus::default(),
             manager: takes_part.then(ManagerStatus::default),
+            ingress: Vec::new(),
         });
         State::from_objects(index, std::iter::once(Object::from(cluster)).chain(node.map(Object::from)))
     }

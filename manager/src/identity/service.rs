@@ -224,6 +224,7 @@ fn new_node(id: NodeId, role: NodeRole) -> Node {
         description: None,
         status: NodeStatus { at: now(), ..NodeStatus::default() },
         manager: None,
+        ingress: Vec::new(),
     }
 }
 

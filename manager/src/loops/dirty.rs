@@ -110,6 +110,7 @@ fn says_nothing_of_tasks(event: &Event) -> bool {
                 capabilities,
                 routes,
                 images: _,
+                tunnel_keys: _,
             } = old;
             *hostname == new.hostname
                 && *platform == new.platform
@@ -121,5 +122,5 @@ fn says_nothing_of_tasks(event: &Event) -> bool {
         }
         (old, new) => old == new,
     };
-    same_machine && old.spec == new.spec && old.status.state == new.status.state
+    same_machine && old.ingress == new.ingress && old.spec == new.spec && old.status.state == new.status.state
 }

@@ -87,6 +87,7 @@ mod tests {
             description: None,
             status: NodeStatus::default(),
             manager: Some(manager),
+            ingress: Vec::new(),
         }
     }
 

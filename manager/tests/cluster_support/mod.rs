@@ -282,6 +282,7 @@ impl Managers {
                     description: None,
                     status: NodeStatus { at: now(), ..NodeStatus::default() },
                     manager: None,
+                    ingress: Vec::new(),
                 });
             }
         })
@@ -468,7 +469,7 @@ async fn listen(mut receive: Streaming<pb::ManagerMessage>, told: watch::Sender<
 fn take(heard: &mut Heard, message: ToAgent) {
     use pb::assignment::Item;
     let updates = match message {
-        ToAgent::Welcome(_) => return,
+        ToAgent::Welcome(_) | ToAgent::Settled(_) => return,
         ToAgent::Membership(membership) => {
             heard.membership = Some(membership);
             return;

@@ -98,6 +98,7 @@ impl Sim {
             }),
             status: NodeStatus { state: NodeState::Ready, at: self.now, ..NodeStatus::default() },
             manager: None,
+            ingress: Vec::new(),
         };
         self.write(|tx| tx.create(node)).unwrap();
         id

@@ -181,7 +181,7 @@ impl Agent {
                 self.tasks.values_mut().filter(is_acknowledged).for_each(|held| held.news = false);
                 false
             }
-            ToAgent::Welcome(_) | ToAgent::Membership(_) => false,
+            ToAgent::Welcome(_) | ToAgent::Membership(_) | ToAgent::Settled(_) => false,
         }
     }
 

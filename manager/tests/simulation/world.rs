@@ -164,6 +164,7 @@ impl World {
             description: None,
             status: NodeStatus { at: clock::now(), ..NodeStatus::default() },
             manager: None,
+            ingress: Vec::new(),
         };
         let mut tx = Transaction::new(clock::now(), "test");
         tx.create(node);

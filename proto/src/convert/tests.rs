@@ -367,12 +367,13 @@ fn task() -> impl Strategy<Value = Object> {
     let status = (one_of(&states), time(), text(), text(), health, option::of(container)).prop_map(
         |(state, at, message, error, health, container)| TaskStatus { state, at, message, error, health, container },
     );
-    let attachment = (id(), vec(subnet(), 0..3), vec(text(), 0..3), any::<bool>()).prop_map(
-        |(network, addresses, aliases, default_route)| Attachment {
+    let attachment = (id(), vec(subnet(), 0..3), vec(text(), 0..3), any::<bool>(), option::of(text())).prop_map(
+        |(network, addresses, aliases, default_route, mac_address)| Attachment {
             network,
             addresses,
             aliases: aliases.into(),
             default_route,
+            mac_address,
         },
     );
     let restarts = (any::<(u64, u32)>(), vec(time(), 0..3), option::of(time())).prop_map(
@@ -414,9 +415,21 @@ fn node() -> impl Strategy<Value = Object> {
         .prop_map(|(role, availability, labels)| NodeSpec { role, availability, labels });
     let resources = (any::<(u64, u64)>(), btree_map(text(), any::<u64>(), 0..3))
         .prop_map(|((nano_cpus, memory), generic)| NodeResources { nano_cpus, memory, generic });
-    let holds = (vec(text(), 0..3), vec(subnet(), 0..3), vec(text(), 0..3));
+    let key = (any::<u64>(), any::<[u8; 32]>(), 1..u16::MAX).prop_map(|(generation, public_key, port)| TunnelKey {
+        generation,
+        public_key,
+        port,
+    });
+    let holds = (vec(text(), 0..3), vec(subnet(), 0..3), vec(text(), 0..3), vec(key, 0..3));
     let description = (text(), (text(), text()), resources, text(), pairs(), holds).prop_map(
-        |(hostname, (os, architecture), resources, engine_version, engine_labels, (capabilities, routes, images))| {
+        |(
+            hostname,
+            (os, architecture),
+            resources,
+            engine_version,
+            engine_labels,
+            (capabilities, routes, images, tunnel_keys),
+        )| {
             NodeDescription {
                 hostname,
                 platform: Platform { os, architecture },
@@ -426,6 +439,7 @@ fn node() -> impl Strategy<Value = Object> {
                 capabilities: capabilities.into_iter().collect(),
                 routes: routes.into_iter().collect(),
                 images: images.into_iter().collect(),
+                tunnel_keys,
             }
         },
     );
@@ -433,8 +447,10 @@ fn node() -> impl Strategy<Value = Object> {
         .prop_map(|(state, message, address, at, root)| NodeStatus { state, message, address, at, root });
     let manager = (any::<(u64, bool, bool)>(), text())
         .prop_map(|((raft_id, leader, reachable), address)| ManagerStatus { raft_id, address, leader, reachable });
-    (id(), meta(), spec, option::of(description), status, option::of(manager)).prop_map(
-        |(id, meta, spec, description, status, manager)| Node { id, meta, spec, description, status, manager }.into(),
+    (id(), meta(), spec, option::of(description), status, option::of(manager), vec(subnet(), 0..3)).prop_map(
+        |(id, meta, spec, description, status, manager, ingress)| {
+            Node { id, meta, spec, description, status, manager, ingress }.into()
+        },
     )
 }
 

@@ -11,7 +11,7 @@ mod task;
 pub use any::{Object, ObjectKind, ObjectRef};
 pub use cluster::{Authority, Cluster, JoinSecret, Root};
 pub use file::{Config, Content, FileObject, Secret};
-pub use node::{ManagerStatus, Node, NodeDescription, NodeResources, NodeStatus};
+pub use node::{ManagerStatus, Node, NodeDescription, NodeResources, NodeStatus, TunnelKey};
 pub use resource::{Network, NetworkAllocation, Volume};
 pub use service::{Endpoint, JobStatus, Service, SpecRevision, SpecVersion, UpdateProgress, UpdateStatus, VirtualIp};
 pub use task::{Attachment, ContainerStatus, RestartRecord, Slot, Task, TaskStatus};

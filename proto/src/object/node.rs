@@ -26,6 +26,8 @@ pub struct Node {
     pub status: NodeStatus,
     /// Present on managers.
     pub manager: Option<ManagerStatus>,
+    /// Its addresses on the ingress network, IPv4 first; empty before the allocator has given them.
+    pub ingress: Vec<IpNet>,
 }
 
 /// What an agent says of its machine.
@@ -48,6 +50,19 @@ pub struct NodeDescription {
     pub routes: BTreeSet<IpNet>,
     /// Images that it has whole, by every reference: others take them from it, and tasks are rather placed where they are.
     pub images: BTreeSet<String>,
+    /// What encrypted networks reach it by, oldest first; empty where it does not encrypt. Two while it changes its key.
+    pub tunnel_keys: Vec<TunnelKey>,
+}
+
+/// One end of encrypted links.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TunnelKey {
+    /// Counts up with each new key of the node.
+    pub generation: u64,
+    /// WireGuard's public key (Curve25519).
+    pub public_key: [u8; 32],
+    /// UDP port that it listens on.
+    pub port: u16,
 }
 
 /// What a machine has to give.

@@ -121,6 +121,9 @@ pub struct Attachment {
     pub aliases: Arc<[String]>,
     /// True for the network that gives the default route.
     pub default_route: bool,
+    /// A fixed hardware address, six hex pairs with colons; others derive it from the first address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
 }
 
 impl Attachment {

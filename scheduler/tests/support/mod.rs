@@ -29,6 +29,7 @@ pub fn node(n: u128, cpus: u64, gib: u64) -> Node {
         }),
         status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
         manager: None,
+        ingress: Vec::new(),
     }
 }
 

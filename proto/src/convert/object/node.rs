@@ -1,7 +1,9 @@
 //! Nodes.
 
-use crate::convert::{ConvertError, enum_of, enums, from_map, optional, parse, required, to_map};
-use crate::object::{ManagerStatus, Node, NodeDescription, NodeResources, NodeStatus};
+use crate::convert::{
+    ConvertError, enum_of, enums, from_map, list, optional, parse, parse_list, required, texts, to_list, to_map,
+};
+use crate::object::{ManagerStatus, Node, NodeDescription, NodeResources, NodeStatus, TunnelKey};
 use crate::pb;
 use crate::state::NodeState;
 use crate::time::Timestamp;
@@ -19,6 +21,7 @@ impl From<&Node> for pb::Node {
             description: node.description.as_ref().map(Into::into),
             status: Some((&node.status).into()),
             manager: node.manager.as_ref().map(Into::into),
+            ingress: texts(&node.ingress),
         }
     }
 }
@@ -34,6 +37,7 @@ impl TryFrom<pb::Node> for Node {
             description: optional(node.description, "description")?,
             status: optional(node.status, "status")?.unwrap_or_default(),
             manager: optional(node.manager, "manager")?,
+            ingress: parse_list(&node.ingress, "ingress")?,
         })
     }
 }
@@ -49,6 +53,7 @@ impl From<&NodeDescription> for pb::NodeDescription {
             capabilities: description.capabilities.iter().cloned().collect(),
             routes: description.routes.iter().map(ToString::to_string).collect(),
             images: description.images.iter().cloned().collect(),
+            tunnel_keys: to_list(&description.tunnel_keys),
         }
     }
 }
@@ -66,6 +71,27 @@ impl TryFrom<pb::NodeDescription> for NodeDescription {
             capabilities: message.capabilities.into_iter().collect(),
             routes: message.routes.iter().map(|range| parse(range, "routes")).collect::<Result<_, _>>()?,
             images: message.images.into_iter().collect(),
+            tunnel_keys: list(message.tunnel_keys, "tunnel_keys")?,
+        })
+    }
+}
+
+impl From<&TunnelKey> for pb::TunnelKey {
+    fn from(key: &TunnelKey) -> Self {
+        Self { generation: key.generation, public_key: key.public_key.to_vec().into(), port: key.port.into() }
+    }
+}
+
+impl TryFrom<pb::TunnelKey> for TunnelKey {
+    type Error = ConvertError;
+
+    fn try_from(message: pb::TunnelKey) -> Result<Self, ConvertError> {
+        let public_key = message.public_key.as_ref().try_into();
+        let port = u16::try_from(message.port).ok().filter(|port| *port > 0);
+        Ok(Self {
+            generation: message.generation,
+            public_key: public_key.map_err(|_| ConvertError::new("public_key", "is not 32 bytes long"))?,
+            port: port.ok_or_else(|| ConvertError::new("port", format!("{} is no UDP port", message.port)))?,
         })
     }
 }

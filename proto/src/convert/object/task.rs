@@ -149,6 +149,7 @@ impl From<&Attachment> for pb::Attachment {
             addresses: texts(&attachment.addresses),
             aliases: attachment.aliases.to_vec(),
             default_route: attachment.default_route,
+            mac_address: attachment.mac_address.clone(),
         }
     }
 }
@@ -162,6 +163,7 @@ impl TryFrom<pb::Attachment> for Attachment {
             addresses: parse_list(&message.addresses, "addresses")?,
             aliases: message.aliases.into(),
             default_route: message.default_route,
+            mac_address: message.mac_address,
         })
     }
 }
