@@ -126,6 +126,7 @@ mod tests {
             description: None,
             status: NodeStatus::default(),
             manager: (role == NodeRole::Manager).then(ManagerStatus::default),
+            ingress: Vec::new(),
         })
     }
 

@@ -37,7 +37,9 @@ mod tests {
         let status = NodeStatus { state, address: format!("10.0.0.{number}:4777"), ..NodeStatus::default() };
         let id = NodeId::from_random(number);
         let (meta, spec) = (Meta::default(), NodeSpec::default());
-        Object::Node(Node { id, meta, spec, description: Some(description), status, manager: None }.into())
+        Object::Node(
+            Node { id, meta, spec, description: Some(description), status, manager: None, ingress: Vec::new() }.into(),
+        )
     }
 
     #[test]
