@@ -5,7 +5,7 @@
 //! most 15 characters (Linux `IFNAMSIZ`).
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use berth_proto::id::{NetworkId, TaskId};
 
@@ -43,6 +43,16 @@ impl Instance {
     /// The node's end of a task's link into a network.
     pub fn veth(&self, task: TaskId, network: NetworkId) -> LinkName {
         LinkName(format!("{}v{:.TAIL$}", self.0, tail(u128::from(link_hash(task, network)))))
+    }
+
+    /// The tunnel of a network.
+    pub fn tunnel(&self, network: NetworkId) -> LinkName {
+        LinkName(format!("{}x{:.TAIL$}", self.0, tail(network.as_u128())))
+    }
+
+    /// Whether a tunnel's name has this instance's form.
+    pub fn owns_tunnel(&self, name: &str) -> bool {
+        self.owns(name, 'x')
     }
 
     /// Whether a bridge's name has this instance's form.
@@ -114,6 +124,20 @@ pub fn task_mac(task: TaskId, network: NetworkId, address: Option<IpAddr>) -> Ma
 /// The hardware address of a network's bridge: fixed, or a bridge takes its lowest port's and changes as tasks come and go.
 pub fn bridge_mac(network: NetworkId) -> MacAddr {
     MacAddr::derived(fnv1a(&network.as_u128().to_be_bytes()))
+}
+
+/// The hardware address of a network's tunnel: it sends no frames of its own.
+pub fn tunnel_mac(network: NetworkId) -> MacAddr {
+    MacAddr::derived(fnv1a(&[&network.as_u128().to_be_bytes()[..], b"tunnel"].concat()))
+}
+
+/// First bytes of a node's number as it is kept in packet marks: "BT".
+pub const NODE_MARK: [u8; 2] = [0x42, 0x54];
+
+/// The hardware address of a node's end of the ingress network. Its last four bytes are the mark of replies to that node.
+pub fn ingress_mac(number: Ipv4Addr) -> MacAddr {
+    let ([b, t], [_, _, high, low]) = (NODE_MARK, number.octets());
+    MacAddr([0x02, 0x42, b, t, high, low])
 }
 
 fn link_hash(task: TaskId, network: NetworkId) -> u64 {

@@ -16,7 +16,7 @@ use crate::dns::Dns;
 use crate::error::OverlayError;
 use crate::files::{self, SandboxFiles};
 use crate::kernel::{Kernel, KernelError, Linux};
-use crate::model::{Desired, Mode, Network, SandboxSpec, Service};
+use crate::model::{Desired, Mode, Network, Nodes, SandboxSpec, Service};
 
 /// The node's container network. Cheap to clone.
 #[derive(Clone)]
@@ -68,6 +68,11 @@ impl Overlay {
     pub async fn set_networks(&self, networks: Vec<Network>) -> Result<Report, OverlayError> {
         let networks = networks.into_iter().map(|n| (n.id, n)).collect();
         self.change(Scope::Everything, move |state| state.set_networks(networks)).await
+    }
+
+    /// Replaces what is known of the nodes: this one's own place, and the others. Returns when what leads to them is made.
+    pub async fn set_nodes(&self, nodes: Nodes) -> Result<Report, OverlayError> {
+        self.change(Scope::Everything, move |state| state.desired.nodes = nodes).await
     }
 
     /// Replaces the services: names, virtual addresses, backends, ingress ports. Returns when the kernel has it, so a backend

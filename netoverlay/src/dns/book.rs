@@ -104,7 +104,8 @@ impl Entries {
     fn of(network: NetworkId, service: &Service) -> Self {
         let mut entries = Self { services: Vec::new(), tasks: Vec::new(), reverse: Vec::new() };
         let vips = service.vips.get(&network);
-        let here = || service.backends.iter().filter_map(|b| Some((b, b.addresses.get(&network)?)));
+        let named = || service.backends.iter().filter(|b| b.named);
+        let here = || named().filter_map(|b| Some((b, b.addresses.get(&network)?)));
         if vips.is_none() && here().next().is_none() && !service.aliases.contains_key(&network) {
             return entries;
         }

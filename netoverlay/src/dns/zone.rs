@@ -227,7 +227,10 @@ mod tests {
             hostname: format!("box{t}"),
             node: None,
             addresses: [(net(n), vec![[10, n, 0, t].into()])].into(),
+            macs: Default::default(),
+            outside: vec![],
             ready: t != 4,
+            named: true,
         };
         Service {
             id: ServiceId::from_random(u128::from(n)),

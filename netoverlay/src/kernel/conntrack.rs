@@ -80,6 +80,7 @@ fn matching<'a>(answer: &'a Answer, flows: &HashMap<IpAddr, Vec<&Flow>>) -> Opti
     let wanted = about.any(|flow| {
         flow.proto.is_none_or(|p| proto == Some(p.number()))
             && flow.towards.is_none_or(|address| destination(original) == Some(address))
+            && flow.port.is_none_or(|port| source_port(reply) == Some(port))
             && (answers == Some(flow.backend) || flow.proto.is_none() && asks == Some(flow.backend))
     });
     wanted.then_some(original)
@@ -88,6 +89,11 @@ fn matching<'a>(answer: &'a Answer, flows: &HashMap<IpAddr, Vec<&Flow>>) -> Opti
 fn source(tuple: &[u8]) -> Option<IpAddr> {
     let ip = attribute(tuple, 1)?;
     address(attribute(ip, 1).or_else(|| attribute(ip, 3))?)
+}
+
+fn source_port(tuple: &[u8]) -> Option<u16> {
+    let port = attribute(attribute(tuple, 2)?, 2)?;
+    port.try_into().ok().map(u16::from_be_bytes)
 }
 
 fn destination(tuple: &[u8]) -> Option<IpAddr> {

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::netlink::Netlink;
+use super::route_io::Link;
+use super::tunnel_io::{self, Vxlan};
 use super::{KernelError, conntrack, nft_io, proc, route_io};
 use crate::claimed::claimed;
 use crate::config::Config;
-use crate::model::{BridgeState, MacAddr, Observed, VethState};
+use crate::model::{BridgeState, MacAddr, Observed, ReturnWay, TunnelState, VethState, Way};
 use crate::names::{Instance, LinkName};
 use crate::nft::TableChange;
 use crate::nft::sets::Scope;
-use crate::plan::{Flow, LinkPlan};
+use crate::plan::{Flow, LinkPlan, TunnelPlan};
 
 /// Sockets in the node's namespace.
 #[derive(Debug)]
@@ -33,18 +35,101 @@ impl Host {
         let names: BTreeMap<u32, LinkName> = links.iter().map(|l| (l.index, LinkName::listed(&l.name))).collect();
         for link in &links {
             let name = LinkName::listed(&link.name);
-            if instance.owns_bridge(&link.name) {
+            if let Some(tunnel) = link.vxlan.filter(|_| instance.owns_tunnel(&link.name)) {
+                let bridge = link.master.and_then(|index| names.get(&index).cloned());
+                observed.tunnels.insert(name, tunnel_state(link, tunnel, bridge));
+            } else if instance.owns_bridge(&link.name) {
                 let state = BridgeState { up: link.up, mtu: link.mtu, addresses: link.addresses.clone() };
                 observed.bridges.insert(name, state);
             } else if instance.owns_veth(&link.name) {
                 let bridge = link.master.and_then(|index| names.get(&index).cloned());
                 observed.veths.insert(name, VethState { up: link.up, bridge, apart: link.isolated });
+            } else {
+                observed.underlay.extend(link.addresses.iter().map(|net| (net.addr(), link.mtu)));
             }
         }
+        self.list_tunnels(&links, observed)?;
         observed.table = nft_io::list(&mut self.filter, Scope::Node, &self.table)?.0;
         let on = |setting| proc::read(setting).as_deref() == Some("1");
         observed.forwarding = (on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding"));
         Ok(())
+    }
+
+    /// Lists what leads through the tunnels, and back.
+    fn list_tunnels(&mut self, links: &[Link], observed: &mut Observed) -> Result<(), KernelError> {
+        let name = |link: &Link| LinkName::listed(&link.name);
+        let ours: Vec<(&Link, u32)> = links
+            .iter()
+            .filter(|link| observed.tunnels.contains_key(&name(link)))
+            .map(|link| (link, link.master.unwrap_or(link.index)))
+            .collect();
+        let mut ways = tunnel_io::ways(&mut self.route, &ours)?;
+        for (link, _) in &ours {
+            let Some(state) = observed.tunnels.get_mut(&name(link)) else { continue };
+            state.ways = ways.remove(&link.index).unwrap_or_default();
+            if state.bridge.is_none() && nft_io::is_stamped(&mut self.filter, &self.table, &link.name)? {
+                observed.returns.insert(ReturnWay::Stamp);
+            }
+        }
+        for v6 in [false, true] {
+            if tunnel_io::has_return(&mut self.route, v6)? {
+                observed.returns.insert(ReturnWay::Route { v6 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a tunnel and puts it in its place.
+    pub fn create_tunnel(&mut self, plan: &TunnelPlan) -> Result<(), KernelError> {
+        tunnel_io::create(&mut self.route, plan)?;
+        self.set_up_tunnel(plan)
+    }
+
+    /// Settings first, then up.
+    pub fn set_up_tunnel(&mut self, plan: &TunnelPlan) -> Result<(), KernelError> {
+        let link = &plan.link;
+        match &plan.bridge {
+            // It sends nothing of its own.
+            Some(_) => proc::write_if_there(&format!("ipv6/conf/{link}/disable_ipv6"), "1")?,
+            None => {
+                // Clients' addresses lead elsewhere, and may be of this node. Strict for all cannot be undone for one, but made loose.
+                let strict = proc::read("ipv4/conf/all/rp_filter").is_some_and(|value| value != "0");
+                proc::write(&format!("ipv4/conf/{link}/rp_filter"), if strict { "2" } else { "0" })?;
+                proc::write(&format!("ipv4/conf/{link}/accept_local"), "1")?;
+                // Replies to 127.0.0.1 clients come in here.
+                proc::write(&format!("ipv4/conf/{link}/route_localnet"), "1")?;
+                proc::write_if_there(&format!("ipv6/conf/{link}/accept_ra"), "0")?;
+                proc::write_if_there(&format!("ipv6/conf/{link}/accept_dad"), "0")?;
+            }
+        }
+        tunnel_io::set_up(&mut self.route, plan)
+    }
+
+    /// Changes where frames of a tunnel go.
+    pub fn change_ways(
+        &mut self,
+        tunnel: &LinkName,
+        bridge: Option<&LinkName>,
+        remove: &[Way],
+        add: &[Way],
+    ) -> Result<(), KernelError> {
+        tunnel_io::change_ways(&mut self.route, tunnel, bridge, remove, add)
+    }
+
+    /// Lets replies leave by the ingress device to the node that a client called.
+    pub fn add_return(&mut self, link: &LinkName, way: ReturnWay) -> Result<(), KernelError> {
+        match way {
+            ReturnWay::Route { v6 } => tunnel_io::add_return(&mut self.route, link, v6),
+            ReturnWay::Stamp => nft_io::stamp(&mut self.filter, &self.table, link.as_str()),
+        }
+    }
+
+    /// Takes that away.
+    pub fn remove_return(&mut self, way: ReturnWay) -> Result<(), KernelError> {
+        match way {
+            ReturnWay::Route { v6 } => tunnel_io::remove_return(&mut self.route, v6),
+            ReturnWay::Stamp => nft_io::unstamp(&mut self.filter, &self.table),
+        }
     }
 
     /// Lets the node forward packets of a family.
@@ -73,6 +158,8 @@ impl Host {
     pub fn set_up_bridge(&mut self, bridge: &LinkName, mtu: u32) -> Result<(), KernelError> {
         // Replies to 127.0.0.1 clients of published ports come in here; the node's table keeps everything else out.
         proc::write(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
+        // Every node has the same gateway address: nobody is to be asked whether it is taken.
+        proc::write_if_there(&format!("ipv6/conf/{bridge}/accept_dad"), "0")?;
         // A task must not be able to announce itself as the node's router.
         proc::write_if_there(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
         if self.bridge_nf_off {
@@ -108,7 +195,8 @@ impl Host {
     /// Ranges that the node has routes to, other than by our own bridges.
     pub fn routes(&mut self, instance: &Instance) -> Result<Vec<ipnet::IpNet>, KernelError> {
         let links = route_io::links(&mut self.route)?;
-        let own: Vec<_> = links.into_iter().filter(|l| instance.owns_bridge(&l.name)).collect();
+        let own: Vec<_> =
+            links.into_iter().filter(|l| instance.owns_bridge(&l.name) || instance.owns_tunnel(&l.name)).collect();
         route_io::destinations(&mut self.route, &own).map(claimed)
     }
 
@@ -123,8 +211,14 @@ impl Host {
         self.own_links(instance)?.iter().try_for_each(|link| self.delete_link(link))
     }
 
-    /// Deletes the node's table; tells whether there was one.
+    fn remove_returns(&mut self) -> Result<(), KernelError> {
+        let ways = [ReturnWay::Stamp, ReturnWay::Route { v6: false }, ReturnWay::Route { v6: true }];
+        ways.into_iter().try_for_each(|way| self.remove_return(way))
+    }
+
+    /// Deletes the node's table, and what leads replies back to other nodes; tells whether there was a table.
     pub fn delete_table(&mut self) -> Result<bool, KernelError> {
+        self.remove_returns()?;
         let there = nft_io::exists(&mut self.filter, &self.table)?;
         if there {
             nft_io::delete(&mut self.filter, &self.table)?;
@@ -136,8 +230,8 @@ impl Host {
     pub fn own_links(&mut self, instance: &Instance) -> Result<Vec<LinkName>, KernelError> {
         let links = route_io::links(&mut self.route)?;
         let (bridges, others): (Vec<_>, Vec<_>) = links.iter().partition(|link| instance.owns_bridge(&link.name));
-        let veths = others.into_iter().filter(|link| instance.owns_veth(&link.name));
-        Ok(veths.chain(bridges).map(|link| LinkName::listed(&link.name)).collect())
+        let others = others.into_iter().filter(|l| instance.owns_veth(&l.name) || instance.owns_tunnel(&l.name));
+        Ok(others.chain(bridges).map(|link| LinkName::listed(&link.name)).collect())
     }
 
     /// Deletes a link.
@@ -149,6 +243,21 @@ impl Host {
 /// What [`crate::Overlay::routes`] gives, before there is an overlay. Changes nothing; blocks for a moment.
 pub fn host_routes(config: &Config) -> Result<Vec<ipnet::IpNet>, KernelError> {
     Host::open(config.table.clone(), false)?.routes(&config.instance)
+}
+
+fn tunnel_state(link: &Link, tunnel: Vxlan, bridge: Option<LinkName>) -> TunnelState {
+    TunnelState {
+        up: link.up,
+        mtu: link.mtu,
+        vni: tunnel.vni,
+        port: tunnel.port,
+        local: tunnel.local,
+        mac: link.mac.unwrap_or(MacAddr([0; 6])),
+        bridge,
+        quiet: link.quiet,
+        addresses: link.addresses.clone(),
+        ways: Default::default(),
+    }
 }
 
 /// The neighbour tables are shared by all namespaces of the machine; 1,024 entries are few for hundreds of tasks.

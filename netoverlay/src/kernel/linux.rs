@@ -139,10 +139,13 @@ impl Linux {
             Op::Forward { v6 } => host().forward(*v6),
             Op::CreateBridge { bridge, mac, mtu } => host().create_bridge(bridge, *mac, *mtu),
             Op::MendBridge { bridge, mtu } => host().set_up_bridge(bridge, *mtu),
-            Op::AddBridgeAddress { bridge, address } => route_io::add_address(&mut host().route, bridge, *address),
-            Op::RemoveBridgeAddress { bridge, address } => {
-                route_io::remove_address(&mut host().route, bridge, *address)
-            }
+            Op::AddNodeAddress { link, address } => route_io::add_address(&mut host().route, link, *address),
+            Op::RemoveNodeAddress { link, address } => route_io::remove_address(&mut host().route, link, *address),
+            Op::CreateTunnel { tunnel } => host().create_tunnel(tunnel),
+            Op::MendTunnel { tunnel } => host().set_up_tunnel(tunnel),
+            Op::Ways { tunnel, bridge, remove, add } => host().change_ways(tunnel, bridge.as_ref(), remove, add),
+            Op::AddReturn { link, way } => host().add_return(link, *way),
+            Op::RemoveReturn { way } => host().remove_return(*way),
             Op::DeleteLink { link } => host().delete_link(link),
             Op::Plug { outside, bridge, apart } => host().plug(outside, bridge, *apart),
             Op::Table { place: Place::Node, change } => host().change(change),

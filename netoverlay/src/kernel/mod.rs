@@ -15,6 +15,7 @@ mod purging;
 mod reaper;
 mod route_io;
 mod sandbox;
+mod tunnel_io;
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;

@@ -97,6 +97,32 @@ impl Netlink {
         }
     }
 
+    /// Sends requests that do not depend on each other and waits until the kernel has done them all; `harmless` errors are none.
+    /// The first other one comes back.
+    pub fn request_all(&mut self, mut messages: Vec<Message>, harmless: &[i32]) -> io::Result<()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        messages.iter_mut().for_each(|message| message.flags |= ACK);
+        let first = self.sequence.wrapping_add(1);
+        self.send(&messages)?;
+        let (mut left, mut failed) = (messages.len(), None);
+        while left > 0 {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            for (head, body) in frames(&datagram) {
+                let index = head.sequence.wrapping_sub(first) as usize;
+                if head.kind != TYPE_ERROR || index >= messages.len() {
+                    continue;
+                }
+                left = left.saturating_sub(1);
+                let error = error_of(&head, body);
+                let error = error.filter(|e| !e.raw_os_error().is_some_and(|code| harmless.contains(&code)));
+                failed = failed.or(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
     /// Asks for everything of a kind. Starts again when the kernel says that things changed meanwhile.
     pub fn dump(&mut self, message: &Message) -> io::Result<Vec<Answer>> {
         for _ in 0..ATTEMPTS {

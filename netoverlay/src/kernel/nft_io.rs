@@ -8,7 +8,7 @@ use super::netlink::{Answer, Netlink};
 use crate::nft::message::{self, Attributes, Message, attribute, attributes, comment_data, kind};
 use crate::nft::sets::{MapsTo, Scope, Set};
 use crate::nft::table::Class;
-use crate::nft::{Elements, Octets, TableChange, TableState, Value, skeleton};
+use crate::nft::{Elements, Octets, TableChange, TableState, Value, skeleton, stamp};
 
 /// `nfgenmsg` before the attributes.
 const GENERIC_HEADER: usize = 4;
@@ -109,6 +109,38 @@ pub(super) fn list_names(netlink: &mut Netlink, table: &str) -> Result<Elements,
             Err(KernelError::Refused { what: format!("list the name server's part of table {table}"), source })
         }
     }
+}
+
+/// Makes the table of the ingress device anew.
+pub(super) fn stamp(netlink: &mut Netlink, table: &str, device: &str) -> Result<(), KernelError> {
+    send(netlink, table, stamp::messages(table, device))
+}
+
+/// Deletes the table of the ingress device. Not an error if there is none.
+pub(super) fn unstamp(netlink: &mut Netlink, table: &str) -> Result<(), KernelError> {
+    send(netlink, table, stamp::removal(table))
+}
+
+/// Whether the ingress device has its table: the chain goes with the device, or with whoever deletes it.
+pub(super) fn is_stamped(netlink: &mut Netlink, table: &str, device: &str) -> Result<bool, KernelError> {
+    let ask = |kind, attributes| stamp::of_family(message::message(kind, 0, attributes));
+    let refused = |source| KernelError::Refused { what: "list the ingress device's packet filter".to_owned(), source };
+    let chains = netlink.dump(&ask(kind::GET_CHAIN, Attributes::default())).map_err(refused)?;
+    let is_ours = |answer: &Answer| {
+        let body = payload(answer);
+        let hook = attribute(body, 4);
+        let devices = hook.and_then(|hook| attribute(hook, 4)).unwrap_or_default();
+        let mut devices = attributes(devices).map(|(_, name)| name).chain(hook.and_then(|hook| attribute(hook, 3)));
+        text(body, 1).as_deref() == Some(table)
+            && text(body, 3).as_deref() == Some(stamp::CHAIN)
+            && devices.any(|name| String::from_utf8_lossy(name).trim_end_matches('\0') == device)
+    };
+    if !chains.iter().any(is_ours) {
+        return Ok(false);
+    }
+    let rules = netlink.dump(&ask(kind::GET_RULE, Attributes::default().text(1, table))).map_err(refused)?;
+    let ours = rules.iter().filter(|answer| text(payload(answer), 1).as_deref() == Some(table));
+    Ok(ours.count() == stamp::RULES)
 }
 
 type RulesByChain = BTreeMap<String, Vec<Vec<u8>>>;

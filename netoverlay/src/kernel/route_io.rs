@@ -21,15 +21,16 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Rt};
 
 use super::KernelError;
 use super::netlink::{Netlink, read_route, route_message};
+use super::tunnel_io::{Vxlan, is_quiet, read_vxlan};
 use crate::model::MacAddr;
 use crate::names::LinkName;
 use crate::nft::message::CREATE;
 use crate::plan::{LinkPlan, Route, SourceRule};
 
 /// Marks our routes and rules; see `/etc/iproute2/rt_protos` for the numbers that others use.
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(66);
-const EXCLUSIVE: u16 = 0x200;
-const REPLACE: u16 = 0x100;
+pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(66);
+pub(super) const EXCLUSIVE: u16 = 0x200;
+pub(super) const REPLACE: u16 = 0x100;
 
 /// A link as listed.
 #[derive(Debug, Clone)]
@@ -42,15 +43,19 @@ pub(super) struct Link {
     pub master: Option<u32>,
     /// A bridge port that exchanges no frames with others like it.
     pub isolated: bool,
+    /// It is a tunnel.
+    pub vxlan: Option<Vxlan>,
+    /// A bridge port that asks for no addresses that are known, and learns none.
+    pub quiet: bool,
     pub addresses: BTreeSet<IpNet>,
 }
 
-fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> KernelError {
+pub(super) fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> KernelError {
     move |source| KernelError::Refused { what: what.into(), source }
 }
 
 /// Takes some errno values for success.
-fn unless(codes: &[i32], result: io::Result<()>) -> io::Result<()> {
+pub(super) fn unless(codes: &[i32], result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if e.raw_os_error().is_some_and(|code| codes.contains(&code)) => Ok(()),
         other => other,
@@ -285,6 +290,8 @@ fn read_link(message: &LinkMessage) -> Link {
         mac: None,
         master: None,
         isolated: false,
+        vxlan: None,
+        quiet: false,
         addresses: BTreeSet::new(),
     };
     for attribute in &message.attributes {
@@ -293,7 +300,11 @@ fn read_link(message: &LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr),
             LinkAttribute::Controller(master) => link.master = Some(*master),
-            LinkAttribute::LinkInfo(infos) => link.isolated = infos.iter().any(is_isolated),
+            LinkAttribute::LinkInfo(infos) => {
+                link.isolated = infos.iter().any(is_isolated);
+                link.vxlan = read_vxlan(infos);
+                link.quiet = is_quiet(infos);
+            }
             _ => {}
         }
     }
@@ -412,6 +423,6 @@ fn read_rule(message: &RuleMessage, v6: bool) -> Option<SourceRule> {
     ours.then_some(rule)
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+pub(super) fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet }
 }

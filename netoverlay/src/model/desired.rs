@@ -7,7 +7,7 @@ use berth_proto::id::{NetworkId, ServiceId, TaskId};
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
-use super::{Network, SandboxSpec, Service};
+use super::{Network, Nodes, SandboxSpec, Service};
 
 /// The whole of what is wanted on this node, level-triggered: what is not in it goes away. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Desired {
     pub sandboxes: BTreeMap<TaskId, Arc<SandboxSpec>>,
     /// Services with a name on one of the networks, or with a port published on this node.
     pub services: OrdMap<ServiceId, Arc<Service>>,
+    /// This node among the others.
+    pub nodes: Nodes,
 }
 
 impl Desired {

@@ -12,10 +12,15 @@ use ipnet::IpNet;
 pub enum Driver {
     /// A bridge on this node alone.
     Bridge,
-    /// One network over all nodes. On a single node it is carried by a bridge like [`Driver::Bridge`]; the VXLAN identifier is
-    /// what other nodes will know it by.
+    /// One network over all nodes: a bridge on each, joined by a tunnel (VXLAN, RFC 7348) as soon as there is a task of it on
+    /// another node.
     Overlay {
         /// The VXLAN network identifier given by the managers, 24 bits.
+        vni: u32,
+    },
+    /// How published ports lead from node to node; no task is on it. Each node has an address, see [`super::Peer::ingress`].
+    Ingress {
+        /// The VXLAN network identifier.
         vni: u32,
     },
     /// The node's own network namespace.
@@ -61,7 +66,8 @@ pub struct Network {
     pub subnets: Vec<Subnet>,
     /// Tasks may speak with each other only, never with the outside or with the node.
     pub internal: bool,
-    /// Payload size of the links, in bytes; 1500 if not set.
+    /// Payload size of the links, in bytes. If not set: 1500, and on a network over all nodes what is left of the node's own link
+    /// beside the tunnel's headers.
     pub mtu: Option<u32>,
     /// Driver options as in Compose's `driver_opts`: [`network_options::MASQUERADE`] and [`network_options::ICC`] are honoured
     /// from here.
@@ -86,10 +92,5 @@ impl Network {
     /// The subnet that holds an address.
     pub fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
         self.subnets.iter().find(|s| s.range.contains(&address))
-    }
-
-    /// Payload size of its links, in bytes.
-    pub fn link_mtu(&self) -> u32 {
-        self.mtu.unwrap_or(1500)
     }
 }

@@ -1,6 +1,7 @@
 //! What the kernel holds of ours.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
@@ -25,6 +26,79 @@ pub struct Observed {
     pub held: BTreeSet<PublishedPort>,
     /// Whether the node forwards packets, per family: IPv4, IPv6.
     pub forwarding: (bool, bool),
+    /// Tunnels to other nodes.
+    pub tunnels: BTreeMap<LinkName, TunnelState>,
+    /// How replies find back to the node that a client called.
+    pub returns: BTreeSet<ReturnWay>,
+    /// Payload sizes of the node's own links by their addresses.
+    pub underlay: BTreeMap<IpAddr, u32>,
+}
+
+/// A VXLAN device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelState {
+    /// Administratively up.
+    pub up: bool,
+    /// Payload size, bytes.
+    pub mtu: u32,
+    /// Network identifier.
+    pub vni: u32,
+    /// UDP port.
+    pub port: u16,
+    /// The node's end.
+    pub local: Option<IpAddr>,
+    /// Hardware address.
+    pub mac: MacAddr,
+    /// The bridge it is plugged into.
+    pub bridge: Option<LinkName>,
+    /// As a bridge's port it asks for no addresses that are known, and learns none.
+    pub quiet: bool,
+    /// Addresses with their prefix lengths, link-local ones left out.
+    pub addresses: BTreeSet<IpNet>,
+    /// Where its frames go.
+    pub ways: BTreeSet<Way>,
+}
+
+/// Part of a way to a task or node behind a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// Frames whose destination is not known go to this node too.
+    Flood {
+        /// The node's end of the tunnel.
+        via: IpAddr,
+    },
+    /// A hardware address is on a node.
+    Station {
+        /// The hardware address.
+        mac: MacAddr,
+        /// The node's end of the tunnel.
+        via: IpAddr,
+    },
+    /// To the bridge, a hardware address is behind the tunnel.
+    Port {
+        /// The hardware address.
+        mac: MacAddr,
+    },
+    /// Nobody needs to ask for the hardware address of an IP address. Of the bridge, or of the tunnel where it has none.
+    Neighbour {
+        /// The IP address.
+        address: IpAddr,
+        /// The hardware address.
+        mac: MacAddr,
+    },
+}
+
+/// One of the things by which replies to clients of a published port go back to the node that the client called: that node's
+/// number is kept with the tracked connection and made the destination of each reply (`crate::nft::stamp`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReturnWay {
+    /// Marked packets leave by the ingress device: a policy rule and a table with a default route.
+    Route {
+        /// IPv6 instead of IPv4.
+        v6: bool,
+    },
+    /// The device writes the mark into the frame as part of its destination.
+    Stamp,
 }
 
 /// A bridge.

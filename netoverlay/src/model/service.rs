@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
 
+use super::MacAddr;
+
 /// Transport of a published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Proto {
@@ -88,8 +90,14 @@ pub struct Backend {
     pub node: Option<NodeId>,
     /// Its addresses on each network.
     pub addresses: BTreeMap<NetworkId, Vec<IpAddr>>,
+    /// Hardware addresses that are not derived from the first address.
+    pub macs: BTreeMap<NetworkId, MacAddr>,
+    /// Those of its addresses that it is reached at from outside its networks; none if there is no way out of them.
+    pub outside: Vec<IpAddr>,
     /// Whether it may get new connections: running, healthy and not about to stop.
     pub ready: bool,
+    /// Whether its names are answered. Before it has started, and while it stops, only its place is of interest.
+    pub named: bool,
 }
 
 /// A service with a name, perhaps virtual addresses and published ports.

@@ -4,9 +4,16 @@
 
 use super::message::Attributes;
 use super::sets::Set;
+use crate::names::NODE_MARK;
 
 /// The first 4-byte register; the n-th is `R0 + n`.
 pub const R0: u32 = 8;
+
+const LINK_LAYER: u32 = 0;
+/// Where a frame has its sender.
+const SENDER: u32 = 6;
+const CT_MARK: u32 = 3;
+const META_MARK: u32 = 3;
 
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +163,17 @@ impl Rule {
         self.payload(1, offset, len, register)
     }
 
+    /// Loads the source address.
+    pub fn load_source(self, family: Family, register: u32) -> Self {
+        self.payload(1, family.source_offset(), family.destination().1, register)
+    }
+
+    /// Loads the identifier of a VXLAN packet (RFC 7348 section 5) and the reserved byte after it.
+    pub fn load_vni(self, register: u32) -> Self {
+        const TRANSPORT: u32 = 2;
+        self.payload(TRANSPORT, 8 + 4, 4, register)
+    }
+
     /// Only to this IPv4 address.
     pub fn destination_v4(self, address: [u8; 4]) -> Self {
         self.family(Family::V4).load_destination(Family::V4, R0).compare(R0, true, &address)
@@ -192,6 +210,71 @@ impl Rule {
     /// Only connections in one of these states (`NF_CT_STATE_BIT`: 2 established, 4 related, 8 new).
     pub fn state(self, bits: u32) -> Self {
         self.conntrack_bits(0, bits, true)
+    }
+
+    /// Past connection tracking.
+    pub fn untracked(self) -> Self {
+        self.push("notrack", Attributes::default())
+    }
+
+    /// Only frames that a node's end of the ingress network sent: see [`crate::names::ingress_mac`].
+    pub fn from_node(self) -> Self {
+        self.payload(LINK_LAYER, SENDER + 2, 2, R0).compare(R0, true, &NODE_MARK)
+    }
+
+    /// Keeps that node's number with the tracked connection.
+    pub fn remember_node(self) -> Self {
+        let rule = self.payload(LINK_LAYER, SENDER + 2, 4, R0);
+        rule.push("ct", Attributes::default().be32(2, CT_MARK).be32(4, R0))
+    }
+
+    /// Only the direction of the answers.
+    pub fn reply_direction(self) -> Self {
+        const DIRECTION: u32 = 1;
+        const REPLY: u8 = 1;
+        self.push("ct", Attributes::default().be32(1, R0).be32(2, DIRECTION)).compare(R0, true, &[REPLY])
+    }
+
+    /// Only connections that have a node's number with them.
+    pub fn connection_of_node(self) -> Self {
+        let rule = self.push("ct", Attributes::default().be32(1, R0).be32(2, CT_MARK));
+        rule.mask(R0, &[255, 255, 0, 0]).compare(R0, true, &[NODE_MARK[0], NODE_MARK[1], 0, 0])
+    }
+
+    /// Marks the packet with what its connection is marked with.
+    pub fn mark_as_connection(self) -> Self {
+        let rule = self.push("ct", Attributes::default().be32(1, R0).be32(2, CT_MARK));
+        rule.push("meta", Attributes::default().be32(2, META_MARK).be32(3, R0))
+    }
+
+    /// Only packets that are marked with a node's number; it becomes the end of the frame's destination.
+    pub fn stamp(self) -> Self {
+        const DESTINATION: u32 = 0;
+        let rule = self.meta(META_MARK, R0).mask(R0, &[255, 255, 0, 0]);
+        let rule = rule.compare(R0, true, &[NODE_MARK[0], NODE_MARK[1], 0, 0]).meta(META_MARK, R0);
+        let write = Attributes::default().be32(5, R0).be32(2, LINK_LAYER).be32(3, DESTINATION + 2).be32(4, 4);
+        rule.push("payload", write)
+    }
+
+    /// Takes the packet's mark away, so that the tunnel's own packet is routed like any other.
+    pub fn unmark(self) -> Self {
+        let none = Attributes::default().be32(1, R0).nest(2, Attributes::default().bytes(1, &[0; 4]));
+        self.push("immediate", none).push("meta", Attributes::default().be32(2, META_MARK).be32(3, R0))
+    }
+
+    /// Of TCP connections that begin: no larger segments than the route takes (RFC 879, `TCPMSS` of iptables).
+    pub fn clamp_segments(self) -> Self {
+        const FLAGS_AT: u32 = 13;
+        const SYN: u8 = 2;
+        const RESET: u8 = 4;
+        const MAXSEG: u8 = 2;
+        const TCP_OPTION: u32 = 1;
+        const ROUTE_MSS: u32 = 3;
+        let rule = self.transport(6).payload(2, FLAGS_AT, 1, R0).mask(R0, &[SYN | RESET]).compare(R0, true, &[SYN]);
+        let rule = rule.push("rt", Attributes::default().be32(1, R0).be32(2, ROUTE_MSS));
+        let swap = Attributes::default().be32(1, R0).be32(2, R0).be32(3, 1).be32(4, 2).be32(5, 2);
+        let write = Attributes::default().bytes(2, &[MAXSEG]).be32(3, 2).be32(4, 2).be32(6, TCP_OPTION).be32(7, R0);
+        rule.push("byteorder", swap).push("exthdr", write)
     }
 
     /// Only connections whose destination was (or was not) translated.

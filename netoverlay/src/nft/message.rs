@@ -149,6 +149,13 @@ pub fn new_chain(table: &str, name: &str, hook: Option<&Hook>) -> Message {
     message(kind::NEW_CHAIN, CREATE, attributes)
 }
 
+/// A chain that sees the packets of one device.
+pub fn new_device_chain(table: &str, name: &str, hook: &Hook, device: &str) -> Message {
+    let place = Attributes::default().be32(1, hook.number).be32(2, hook.priority as u32).text(3, device);
+    let attributes = Attributes::default().text(1, table).text(3, name).nest(4, place).be32(5, 1).text(7, hook.kind);
+    message(kind::NEW_CHAIN, CREATE, attributes)
+}
+
 /// Where a base chain sees packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hook {

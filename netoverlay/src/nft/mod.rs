@@ -8,6 +8,7 @@ pub mod message;
 pub mod octets;
 pub mod sets;
 pub mod skeleton;
+pub mod stamp;
 pub mod table;
 
 pub use octets::Octets;

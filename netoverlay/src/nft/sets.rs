@@ -29,6 +29,8 @@ pub enum Field {
     Proto,
     /// Port, 2 bytes, network order.
     Port,
+    /// VXLAN network identifier as it is in the packet: 3 bytes and a reserved one that is zero.
+    Vni,
     /// Slot number, 4 bytes, host order as the kernel's number generator gives it.
     Slot,
 }
@@ -38,7 +40,7 @@ impl Field {
     pub const fn bytes(self) -> u32 {
         match self {
             Self::IfName | Self::V6 => 16,
-            Self::V4 | Self::Slot => 4,
+            Self::V4 | Self::Slot | Self::Vni => 4,
             Self::Proto => 1,
             Self::Port => 2,
         }
@@ -52,7 +54,7 @@ impl Field {
             Self::V6 => 8,
             Self::Proto => 12,
             Self::Port => 13,
-            Self::Slot => 19,
+            Self::Slot | Self::Vni => 19,
         }
     }
 }
@@ -94,8 +96,16 @@ macro_rules! sets {
 }
 
 sets! {
-    /// Every bridge of ours.
+    /// Every device of ours that leads to tasks: bridges, and the node's end of the ingress network.
     Bridges = "bridges", Node, [IfName], Nothing;
+    /// The node's end of the ingress network.
+    Ingress = "ingress", Node, [IfName], Nothing;
+    /// IPv4 addresses of this cluster's nodes.
+    Peers4 = "peers4", Node, [V4], Nothing;
+    /// IPv6 addresses of this cluster's nodes.
+    Peers6 = "peers6", Node, [V6], Nothing;
+    /// Tunnels of ours.
+    Vnis = "vnis", Node, [Vni], Nothing;
     /// Bridges of internal networks.
     Internal = "internal", Node, [IfName], Nothing;
     /// Bridges whose traffic to the outside takes the node's address.
@@ -110,6 +120,14 @@ sets! {
     Bound4 = "bound4", Node, [V4, Proto, Port], Chain;
     /// Ports published on one IPv6 address.
     Bound6 = "bound6", Node, [V6, Proto, Port], Chain;
+    /// Published ports of clients that another node has sent here, IPv4.
+    Arrived4 = "arrived4", Node, [Proto, Port], Chain;
+    /// The same, IPv6.
+    Arrived6 = "arrived6", Node, [Proto, Port], Chain;
+    /// Backends of [`Set::Arrived4`], all on this node.
+    ArrivedSlots4 = "arrived_slots4", Node, [Proto, Port, Slot], Data(&[Field::V4, Field::Port]);
+    /// Backends of [`Set::Arrived6`], all on this node.
+    ArrivedSlots6 = "arrived_slots6", Node, [Proto, Port, Slot], Data(&[Field::V6, Field::Port]);
     /// Backends of [`Set::Ports4`].
     PortSlots4 = "port_slots4", Node, [Proto, Port, Slot], Data(&[Field::V4, Field::Port]);
     /// Backends of [`Set::Ports6`].
@@ -197,6 +215,11 @@ impl Bytes {
         self.part(&port.to_be_bytes())
     }
 
+    /// A VXLAN network identifier.
+    pub fn vni(self, vni: u32) -> Self {
+        self.part(&(vni << 8).to_be_bytes())
+    }
+
     /// A slot.
     pub fn slot(self, slot: u32) -> Self {
         self.part(&slot.to_ne_bytes())
@@ -228,6 +251,7 @@ pub fn render(fields: &[Field], bytes: &[u8]) -> String {
                 other => other.to_string(),
             },
             Field::Port => u16::from_be_bytes([value[0], value[1]]).to_string(),
+            Field::Vni => (u32::from_be_bytes([value[0], value[1], value[2], value[3]]) >> 8).to_string(),
             Field::Slot => u32::from_ne_bytes([value[0], value[1], value[2], value[3]]).to_string(),
         });
         rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();

@@ -13,11 +13,15 @@ use super::expr::{Device, Family, R0, Rule, Verdict};
 use super::message::{self, Hook, Message};
 use super::sets::{Scope, Set};
 use super::table::{Class, TableChange};
+use crate::plan::TUNNEL_PORT;
 
 /// Raised when a chain or rule here changes: a table of another version is written anew.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const NEW: u32 = 8;
 const ESTABLISHED_RELATED: u32 = 2 | 4;
 const ICMPV6: u8 = 58;
 
@@ -71,7 +75,7 @@ fn classes(table: &str, classes: &BTreeSet<Class>) -> Vec<Message> {
 fn balance(class: Class, chain: &str) -> Rule {
     let rule = Rule::new(chain, "one of this many backends at random");
     let family = match class.map {
-        Set::Ports6 | Set::Bound6 | Set::Vips6 => Family::V6,
+        Set::Ports6 | Set::Bound6 | Set::Arrived6 | Set::Vips6 => Family::V6,
         _ => Family::V4,
     };
     match class.map {
@@ -98,12 +102,16 @@ fn chains(scope: Scope) -> Vec<(&'static str, Option<Hook>)> {
     match scope {
         Scope::Node => vec![
             ("raw", base("filter", 0, -300)),
+            ("raw_output", base("filter", 3, -300)),
+            ("replies", base("filter", 0, -150)),
+            ("replies_output", base("route", 3, -150)),
             ("prerouting", base("nat", 0, -100)),
             ("output", base("nat", 3, -100)),
             ("postrouting", base("nat", 4, 100)),
             ("forward", base("filter", 2, 0)),
             ("input", base("filter", 1, 0)),
             ("published", None),
+            ("arrived", None),
         ],
         Scope::Sandbox => vec![("refuse", base("filter", 3, -150)), ("output", base("nat", 3, -100))],
     }
@@ -111,7 +119,7 @@ fn chains(scope: Scope) -> Vec<(&'static str, Option<Hook>)> {
 
 fn rules(scope: Scope) -> Vec<Rule> {
     match scope {
-        Scope::Node => [published(), edges(), forward(), input()].concat(),
+        Scope::Node => [tunnels(), arrived(), published(), edges(), forward(), input()].concat(),
         Scope::Sandbox => sandbox(),
     }
 }
@@ -136,8 +144,63 @@ fn published() -> Vec<Rule> {
     ]
 }
 
-fn edges() -> Vec<Rule> {
+/// Outer packets of tunnels: from nodes of the cluster alone, and past connection tracking.
+fn tunnels() -> Vec<Rule> {
+    let ours = |chain, comment| {
+        Rule::new(chain, comment).transport(UDP).port(TUNNEL_PORT).load_vni(R0).lookup(Set::Vnis, R0, true)
+    };
+    let stranger = |family: Family, peers| {
+        let rule =
+            Rule::new("raw", "tunnels are for nodes of the cluster").family(family).transport(UDP).port(TUNNEL_PORT);
+        let rule = rule.load_vni(R0).lookup(Set::Vnis, R0, true).load_source(family, R0).lookup(peers, R0, false);
+        rule.verdict(&Verdict::Drop)
+    };
     vec![
+        stranger(Family::V4, Set::Peers4),
+        stranger(Family::V6, Set::Peers6),
+        ours("raw", "tunnels are not tracked").untracked(),
+        ours("raw_output", "tunnels are not tracked").untracked(),
+    ]
+}
+
+/// Clients of published ports that another node has sent here, and the way back of the replies to them.
+fn arrived() -> Vec<Rule> {
+    let marked = |chain, comment| Rule::new(chain, comment).reply_direction().connection_of_node().mark_as_connection();
+    let to = |family: Family, set| {
+        let rule = Rule::new("arrived", "sent here by the node that the client called").family(family);
+        rule.load_transport(R0).load_port(R0 + 1).branch(set, R0)
+    };
+    vec![
+        Rule::new("replies", "remember the node that the client called")
+            .device_in(Device::In, Set::Ingress, true)
+            .state(NEW)
+            .from_node()
+            .remember_node(),
+        marked("replies", "back to the node that the client called").device_in(Device::In, Set::Bridges, true),
+        marked("replies_output", "refusals back to the node that the client called"),
+        to(Family::V4, Set::Arrived4),
+        to(Family::V6, Set::Arrived6),
+        Rule::new("prerouting", "clients that another node has sent here")
+            .device_in(Device::In, Set::Ingress, true)
+            .verdict(&Verdict::Jump("arrived".to_owned())),
+        Rule::new("prerouting", "they are sent to no third node")
+            .device_in(Device::In, Set::Ingress, true)
+            .verdict(&Verdict::Accept),
+    ]
+}
+
+fn edges() -> Vec<Rule> {
+    let node = |family: Family, peers| {
+        let rule = Rule::new("postrouting", "nodes to other nodes' tasks: replies must come back to this one");
+        let rule = rule.family(family).device_in(Device::Out, Set::Ingress, true);
+        rule.load_source(family, R0).lookup(peers, R0, true).masquerade()
+    };
+    vec![
+        Rule::new("postrouting", "clients that another node has sent here keep their address")
+            .device_in(Device::In, Set::Ingress, true)
+            .verdict(&Verdict::Accept),
+        node(Family::V4, Set::Peers4),
+        node(Family::V6, Set::Peers6),
         Rule::new("raw", "tasks have no business with the node's loopback")
             .device_in(Device::In, Set::Bridges, true)
             .destination_loopback_v4()
@@ -161,6 +224,7 @@ fn edges() -> Vec<Rule> {
 fn forward() -> Vec<Rule> {
     let rule = |comment| Rule::new("forward", comment);
     vec![
+        rule("no larger segments than the tunnel takes").device_in(Device::Out, Set::Ingress, true).clamp_segments(),
         rule("replies").state(ESTABLISHED_RELATED).verdict(&Verdict::Accept),
         rule("published ports").device_in(Device::Out, Set::Bridges, true).translated(true).verdict(&Verdict::Accept),
         rule("within one network")
@@ -190,12 +254,17 @@ fn input() -> Vec<Rule> {
         rule.lookup(Set::Refuse, R0, true)
     };
     let internal = || Rule::new("input", "internal networks to the node").device_in(Device::In, Set::Internal, true);
+    let nodes = |comment| Rule::new("input", comment).device_in(Device::In, Set::Ingress, true);
     let mut rules = vec![any().transport(TCP).reset(), any().unreachable()];
     rules.extend(bound(Family::V4, Set::RefuseBound4));
     rules.extend(bound(Family::V6, Set::RefuseBound6));
     rules.push(internal().state(ESTABLISHED_RELATED).verdict(&Verdict::Accept));
     rules.push(internal().transport(ICMPV6).verdict(&Verdict::Accept));
     rules.push(internal().verdict(&Verdict::Drop));
+    rules.push(nodes("replies from other nodes").state(ESTABLISHED_RELATED).verdict(&Verdict::Accept));
+    rules.push(nodes("probes of other nodes").transport(ICMP).verdict(&Verdict::Accept));
+    rules.push(nodes("probes of other nodes").transport(ICMPV6).verdict(&Verdict::Accept));
+    rules.push(nodes("nothing else of this node by the ingress network").verdict(&Verdict::Drop));
     rules
 }
 

@@ -36,6 +36,8 @@ impl Class {
         match self.map {
             Set::Ports4 => Set::PortSlots4,
             Set::Ports6 => Set::PortSlots6,
+            Set::Arrived4 => Set::ArrivedSlots4,
+            Set::Arrived6 => Set::ArrivedSlots6,
             Set::Bound4 => Set::BoundSlots4,
             Set::Bound6 => Set::BoundSlots6,
             Set::Vips6 => Set::VipSlots6,

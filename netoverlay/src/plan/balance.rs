@@ -17,33 +17,46 @@ const MAX_SLOTS: usize = 4096;
 pub(super) fn published(frontend: &Frontend, elements: &mut Draft) {
     let port = frontend.port;
     let bound = |ip: IpAddr| Bytes::default().address(ip);
+    let every = || frontend.here.iter().chain(&frontend.elsewhere).copied();
     match port.host_ip {
         None => {
             elements.member(Set::Refuse, port_key(Bytes::default(), port).done());
-            family(frontend, false, (Set::Ports4, Set::PortSlots4), &Bytes::default, elements);
-            family(frontend, true, (Set::Ports6, Set::PortSlots6), &Bytes::default, elements);
+            family(port, false, every(), (Set::Ports4, Set::PortSlots4), &Bytes::default, elements);
+            family(port, true, every(), (Set::Ports6, Set::PortSlots6), &Bytes::default, elements);
         }
         Some(ip @ IpAddr::V4(_)) => {
             elements.member(Set::RefuseBound4, port_key(bound(ip), port).done());
-            family(frontend, false, (Set::Bound4, Set::BoundSlots4), &|| bound(ip), elements);
+            family(port, false, every(), (Set::Bound4, Set::BoundSlots4), &|| bound(ip), elements);
         }
         Some(ip @ IpAddr::V6(_)) => {
             elements.member(Set::RefuseBound6, port_key(bound(ip), port).done());
-            family(frontend, true, (Set::Bound6, Set::BoundSlots6), &|| bound(ip), elements);
+            family(port, true, every(), (Set::Bound6, Set::BoundSlots6), &|| bound(ip), elements);
         }
+    }
+    if frontend.is_ingress {
+        // What another node has sent here stays here.
+        let here = || frontend.here.iter().copied();
+        family(port, false, here(), (Set::Arrived4, Set::ArrivedSlots4), &Bytes::default, elements);
+        family(port, true, here(), (Set::Arrived6, Set::ArrivedSlots6), &Bytes::default, elements);
     }
 }
 
-fn family(frontend: &Frontend, v6: bool, (jumps, slots): (Set, Set), start: &dyn Fn() -> Bytes, elements: &mut Draft) {
-    let backends: Vec<IpAddr> =
-        frontend.backends.iter().copied().filter(|b| b.is_ipv6() == v6).take(MAX_SLOTS).collect();
+fn family(
+    port: PublishedPort,
+    v6: bool,
+    backends: impl Iterator<Item = (IpAddr, u16)>,
+    (jumps, slots): (Set, Set),
+    start: &dyn Fn() -> Bytes,
+    elements: &mut Draft,
+) {
+    let backends: Vec<(IpAddr, u16)> = backends.filter(|(b, _)| b.is_ipv6() == v6).take(MAX_SLOTS).collect();
     if backends.is_empty() {
         return;
     }
-    elements.jump(jumps, port_key(start(), frontend.port).done(), backends.len() as u32);
-    for (slot, backend) in (0u32..).zip(&backends) {
-        let key = port_key(start(), frontend.port).slot(slot).done();
-        elements.data(slots, key, Bytes::default().address(*backend).port(frontend.port.target).done());
+    elements.jump(jumps, port_key(start(), port).done(), backends.len() as u32);
+    for (slot, (backend, target)) in (0u32..).zip(&backends) {
+        let key = port_key(start(), port).slot(slot).done();
+        elements.data(slots, key, Bytes::default().address(*backend).port(*target).done());
     }
 }
 

@@ -10,17 +10,21 @@ mod op;
 mod ports;
 mod route;
 mod sandbox;
+mod tunnel;
 mod vips;
 
 pub use known::Known;
-pub use op::{Flow, LinkPlan, Op, Place};
+pub use op::{Flow, LinkPlan, Op, Place, TunnelPlan};
 pub use ports::{PortClash, Publisher, wanted_ports};
 pub use route::{MAIN_TABLE, Route, SourceRule};
+pub use tunnel::TUNNEL_PORT;
+pub(crate) use tunnel::return_gateway;
 
 use berth_proto::id::TaskId;
 
 use crate::model::{Desired, Observed};
 use crate::names::Instance;
+use tunnel::Tunnels;
 use vips::Vips;
 
 /// What the planner must know besides desired and observed.
@@ -37,6 +41,9 @@ pub struct Rules {
 /// Plans everything.
 pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     let mut ops = node::bridges(rules, desired, observed);
+    let tunnels = Tunnels::new(rules, desired, observed);
+    tunnels.devices(&mut ops);
+    tunnels.ways(&mut ops);
     let vips = Vips::new(rules, desired);
     for task in desired.sandboxes.keys() {
         ops.extend(sandbox::create(rules, desired, observed, *task, &vips));
@@ -47,6 +54,7 @@ pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
             ops.extend(sandbox::delete(observed, *task));
         }
         ops.extend(node::leftovers(rules, desired, observed));
+        tunnels.leftovers(&mut ops);
     }
     ops
 }
@@ -54,6 +62,9 @@ pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
 /// Plans what one task needs: its networks' bridges, its namespace, and the node's table.
 pub fn plan_task(rules: &Rules, desired: &Desired, observed: &Observed, task: TaskId) -> Vec<Op> {
     let mut ops = node::bridges(rules, desired, observed);
+    let tunnels = Tunnels::new(rules, desired, observed);
+    tunnels.devices(&mut ops);
+    tunnels.ways(&mut ops);
     if sandbox::wants_namespace(desired, task) {
         ops.extend(sandbox::create(rules, desired, observed, task, &Vips::new(rules, desired)));
         ops.extend(node::table(rules, desired, observed));
@@ -64,9 +75,12 @@ pub fn plan_task(rules: &Rules, desired: &Desired, observed: &Observed, task: Ta
     ops
 }
 
-/// Plans what a change of services needs: the tables of the node and of every namespace.
+/// Plans what a change of services needs: the ways to other nodes, the tables of the node and of every namespace.
 pub fn plan_balance(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     let mut ops = Vec::new();
+    let tunnels = Tunnels::new(rules, desired, observed);
+    tunnels.devices(&mut ops);
+    tunnels.ways(&mut ops);
     let vips = Vips::new(rules, desired);
     for spec in desired.sandboxes.values() {
         if let Some(state) = observed.sandboxes.get(&spec.task) {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::known::address;
+use super::tunnel::link_mtu;
 use super::{Flow, Op, Place, Rules, balance, ports};
-use crate::model::{Desired, Network, Observed, Proto};
+use crate::model::{Desired, Driver, Network, Observed, Peer, Proto};
 use crate::names::{LinkName, bridge_mac};
 use crate::nft::sets::{Bytes, Field, width};
 use crate::nft::table::value_fields;
@@ -18,21 +19,24 @@ use crate::nft::{Draft, Elements, Octets, Set, TableChange, Value};
 pub(super) fn bridges(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     let mut ops = Vec::new();
     let networks = || desired.networks.values().filter(|n| n.driver.has_links());
-    let outside = |v6: bool| networks().any(|n| !n.internal && n.subnets.iter().any(|s| s.gateway.is_ipv6() == v6));
+    let entrance = |v6: bool| desired.nodes.reachable_own().is_some_and(|own| own.entrance(v6).is_some());
+    let outside = |v6: bool| {
+        entrance(v6) || networks().any(|n| !n.internal && n.subnets.iter().any(|s| s.gateway.is_ipv6() == v6))
+    };
     for (v6, on) in [(false, observed.forwarding.0), (true, observed.forwarding.1)] {
         if outside(v6) && !on {
             ops.push(Op::Forward { v6 });
         }
     }
     for network in networks() {
-        bridge(rules, network, observed, &mut ops);
+        bridge(rules, desired, network, observed, &mut ops);
     }
     ops
 }
 
-fn bridge(rules: &Rules, network: &Network, observed: &Observed, ops: &mut Vec<Op>) {
+fn bridge(rules: &Rules, desired: &Desired, network: &Network, observed: &Observed, ops: &mut Vec<Op>) {
     let name = rules.instance.bridge(network.id);
-    let mtu = network.link_mtu();
+    let mtu = link_mtu(network, desired, observed);
     let wanted: BTreeSet<IpNet> = network.subnets.iter().filter_map(gateway_address).collect();
     let mut have = BTreeSet::new();
     match observed.bridges.get(&name) {
@@ -45,10 +49,10 @@ fn bridge(rules: &Rules, network: &Network, observed: &Observed, ops: &mut Vec<O
         }
     }
     for address in have.difference(&wanted) {
-        ops.push(Op::RemoveBridgeAddress { bridge: name.clone(), address: *address });
+        ops.push(Op::RemoveNodeAddress { link: name.clone(), address: *address });
     }
     for address in wanted.difference(&have) {
-        ops.push(Op::AddBridgeAddress { bridge: name.clone(), address: *address });
+        ops.push(Op::AddNodeAddress { link: name.clone(), address: *address });
     }
 }
 
@@ -87,15 +91,40 @@ fn elements(rules: &Rules, desired: &Desired, observed: &Observed) -> Elements {
             elements.member(Set::Masquerade, key().done());
         }
     }
+    if let Some(own) = desired.nodes.reachable_own() {
+        among_nodes(rules, desired, own, &mut elements);
+    }
     for frontend in ports::frontends(desired).0.iter().filter(|f| observed.held.contains(&f.port)) {
         balance::published(frontend, &mut elements);
     }
     elements.done()
 }
 
+/// Who may send by tunnels, which tunnels are ours, and the ingress device.
+fn among_nodes(rules: &Rules, desired: &Desired, own: &Peer, elements: &mut Draft) {
+    let peers = desired.nodes.reachable_peers().map(|(_, peer)| peer.address);
+    for address in peers.chain([own.address]) {
+        let set = if address.is_ipv6() { Set::Peers6 } else { Set::Peers4 };
+        elements.member(set, Bytes::default().address(address).done());
+    }
+    for network in desired.networks.values() {
+        match network.driver {
+            Driver::Overlay { vni } => elements.member(Set::Vnis, Bytes::default().vni(vni).done()),
+            Driver::Ingress { vni } => {
+                elements.member(Set::Vnis, Bytes::default().vni(vni).done());
+                let link = rules.instance.tunnel(network.id);
+                elements.member(Set::Bridges, Bytes::default().ifname(link.as_str()).done());
+                elements.member(Set::Ingress, Bytes::default().ifname(link.as_str()).done());
+            }
+            Driver::Bridge | Driver::Host | Driver::None => {}
+        }
+    }
+}
+
 /// UDP backends that a published port no longer leads to: tracked "connections" would keep going there.
 fn lost_udp_backends(change: &TableChange, wanted: &Elements) -> Arc<[Flow]> {
-    let slots = [Set::PortSlots4, Set::PortSlots6, Set::BoundSlots4, Set::BoundSlots6];
+    let slots =
+        [Set::PortSlots4, Set::PortSlots6, Set::BoundSlots4, Set::BoundSlots6, Set::ArrivedSlots4, Set::ArrivedSlots6];
     let data = |value: &Value| if let Value::Data(data) = value { Some(*data) } else { None };
     let backends = |elements: &Elements| -> BTreeSet<(Octets, Octets)> {
         let udp = elements.0.iter().filter(|((set, key), _)| slots.contains(set) && is_udp(*set, key));
@@ -108,10 +137,14 @@ fn lost_udp_backends(change: &TableChange, wanted: &Elements) -> Arc<[Flow]> {
     let still = backends(wanted);
     let lost = removed.difference(&still).filter_map(|(frontend, data)| {
         let set = slots.iter().find(|set| Some(**set as u8) == frontend.first().copied())?;
-        address(value_fields(*set)[0], data)
+        let field = value_fields(*set)[0];
+        let at = field.bytes() as usize;
+        let port = u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?]);
+        Some((address(field, data)?, port))
     });
-    let lost: BTreeSet<IpAddr> = lost.collect();
-    lost.into_iter().map(|backend| Flow { proto: Some(Proto::Udp), towards: None, backend }).collect()
+    let lost: BTreeSet<(IpAddr, u16)> = lost.collect();
+    let flow = |(backend, port)| Flow { proto: Some(Proto::Udp), towards: None, backend, port: Some(port) };
+    lost.into_iter().map(flow).collect()
 }
 
 /// The set, and its key without the slot.

@@ -8,7 +8,9 @@ use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
 use super::{Route, SourceRule};
-use crate::model::{BridgeState, LinkState, MacAddr, Observed, Proto, SandboxState, VethState};
+use crate::model::{
+    BridgeState, LinkState, MacAddr, Observed, Proto, ReturnWay, SandboxState, TunnelState, VethState, Way,
+};
 use crate::names::LinkName;
 use crate::nft::TableChange;
 
@@ -38,6 +40,25 @@ pub struct LinkPlan {
     pub apart: bool,
 }
 
+/// A tunnel to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelPlan {
+    /// The device.
+    pub link: LinkName,
+    /// Network identifier.
+    pub vni: u32,
+    /// The node's own end.
+    pub local: IpAddr,
+    /// UDP port, the same on all nodes.
+    pub port: u16,
+    /// Payload size, bytes.
+    pub mtu: u32,
+    /// Hardware address.
+    pub mac: MacAddr,
+    /// The bridge it is plugged into. None: it is the node's end of the ingress network.
+    pub bridge: Option<LinkName>,
+}
+
 /// Which tracked connections to forget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
@@ -47,6 +68,8 @@ pub struct Flow {
     pub towards: Option<IpAddr>,
     /// The backend that answers.
     pub backend: IpAddr,
+    /// The port that it answers on, if one is meant.
+    pub port: Option<u16>,
 }
 
 /// One step. Each is idempotent: carrying it out twice is not an error.
@@ -59,10 +82,20 @@ pub enum Op {
     CreateBridge { bridge: LinkName, mac: MacAddr, mtu: u32 },
     /// Put a bridge back up and to its payload size.
     MendBridge { bridge: LinkName, mtu: u32 },
-    /// Give a bridge an address.
-    AddBridgeAddress { bridge: LinkName, address: IpNet },
-    /// Take an address from a bridge.
-    RemoveBridgeAddress { bridge: LinkName, address: IpNet },
+    /// Give a bridge or a tunnel an address.
+    AddNodeAddress { link: LinkName, address: IpNet },
+    /// Take an address from a bridge or a tunnel.
+    RemoveNodeAddress { link: LinkName, address: IpNet },
+    /// Make a tunnel, up and plugged in.
+    CreateTunnel { tunnel: TunnelPlan },
+    /// Put a tunnel back up, into its bridge and to its payload size.
+    MendTunnel { tunnel: TunnelPlan },
+    /// Change where frames of a tunnel go. All at once: there may be thousands.
+    Ways { tunnel: LinkName, bridge: Option<LinkName>, remove: Vec<Way>, add: Vec<Way> },
+    /// Let replies leave by the ingress device to the node that a client called.
+    AddReturn { link: LinkName, way: ReturnWay },
+    /// Take that away.
+    RemoveReturn { way: ReturnWay },
     /// Delete a bridge or the node's end of a task link (and so both ends).
     DeleteLink { link: LinkName },
     /// Make a task's namespace with its loopback up.
@@ -132,16 +165,35 @@ impl Op {
                     (state.up, state.mtu) = (true, *mtu);
                 }
             }
-            Self::AddBridgeAddress { bridge, address } => {
-                observed.bridges.entry(bridge.clone()).or_default().addresses.insert(*address);
-            }
-            Self::RemoveBridgeAddress { bridge, address } => {
-                observed.bridges.entry(bridge.clone()).or_default().addresses.remove(address);
-            }
+            Self::AddNodeAddress { link, address } => drop(node_addresses(observed, link).insert(*address)),
+            Self::RemoveNodeAddress { link, address } => drop(node_addresses(observed, link).remove(address)),
             Self::DeleteLink { link } => {
                 observed.bridges.remove(link);
                 observed.veths.remove(link);
+                if observed.tunnels.remove(link).is_some_and(|tunnel| tunnel.bridge.is_none()) {
+                    // What leads to a device goes with it; the stamp is bound to it.
+                    observed.returns.clear();
+                }
             }
+            Self::CreateTunnel { tunnel } => {
+                observed.tunnels.insert(tunnel.link.clone(), tunnel.made());
+            }
+            Self::MendTunnel { tunnel } => {
+                if let Some(state) = observed.tunnels.get_mut(&tunnel.link) {
+                    let (ways, addresses) = (std::mem::take(&mut state.ways), std::mem::take(&mut state.addresses));
+                    *state = TunnelState { ways, addresses, ..tunnel.made() };
+                }
+            }
+            Self::Ways { tunnel, remove, add, .. } => {
+                if let Some(state) = observed.tunnels.get_mut(tunnel) {
+                    for way in remove {
+                        state.ways.remove(way);
+                    }
+                    state.ways.extend(add);
+                }
+            }
+            Self::AddReturn { way, .. } => drop(observed.returns.insert(*way)),
+            Self::RemoveReturn { way } => drop(observed.returns.remove(way)),
             Self::DeleteSandbox { task } => {
                 observed.sandboxes.remove(task);
             }
@@ -204,10 +256,20 @@ impl fmt::Display for Op {
             Self::Forward { v6 } => write!(f, "let the node forward IPv{}", if *v6 { 6 } else { 4 }),
             Self::CreateBridge { bridge, mtu, .. } => write!(f, "make bridge {bridge}, mtu {mtu}: missing"),
             Self::MendBridge { bridge, mtu } => write!(f, "set bridge {bridge} up, mtu {mtu}: it was changed"),
-            Self::AddBridgeAddress { bridge, address } => write!(f, "add {address} to bridge {bridge}: missing"),
-            Self::RemoveBridgeAddress { bridge, address } => {
-                write!(f, "remove {address} from bridge {bridge}: not wanted")
+            Self::AddNodeAddress { link, address } => write!(f, "add {address} to {link}: missing"),
+            Self::RemoveNodeAddress { link, address } => write!(f, "remove {address} from {link}: not wanted"),
+            Self::CreateTunnel { tunnel: TunnelPlan { link, vni, local, mtu, .. } } => {
+                write!(f, "make tunnel {link}, vni {vni}, from {local}, mtu {mtu}: missing")
             }
+            Self::MendTunnel { tunnel } => {
+                write!(f, "set tunnel {} up, mtu {}: it was changed", tunnel.link, tunnel.mtu)
+            }
+            Self::Ways { tunnel, remove, add, .. } => {
+                let example = add.first().or(remove.first()).map(|way| format!(", such as {way}")).unwrap_or_default();
+                write!(f, "tunnel {tunnel}: {} ways added, {} removed{example}", add.len(), remove.len())
+            }
+            Self::AddReturn { link, way } => write!(f, "{way} by {link}: missing"),
+            Self::RemoveReturn { way } => write!(f, "{way} no more: nothing wants it"),
             Self::DeleteLink { link } => write!(f, "delete link {link}: nothing wants it"),
             Self::CreateSandbox { task, .. } => write!(f, "make the namespace of task {task}: missing"),
             Self::DeleteSandbox { task } => write!(f, "delete the namespace of task {task}: the task is not wanted"),
@@ -238,6 +300,54 @@ impl fmt::Display for Op {
                 [one] => write!(f, "forget connections to {}", one.backend),
                 many => write!(f, "forget connections to {} backends", many.len()),
             },
+        }
+    }
+}
+
+/// The addresses of a bridge or a tunnel.
+fn node_addresses<'a>(observed: &'a mut Observed, link: &LinkName) -> &'a mut std::collections::BTreeSet<IpNet> {
+    match observed.tunnels.get_mut(link) {
+        Some(tunnel) => &mut tunnel.addresses,
+        None => &mut observed.bridges.entry(link.clone()).or_default().addresses,
+    }
+}
+
+impl TunnelPlan {
+    /// What there is once it was made.
+    fn made(&self) -> TunnelState {
+        TunnelState {
+            up: true,
+            mtu: self.mtu,
+            vni: self.vni,
+            port: self.port,
+            local: Some(self.local),
+            mac: self.mac,
+            bridge: self.bridge.clone(),
+            quiet: self.bridge.is_some(),
+            addresses: Default::default(),
+            ways: Default::default(),
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flood { via } => write!(f, "what is not known to {via}"),
+            Self::Station { mac, via } => write!(f, "{mac} at {via}"),
+            Self::Port { mac } => write!(f, "{mac} behind the tunnel"),
+            Self::Neighbour { address, mac } => write!(f, "{address} is {mac}"),
+        }
+    }
+}
+
+impl fmt::Display for ReturnWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route { v6 } => {
+                write!(f, "replies (IPv{}) leave to the node that was called", if *v6 { 6 } else { 4 })
+            }
+            Self::Stamp => write!(f, "replies carry the number of the node that was called"),
         }
     }
 }

@@ -51,8 +51,13 @@ pub struct PortClash {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Frontend {
     pub port: PublishedPort,
-    /// Backend addresses, both families, in a fixed order.
-    pub backends: Vec<IpAddr>,
+    publisher: Publisher,
+    /// Addresses and ports of tasks on this node, both families, in a fixed order.
+    pub here: Vec<(IpAddr, u16)>,
+    /// Addresses and ports of other nodes, one for each of their tasks.
+    pub elsewhere: Vec<(IpAddr, u16)>,
+    /// Other nodes send clients of it here.
+    pub is_ingress: bool,
 }
 
 /// Who has a port, with the address that it is bound to.
@@ -68,50 +73,69 @@ pub fn wanted_ports(desired: &Desired) -> (Vec<PublishedPort>, Vec<PortClash>) {
 pub(super) fn frontends(desired: &Desired) -> (Vec<Frontend>, Vec<PortClash>) {
     let mut owners: BTreeMap<(Proto, u16), Vec<Holder>> = BTreeMap::new();
     let (mut frontends, mut clashes) = (Vec::new(), Vec::new());
-    for (port, owner, backends) in ingress(desired).chain(host_mode(desired)) {
+    for frontend in ingress(desired).chain(host_mode(desired)) {
+        let port = frontend.port;
         let holders = owners.entry((port.proto, port.published)).or_default();
         let overlaps = |ip: Option<IpAddr>| ip.is_none() || port.host_ip.is_none() || ip == port.host_ip;
         if let Some((_, winner)) = holders.iter().find(|(ip, _)| overlaps(*ip)) {
-            clashes.push(PortClash { port, winner: winner.clone(), loser: owner });
-            continue;
+            clashes.push(PortClash { port, winner: winner.clone(), loser: frontend.publisher });
+        } else {
+            holders.push((port.host_ip, frontend.publisher.clone()));
+            frontends.push(frontend);
         }
-        holders.push((port.host_ip, owner));
-        frontends.push(Frontend { port, backends });
     }
     (frontends, clashes)
 }
 
-fn ingress(desired: &Desired) -> impl Iterator<Item = (PublishedPort, Publisher, Vec<IpAddr>)> + '_ {
+fn ingress(desired: &Desired) -> impl Iterator<Item = Frontend> + '_ {
     // A service whose tasks use the node's own network serves its ports itself: holding them would take them away from it.
     let has_links = |s: &Service| !s.vips.is_empty() || s.backends.iter().any(|b| !b.addresses.is_empty());
     let linked = move |s: &&Arc<Service>| !s.ports.is_empty() && has_links(s);
     desired.services.values().filter(linked).flat_map(move |service| {
-        let backends = ingress_backends(desired, service);
-        service
-            .ports
-            .iter()
-            .map(move |port| (*port, Publisher::Service { name: service.name.clone() }, backends.clone()))
+        let publisher = Publisher::Service { name: service.name.clone() };
+        service.ports.iter().map(move |port| Frontend {
+            port: *port,
+            publisher: publisher.clone(),
+            here: backends_here(service, port.target).collect(),
+            elsewhere: backends_elsewhere(desired, service, port.published).collect(),
+            is_ingress: true,
+        })
     })
 }
 
-fn host_mode(desired: &Desired) -> impl Iterator<Item = (PublishedPort, Publisher, Vec<IpAddr>)> + '_ {
+fn host_mode(desired: &Desired) -> impl Iterator<Item = Frontend> + '_ {
     let linked = desired.sandboxes.values().filter(|spec| !spec.attachments().is_empty());
     linked.flat_map(move |spec| {
         let reachable = spec.attachments().iter().find(|a| reachable_network(desired, a.network));
-        let backends = reachable.filter(|_| spec.ready).map(|a| a.addresses.clone()).unwrap_or_default();
-        spec.ports
-            .iter()
-            .map(move |port| (*port, Publisher::Task { id: spec.task, name: spec.name.clone() }, backends.clone()))
+        let addresses = reachable.filter(|_| spec.ready).map(|a| a.addresses.clone()).unwrap_or_default();
+        spec.ports.iter().map(move |port| Frontend {
+            port: *port,
+            publisher: Publisher::Task { id: spec.task, name: spec.name.clone() },
+            here: addresses.iter().map(|address| (*address, port.target)).collect(),
+            elsewhere: Vec::new(),
+            is_ingress: false,
+        })
     })
 }
 
-/// Ready backends of a service on this node, each by its addresses on the first network that has a way to the outside.
-fn ingress_backends(desired: &Desired, service: &Service) -> Vec<IpAddr> {
+/// Ready tasks of a service on this node.
+fn backends_here(service: &Service, target: u16) -> impl Iterator<Item = (IpAddr, u16)> + '_ {
     let ready = service.backends.iter().filter(|b| b.ready && b.node.is_none());
-    ready
-        .filter_map(|backend| backend.addresses.iter().find(|(id, _)| reachable_network(desired, **id)))
-        .flat_map(|(_, addresses)| addresses.iter().copied())
-        .collect()
+    ready.flat_map(move |backend| backend.outside.iter().map(move |address| (*address, target)))
+}
+
+/// For each ready task of a service on another node, that node: it leads what it is sent to one of its own tasks.
+fn backends_elsewhere<'a>(
+    desired: &'a Desired,
+    service: &'a Service,
+    published: u16,
+) -> impl Iterator<Item = (IpAddr, u16)> + 'a {
+    let ready = service.backends.iter().filter(|b| b.ready);
+    let on_peers = ready.filter_map(|backend| Some((backend, desired.nodes.reachable_peer(backend.node?)?)));
+    on_peers.flat_map(move |(backend, peer)| {
+        let families = backend.outside.iter().map(IpAddr::is_ipv6).collect::<std::collections::BTreeSet<_>>();
+        families.into_iter().filter_map(move |v6| Some((peer.entrance(v6)?, published)))
+    })
 }
 
 fn reachable_network(desired: &Desired, id: berth_proto::id::NetworkId) -> bool {

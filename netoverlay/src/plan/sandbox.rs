@@ -8,6 +8,7 @@ use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
 use super::route::{MAIN_TABLE, link_table};
+use super::tunnel::link_mtu;
 use super::vips::Vips;
 use super::{Flow, LinkPlan, Op, Place, Route, Rules, SourceRule};
 use crate::model::{Attachment, Desired, Mode, Network, Observed, SandboxSpec, SandboxState};
@@ -27,7 +28,7 @@ pub(super) fn create(rules: &Rules, desired: &Desired, observed: &Observed, task
         ops.push(Op::CreateSandbox { task, v6: uses_v6(spec) });
         &fresh
     });
-    let links = link_plans(rules, desired, spec);
+    let links = link_plans(rules, desired, observed, spec);
     let gone = connect(task, &links, state, observed, &mut ops);
     addresses(task, &links, state, &gone, &mut ops);
     rules_and_routes(task, &links, state, &gone, &mut ops);
@@ -47,7 +48,8 @@ pub(super) fn create(rules: &Rules, desired: &Desired, observed: &Observed, task
 pub(super) fn delete(observed: &Observed, task: TaskId) -> Vec<Op> {
     let Some(state) = observed.sandboxes.get(&task) else { return Vec::new() };
     let addresses = state.links.values().flat_map(|l| l.addresses.iter().map(IpNet::addr));
-    let flows: Arc<[Flow]> = addresses.map(|backend| Flow { proto: None, towards: None, backend }).collect();
+    let flows: Arc<[Flow]> =
+        addresses.map(|backend| Flow { proto: None, towards: None, backend, port: None }).collect();
     let forget = (!flows.is_empty()).then_some(Op::Forget { place: Place::Node, flows });
     std::iter::once(Op::DeleteSandbox { task }).chain(forget).collect()
 }
@@ -59,7 +61,7 @@ struct Wanted<'a> {
     addresses: BTreeSet<IpNet>,
 }
 
-fn link_plans<'a>(rules: &Rules, desired: &'a Desired, spec: &'a SandboxSpec) -> Vec<Wanted<'a>> {
+fn link_plans<'a>(rules: &Rules, desired: &'a Desired, observed: &Observed, spec: &'a SandboxSpec) -> Vec<Wanted<'a>> {
     let known = spec.attachments().iter().filter_map(|a| Some((a, desired.networks.get(&a.network)?)));
     known
         .filter(|(_, network)| network.driver.has_links())
@@ -69,7 +71,7 @@ fn link_plans<'a>(rules: &Rules, desired: &'a Desired, spec: &'a SandboxSpec) ->
                 outside: rules.instance.veth(spec.task, network.id),
                 inside: LinkName::inside(index),
                 bridge: rules.instance.bridge(network.id),
-                mtu: network.link_mtu(),
+                mtu: link_mtu(network, desired, observed),
                 apart: network.parts_tasks(),
                 mac: attachment
                     .mac

@@ -80,7 +80,10 @@ fn service(s: u8, network: u8, tasks: &[(u8, bool)]) -> Service {
         hostname: format!("h{t}"),
         node: None,
         addresses: [(id, vec![[10, network, 0, t + 2].into()])].into(),
+        macs: Default::default(),
+        outside: vec![[10, network, 0, t + 2].into()],
         ready: *ready,
+        named: true,
     };
     Service {
         id: ServiceId::from_random(u128::from(s)),
@@ -112,7 +115,7 @@ prop_compose! {
             let service = service(*s, *n, &backends);
             (service.id, Arc::new(service))
         }).collect();
-        Desired { networks, sandboxes, services }
+        Desired { networks, sandboxes, services, ..Desired::default() }
     }
 }
 
@@ -252,7 +255,7 @@ fn a_bridge_and_a_task_step_by_step() {
     let desired = Desired {
         networks: [(NetworkId::from_random(2), network(2, false))].into(),
         sandboxes: [(TaskId::from_random(4), Arc::new(spec(4, &[2], 9, true)))].into(),
-        services: Default::default(),
+        ..Desired::default()
     };
     let steps: Vec<String> = plan(&rules(), &desired, &Observed::default()).iter().map(Op::to_string).collect();
     let bridge = Instance::default().bridge(NetworkId::from_random(2));

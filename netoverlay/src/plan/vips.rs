@@ -116,7 +116,11 @@ fn lost_backends(change: &TableChange, wanted: &BTreeMap<Key, Value>) -> Arc<[Fl
     }
     let still: BTreeSet<(IpAddr, IpAddr)> =
         wanted.iter().filter(|((s, _), _)| slots(*s)).filter_map(|((s, k), v)| pair(*s, k, v)).collect();
-    let flow =
-        |(vip, backend): &(IpAddr, IpAddr)| Flow { proto: Some(Proto::Udp), towards: Some(*vip), backend: *backend };
+    let flow = |(vip, backend): &(IpAddr, IpAddr)| Flow {
+        proto: Some(Proto::Udp),
+        towards: Some(*vip),
+        backend: *backend,
+        port: None,
+    };
     gone.difference(&still).map(flow).collect()
 }

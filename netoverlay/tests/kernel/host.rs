@@ -51,7 +51,7 @@ pub struct Host {
 }
 
 impl Host {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         // iproute2's names live in a directory of this mount namespace.
         sh("mkdir -p /run/netns && mount -t tmpfs none /run/netns");
@@ -272,7 +272,10 @@ pub fn service(n: u8, tasks: &[u8], ports: &[PublishedPort]) -> Service {
         hostname: format!("h{t}"),
         node: None,
         addresses: [(net_id(n), vec![address(n, *t)])].into(),
+        macs: Default::default(),
+        outside: vec![address(n, *t)],
         ready: true,
+        named: true,
     };
     Service {
         id: service_id(n),

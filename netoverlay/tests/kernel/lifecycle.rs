@@ -22,6 +22,7 @@ fn desired(tasks: &[u8]) -> Desired {
         networks: [(net_id(1), network(1, "n"))].into(),
         sandboxes: tasks.iter().map(|t| (task(*t), Arc::new(spec(*t, &[1])))).collect(),
         services: [(web.id, Arc::new(web))].into_iter().collect(),
+        nodes: Default::default(),
     }
 }
 

@@ -4,6 +4,8 @@
 mod dns;
 mod host;
 mod lifecycle;
+mod nodes;
 mod publish;
 mod reach;
+mod tunnel;
 mod vip;

@@ -1,0 +1,270 @@
+//! Steps for what leads to other nodes: a tunnel for each network that has tasks elsewhere, one for published ports, and the
+//! ways through them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use berth_proto::id::{NetworkId, NodeId, ServiceId};
+use ipnet::IpNet;
+
+use super::{Op, Rules, TunnelPlan};
+use crate::model::{Desired, Driver, MacAddr, Network, Observed, ReturnWay, Service, TunnelState, Way};
+use crate::names::{LinkName, ingress_mac, task_mac, tunnel_mac};
+
+/// UDP port of all tunnels (IANA: VXLAN).
+pub const TUNNEL_PORT: u16 = 4789;
+/// What a tunnel's headers take of a packet (outer IPv4 or IPv6, UDP, VXLAN, inner Ethernet), bytes.
+const fn overhead(v6: bool) -> u32 {
+    if v6 { 70 } else { 50 }
+}
+
+/// Payload size of a network's links on this node, bytes.
+pub(super) fn link_mtu(network: &Network, desired: &Desired, observed: &Observed) -> u32 {
+    const PLAIN: u32 = 1500;
+    let tunnelled = || {
+        let own = desired.nodes.reachable_own()?.address;
+        let below = observed.underlay.get(&own).copied().unwrap_or(PLAIN);
+        Some(below.saturating_sub(overhead(own.is_ipv6())).max(1280))
+    };
+    let default = match network.driver {
+        Driver::Overlay { .. } | Driver::Ingress { .. } => tunnelled().unwrap_or(PLAIN),
+        Driver::Bridge | Driver::Host | Driver::None => PLAIN,
+    };
+    network.mtu.unwrap_or(default)
+}
+
+/// What tunnels there should be and where they lead: worked out once for a pass.
+pub(super) struct Tunnels<'a> {
+    rules: &'a Rules,
+    desired: &'a Desired,
+    observed: &'a Observed,
+    /// Nodes that have tasks on a network.
+    elsewhere: BTreeMap<NetworkId, BTreeSet<NodeId>>,
+}
+
+impl<'a> Tunnels<'a> {
+    pub fn new(rules: &'a Rules, desired: &'a Desired, observed: &'a Observed) -> Self {
+        let mut elsewhere: BTreeMap<NetworkId, BTreeSet<NodeId>> = BTreeMap::new();
+        if desired.nodes.reachable_own().is_some() {
+            for (network, node) in desired.services.values().flat_map(|service| places(service)) {
+                if desired.nodes.reachable_peer(node).is_some() {
+                    elsewhere.entry(network).or_default().insert(node);
+                }
+            }
+        }
+        Self { rules, desired, observed, elsewhere }
+    }
+
+    /// Makes and mends the devices. A network that has no task elsewhere any more keeps its tunnel: it may have one again soon,
+    /// and the kernel takes a while to give an identifier back.
+    pub fn devices(&self, ops: &mut Vec<Op>) {
+        for network in self.desired.networks.values() {
+            let Some(plan) = self.plan(network) else { continue };
+            let have = self.observed.tunnels.get(&plan.link);
+            match have.filter(|state| same_device(&plan, state)) {
+                Some(state) => mend(&plan, state, ops),
+                None => {
+                    if have.is_some() {
+                        ops.push(Op::DeleteLink { link: plan.link.clone() });
+                    }
+                    ops.push(Op::CreateTunnel { tunnel: plan.clone() });
+                }
+            }
+            if plan.bridge.is_none() {
+                self.entrance(&plan, ops);
+            }
+        }
+    }
+
+    /// Makes and mends the ways through them. With a previous pass only changed services are looked at.
+    pub fn ways(&self, ops: &mut Vec<Op>) {
+        let changed = self.rules.previous.as_ref().map(|previous| self.desired.changed_services(previous));
+        for network in self.desired.networks.values() {
+            let Some(plan) = self.plan(network) else { continue };
+            let same = |previous: &&Desired| {
+                previous.nodes == self.desired.nodes && previous.networks.get(&network.id) == Some(network)
+            };
+            let state = self.observed.tunnels.get(&plan.link).filter(|state| same_device(&plan, state));
+            let none = BTreeSet::new();
+            let have = state.map_or(&none, |state| &state.ways);
+            let (remove, add) = match (self.rules.previous.as_ref().filter(same), &changed) {
+                (Some(previous), Some(changed)) if state.is_some() => self.since(network, previous, changed, have),
+                _ => {
+                    let wanted = self.wanted(network);
+                    (have.difference(&wanted).copied().collect(), wanted.difference(have).copied().collect())
+                }
+            };
+            let remove: Vec<Way> = if self.rules.keep_unknown.is_some() { outdated(remove, &add) } else { remove };
+            if !remove.is_empty() || !add.is_empty() {
+                ops.push(Op::Ways { tunnel: plan.link, bridge: plan.bridge, remove, add });
+            }
+        }
+    }
+
+    /// Tunnels that nothing wants, and what was made for one that is gone.
+    pub fn leftovers(&self, ops: &mut Vec<Op>) {
+        let wanted: BTreeSet<LinkName> =
+            self.desired.networks.values().filter_map(|network| self.plan(network)).map(|plan| plan.link).collect();
+        let gone = self.observed.tunnels.keys().filter(|link| !wanted.contains(*link));
+        ops.extend(gone.map(|link| Op::DeleteLink { link: link.clone() }));
+        let ingress = self
+            .desired
+            .networks
+            .values()
+            .any(|n| matches!(n.driver, Driver::Ingress { .. }) && self.plan(n).is_some());
+        if !ingress {
+            ops.extend(self.observed.returns.iter().map(|way| Op::RemoveReturn { way: *way }));
+        }
+    }
+
+    /// The tunnel of a network; `None` if it needs none.
+    fn plan(&self, network: &Network) -> Option<TunnelPlan> {
+        let own = self.desired.nodes.reachable_own()?;
+        let link = self.rules.instance.tunnel(network.id);
+        let (vni, mac, bridge) = match network.driver {
+            Driver::Overlay { vni } => {
+                let is_used = self.elsewhere.contains_key(&network.id) || self.observed.tunnels.contains_key(&link);
+                is_used.then_some(())?;
+                (vni, tunnel_mac(network.id), Some(self.rules.instance.bridge(network.id)))
+            }
+            Driver::Ingress { vni } => {
+                self.desired.nodes.reachable_peers().next()?;
+                (vni, ingress_mac(own.number()?), None)
+            }
+            Driver::Bridge | Driver::Host | Driver::None => return None,
+        };
+        let mtu = link_mtu(network, self.desired, self.observed);
+        Some(TunnelPlan { link, vni, local: own.address, port: TUNNEL_PORT, mtu, mac, bridge })
+    }
+
+    /// The node's own addresses on the ingress network, and the ways back.
+    fn entrance(&self, plan: &TunnelPlan, ops: &mut Vec<Op>) {
+        let wanted: BTreeSet<IpNet> = self.own_entrances().collect();
+        let state = self.observed.tunnels.get(&plan.link).filter(|state| same_device(plan, state));
+        let have = state.map(|state| state.addresses.clone()).unwrap_or_default();
+        let link = || plan.link.clone();
+        ops.extend(have.difference(&wanted).map(|address| Op::RemoveNodeAddress { link: link(), address: *address }));
+        ops.extend(wanted.difference(&have).map(|address| Op::AddNodeAddress { link: link(), address: *address }));
+        let mut returns = BTreeSet::from([ReturnWay::Stamp]);
+        returns.extend(wanted.iter().map(|address| ReturnWay::Route { v6: address.addr().is_ipv6() }));
+        let have = if state.is_some() { self.observed.returns.clone() } else { BTreeSet::new() };
+        ops.extend(returns.difference(&have).map(|way| Op::AddReturn { link: link(), way: *way }));
+    }
+
+    fn own_entrances(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.desired.nodes.reachable_own().into_iter().flat_map(|own| own.ingress.iter().copied())
+    }
+
+    fn wanted(&self, network: &Network) -> BTreeSet<Way> {
+        if matches!(network.driver, Driver::Ingress { .. }) {
+            return self.entrances();
+        }
+        let stations = self.desired.services.values().flat_map(|service| self.stations(self.desired, network, service));
+        stations.chain(self.floods(network.id)).collect()
+    }
+
+    /// The difference that the changed services make.
+    fn since(
+        &self,
+        network: &Network,
+        previous: &Desired,
+        changed: &BTreeSet<ServiceId>,
+        have: &BTreeSet<Way>,
+    ) -> (Vec<Way>, Vec<Way>) {
+        let of = |desired: &Desired| -> BTreeSet<Way> {
+            let services = changed.iter().filter_map(|id| desired.services.get(id));
+            services.flat_map(|service| self.stations(desired, network, service)).collect()
+        };
+        let (before, mut now) = (of(previous), of(self.desired));
+        if matches!(network.driver, Driver::Overlay { .. }) {
+            now.extend(self.floods(network.id));
+        }
+        let is_flood =
+            |way: &&Way| matches!(way, Way::Flood { .. }) && !matches!(network.driver, Driver::Ingress { .. });
+        let gone =
+            before.iter().chain(have.iter().filter(is_flood)).filter(|way| !now.contains(way) && have.contains(way));
+        (gone.copied().collect(), now.difference(have).copied().collect())
+    }
+
+    fn floods(&self, network: NetworkId) -> impl Iterator<Item = Way> + '_ {
+        let nodes = self.elsewhere.get(&network).into_iter().flatten();
+        nodes.filter_map(|node| Some(Way::Flood { via: self.desired.nodes.reachable_peer(*node)?.address }))
+    }
+
+    /// Ways to the tasks of a service on other nodes.
+    fn stations<'b>(
+        &self,
+        desired: &'b Desired,
+        network: &Network,
+        service: &'b Service,
+    ) -> impl Iterator<Item = Way> + use<'b> {
+        let (id, is_overlay) = (network.id, matches!(network.driver, Driver::Overlay { .. }));
+        let backends = service.backends.iter().filter(move |_| is_overlay);
+        backends
+            .filter_map(move |backend| {
+                let via = desired.nodes.reachable_peer(backend.node?)?.address;
+                let addresses = backend.addresses.get(&id)?;
+                let derived = || task_mac(backend.task, id, addresses.first().copied());
+                let mac = backend.macs.get(&id).copied().unwrap_or_else(derived);
+                Some((via, mac, addresses))
+            })
+            .flat_map(|(via, mac, addresses)| {
+                let neighbours = addresses.iter().map(move |address| Way::Neighbour { address: *address, mac });
+                [Way::Station { mac, via }, Way::Port { mac }].into_iter().chain(neighbours)
+            })
+    }
+
+    /// Ways to the other nodes' ends of the ingress network. The gateway's hardware address is written over in each frame.
+    fn entrances(&self) -> BTreeSet<Way> {
+        let peers =
+            self.desired.nodes.reachable_peers().filter_map(|(_, peer)| Some((peer, ingress_mac(peer.number()?))));
+        let ways = peers.flat_map(|(peer, mac)| {
+            let neighbours = peer.ingress.iter().map(move |net| Way::Neighbour { address: net.addr(), mac });
+            neighbours.chain([Way::Station { mac, via: peer.address }])
+        });
+        let gateways = self
+            .own_entrances()
+            .map(|own| Way::Neighbour { address: return_gateway(own.addr().is_ipv6()), mac: RETURN_MAC });
+        ways.chain(gateways).collect()
+    }
+}
+
+/// Stands for "the node that was called" in the default route of replies; link-local, so that it is nobody's address.
+pub(crate) const fn return_gateway(v6: bool) -> IpAddr {
+    if v6 {
+        IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x4254))
+    } else {
+        IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 66, 84))
+    }
+}
+
+const RETURN_MAC: MacAddr = MacAddr([0x02, 0x42, 0, 0, 0, 1]);
+
+/// Network and node of every task of a service that is elsewhere.
+fn places(service: &Service) -> impl Iterator<Item = (NetworkId, NodeId)> {
+    let elsewhere = service.backends.iter().filter_map(|backend| Some((backend.node?, backend)));
+    elsewhere.flat_map(|(node, backend)| backend.addresses.keys().map(move |network| (*network, node)))
+}
+
+/// Of these removals those whose address is put elsewhere: the rest may be what a daemon before left for us to take over.
+fn outdated(remove: Vec<Way>, add: &[Way]) -> Vec<Way> {
+    let key = |way: &Way| match way {
+        Way::Station { mac, .. } => Some((Some(*mac), None)),
+        Way::Neighbour { address, .. } => Some((None, Some(*address))),
+        Way::Flood { .. } | Way::Port { .. } => None,
+    };
+    let moved: BTreeSet<_> = add.iter().filter_map(key).collect();
+    remove.into_iter().filter(|way| key(way).is_some_and(|key| moved.contains(&key))).collect()
+}
+
+/// Whether it is the device that is wanted, whatever was changed about it that can be mended.
+fn same_device(plan: &TunnelPlan, state: &TunnelState) -> bool {
+    state.vni == plan.vni && state.port == plan.port && state.local == Some(plan.local) && state.mac == plan.mac
+}
+
+fn mend(plan: &TunnelPlan, state: &TunnelState, ops: &mut Vec<Op>) {
+    let is_quiet = state.quiet || plan.bridge.is_none();
+    if !state.up || state.mtu != plan.mtu || state.bridge != plan.bridge || !is_quiet {
+        ops.push(Op::MendTunnel { tunnel: plan.clone() });
+    }
+}

@@ -1,0 +1,110 @@
+//! Networks over several nodes.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use berth_netoverlay::Overlay;
+use berth_netoverlay::model::{Proto, PublishedPort, Service};
+
+use crate::host::*;
+use crate::nodes::*;
+
+/// Node `n` has task `n + 2` on network 1, which serves TCP and UDP on port 80.
+async fn one_task_each(node: &Node, ports: &[PublishedPort]) -> (Overlay, Service) {
+    let overlay = node.host.overlay().await;
+    overlay.set_networks(vec![overlay_network(1), ingress_network()]).await.unwrap();
+    overlay.set_nodes(node.nodes()).await.unwrap();
+    let t = node.at + 2;
+    overlay.attach(overlay_spec(t, 1)).await.unwrap();
+    tcp_server(&node.host.task(t), 80, &format!("t{t}"));
+    udp_server(&node.host.task(t), 80, &format!("t{t}"));
+    let tasks: Vec<(u8, u8)> = (0..node.count).map(|at| (at + 2, at)).collect();
+    let service = spread_service(1, &tasks, ports);
+    let report = overlay.set_services(vec![node.sees(service.clone())]).await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    let report = overlay.reconcile().await.unwrap();
+    assert!(report.steps.is_empty(), "listing finds what was made: {:#?}", report.steps);
+    node.step("up");
+    (overlay, service)
+}
+
+#[test]
+fn tasks_on_different_nodes_reach_each_other() {
+    on_nodes("tunnel::tasks_on_different_nodes_reach_each_other", 3, async |node| {
+        let (overlay, _) = one_task_each(&node, &[]).await;
+        let own = node.host.task(node.at + 2);
+        for other in 0..node.count {
+            let t = other + 2;
+            let greeting = |from: IpAddr| format!("t{t} {from}");
+            assert_eq!(ask(&own, (address(1, t), 80)).unwrap(), greeting(address(1, node.at + 2)));
+            assert_eq!(ask(&own, (address6(1, t), 80)).unwrap(), greeting(address6(1, node.at + 2)));
+            let socket = inside(&own, || UdpSocket::bind("0.0.0.0:0").unwrap());
+            assert_eq!(ask_udp(&socket, (address(1, t), 80)).unwrap(), greeting(address(1, node.at + 2)));
+        }
+        for vip in [address(1, 200), address6(1, 200)] {
+            let seen: BTreeSet<String> = (0..60).map(|_| ask(&own, (vip, 80)).unwrap()).collect();
+            assert_eq!(seen.len(), 3, "every node's task by {vip}: {seen:?}");
+        }
+        let large = sh(&format!("nsenter --net={} ip -o link show eth0", own.display()));
+        assert!(large.contains("mtu 1450"), "{large}");
+        node.step("asked");
+        overlay.teardown().await.unwrap();
+        node.step("gone");
+        let left = sh("ip -o link; ip rule; ip -6 rule; nft list tables");
+        assert!(!left.contains("bth") && !left.contains("4789") && !left.contains("berth"), "{left}");
+    });
+}
+
+#[test]
+fn a_published_port_answers_on_every_node_and_keeps_the_clients_address() {
+    let name = "tunnel::a_published_port_answers_on_every_node_and_keeps_the_clients_address";
+    on_nodes(name, 3, async |node| {
+        let ports = [port(Proto::Tcp, 8080, 80), port(Proto::Udp, 8080, 80)];
+        let (overlay, mut service) = one_task_each(&node, &ports).await;
+        let client = node.host.client();
+        let every = |to: SocketAddr, from: &std::path::Path, source: &str| {
+            let ask = || ask(from, to).unwrap_or_else(|e| panic!("node {}: {to}: {e}", node.at));
+            let seen: BTreeSet<String> = (0..60).map(|_| ask()).collect();
+            let wanted = ["t2", "t3", "t4"].map(|t| format!("{t} {source}"));
+            if source.is_empty() {
+                assert_eq!(seen.iter().map(|s| &s[..2]).collect::<BTreeSet<_>>().len(), 3, "{seen:?}");
+            } else {
+                assert_eq!(seen, wanted.into(), "to {to}");
+            }
+        };
+        every((HOST, 8080).into(), client, "192.0.2.2");
+        every(SocketAddr::new("2001:db8::1".parse().unwrap(), 8080), client, "2001:db8::2");
+        // This node itself, by 127.0.0.1 and by its addresses; its tasks; other nodes.
+        every(([127, 0, 0, 1], 8080).into(), crate::host::node(), "");
+        every((HOST, 8080).into(), crate::host::node(), "");
+        for other in 0..node.count {
+            every((underlay(other), 8080).into(), crate::host::node(), "");
+            every((underlay(other), 8080).into(), &node.host.task(node.at + 2), "");
+        }
+        let udp: BTreeSet<String> = (0..60)
+            .map(|_| {
+                let socket = inside(client, || UdpSocket::bind("0.0.0.0:0").unwrap());
+                ask_udp(&socket, (HOST, 8080)).unwrap()
+            })
+            .collect();
+        assert_eq!(udp, ["t2 192.0.2.2", "t3 192.0.2.2", "t4 192.0.2.2"].map(str::to_owned).into());
+        node.step("all");
+        // Two of three go: the rest serves clients of every node; then none does, and they are refused.
+        for gone in [vec![2, 3], vec![2, 3, 4]] {
+            for backend in &mut service.backends {
+                backend.ready = !gone.iter().any(|t| task(*t) == backend.task);
+            }
+            overlay.set_services(vec![node.sees(service.clone())]).await.unwrap();
+            node.step(&format!("{} gone", gone.len()));
+            if gone.len() == 2 {
+                let seen: BTreeSet<String> = (0..20).map(|_| ask(client, (HOST, 8080)).unwrap()).collect();
+                assert_eq!(seen, ["t4 192.0.2.2".to_owned()].into());
+            } else {
+                assert!(is_refused(client, (HOST, 8080)), "from outside");
+                assert!(is_refused(crate::host::node(), ([127, 0, 0, 1], 8080)), "from the node");
+            }
+            node.step(&format!("{} seen", gone.len()));
+        }
+        overlay.teardown().await.unwrap();
+    });
+}
