@@ -200,10 +200,20 @@ impl Rule {
 
     /// Only to an address of this host.
     pub fn destination_is_local(self) -> Self {
-        const ADDRESS_TYPE: u32 = 3;
         const BY_DESTINATION: u32 = 2;
+        self.local(BY_DESTINATION)
+    }
+
+    /// Only from an address of this host.
+    pub fn source_is_local(self) -> Self {
+        const BY_SOURCE: u32 = 1;
+        self.local(BY_SOURCE)
+    }
+
+    fn local(self, by: u32) -> Self {
+        const ADDRESS_TYPE: u32 = 3;
         const LOCAL: u32 = 2;
-        let fib = Attributes::default().be32(1, R0).be32(2, ADDRESS_TYPE).be32(3, BY_DESTINATION);
+        let fib = Attributes::default().be32(1, R0).be32(2, ADDRESS_TYPE).be32(3, by);
         self.push("fib", fib).compare(R0, true, &LOCAL.to_ne_bytes())
     }
 
@@ -226,6 +236,15 @@ impl Rule {
     pub fn remember_node(self) -> Self {
         let rule = self.payload(LINK_LAYER, SENDER + 2, 4, R0);
         rule.push("ct", Attributes::default().be32(2, CT_MARK).be32(4, R0))
+    }
+
+    /// Tells connections of one client by several nodes apart: a client may use one port to call many. In the direction of the
+    /// answers they are not, so that a port that is used twice is changed.
+    pub fn zone_of_node(self) -> Self {
+        const ZONE: u32 = 17;
+        const ORIGINAL: u8 = 0;
+        let rule = self.payload(LINK_LAYER, SENDER + 4, 2, R0);
+        rule.push("ct", Attributes::default().be32(2, ZONE).bytes(3, &[ORIGINAL]).be32(4, R0))
     }
 
     /// Only the direction of the answers.

@@ -171,6 +171,10 @@ fn arrived() -> Vec<Rule> {
         rule.load_transport(R0).load_port(R0 + 1).branch(set, R0)
     };
     vec![
+        Rule::new("raw", "connections by different nodes are different")
+            .device_in(Device::In, Set::Ingress, true)
+            .from_node()
+            .zone_of_node(),
         Rule::new("replies", "remember the node that the client called")
             .device_in(Device::In, Set::Ingress, true)
             .state(NEW)
@@ -191,7 +195,10 @@ fn arrived() -> Vec<Rule> {
 
 fn edges() -> Vec<Rule> {
     let node = |family: Family, peers| {
-        let rule = Rule::new("postrouting", "nodes to other nodes' tasks: replies must come back to this one");
+        let rule = Rule::new(
+            "postrouting",
+            "nodes by this one to tasks that may be theirs: replies must come back to this one",
+        );
         let rule = rule.family(family).device_in(Device::Out, Set::Ingress, true);
         rule.load_source(family, R0).lookup(peers, R0, true).masquerade()
     };
@@ -199,6 +206,10 @@ fn edges() -> Vec<Rule> {
         Rule::new("postrouting", "clients that another node has sent here keep their address")
             .device_in(Device::In, Set::Ingress, true)
             .verdict(&Verdict::Accept),
+        Rule::new("postrouting", "this node to other nodes' tasks: replies must come back to it")
+            .device_in(Device::Out, Set::Ingress, true)
+            .source_is_local()
+            .masquerade(),
         node(Family::V4, Set::Peers4),
         node(Family::V6, Set::Peers6),
         Rule::new("raw", "tasks have no business with the node's loopback")

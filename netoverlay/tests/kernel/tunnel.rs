@@ -72,6 +72,7 @@ fn a_published_port_answers_on_every_node_and_keeps_the_clients_address() {
                 assert_eq!(seen, wanted.into(), "to {to}");
             }
         };
+        // The clients of all nodes have one address and soon the same ports: connections are told apart by node too.
         every((HOST, 8080).into(), client, "192.0.2.2");
         every(SocketAddr::new("2001:db8::1".parse().unwrap(), 8080), client, "2001:db8::2");
         // This node itself, by 127.0.0.1 and by its addresses; its tasks; other nodes.
