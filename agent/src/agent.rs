@@ -378,6 +378,7 @@ impl Agent {
 
     /// Brings up what the records say, before any manager is heard.
     async fn adopt(&self) {
+        self.parts.network.sync_nodes().await;
         self.parts.network.sync_networks().await;
         self.reattach().await;
         self.parts.worker.look();
@@ -431,6 +432,9 @@ impl Sink for Parts {
 impl Parts {
     /// Networks first: a task cannot join one that the overlay has not heard of.
     async fn applied(&self, touched: Touched) {
+        if touched.peers {
+            self.network.sync_nodes().await;
+        }
         if touched.networks {
             self.network.sync_networks().await;
         }

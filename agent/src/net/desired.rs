@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use berth_netoverlay::model::{
-    Attachment, Backend, DnsConfig, Driver, EndpointMode, HostEntry, HostTarget, MacAddr, Mode, Network, Proto,
-    PublishedPort, SandboxSpec, Service, Subnet,
+    Attachment, Backend, DnsConfig, Driver, EndpointMode, HostEntry, HostTarget, MacAddr, Mode, Network, Nodes, Peer,
+    Proto, PublishedPort, SandboxSpec, Service, Subnet,
 };
 use berth_proto::id::{NetworkId, NodeId, TaskId};
 use berth_proto::object;
@@ -17,12 +18,13 @@ use berth_proto::validate::network_options;
 
 use crate::config::ConfigError;
 use crate::task::Work;
-use crate::worker::{Assignments, ServiceEndpoints};
+use crate::worker::{self, Assignments, ServiceEndpoints};
 
 /// A network in the overlay's words; `None` while the managers have given it no addresses.
 pub fn network(network: &object::Network) -> Option<Network> {
     let allocation = network.allocation.clone();
     let driver = match network.spec.driver {
+        NetworkDriver::Overlay if network.spec.is_ingress() => Driver::Ingress { vni: allocation.as_ref()?.vni },
         NetworkDriver::Overlay => Driver::Overlay { vni: allocation.as_ref()?.vni },
         NetworkDriver::Bridge | NetworkDriver::Macvlan => Driver::Bridge,
         NetworkDriver::Host => Driver::Host,
@@ -85,6 +87,8 @@ fn backend(
     node: NodeId,
 ) -> Backend {
     let here = backend.node == node;
+    let outside = backend.attachments.iter().find(|at| at.default_route);
+    let mac = |at: &object::Attachment| Some((at.network, at.mac_address.as_deref()?.parse().ok()?));
     let addresses = backend.attachments.iter().map(|at| (at.network, at.ips().collect())).collect();
     Backend {
         task: backend.task,
@@ -92,8 +96,18 @@ fn backend(
         hostname: backend.hostname.clone(),
         node: (!here).then_some(backend.node),
         addresses,
+        macs: backend.attachments.iter().filter_map(mac).collect(),
+        outside: outside.into_iter().flat_map(object::Attachment::ips).collect(),
         ready: if here { own.get(&backend.task).copied().unwrap_or(false) } else { backend.ready },
+        named: backend.named,
     }
+}
+
+/// This node among the others, in the overlay's words.
+pub fn nodes(peers: &BTreeMap<NodeId, Arc<worker::Peer>>, own: NodeId) -> Nodes {
+    let peer = |peer: &worker::Peer| Peer { address: peer.address, ingress: peer.ingress.clone() };
+    let others = peers.values().filter(|peer| peer.node != own);
+    Nodes { own: peers.get(&own).map(|own| peer(own)), peers: others.map(|other| (other.node, peer(other))).collect() }
 }
 
 fn published(port: &PortConfig) -> Option<PublishedPort> {
@@ -150,18 +164,11 @@ fn mode(work: &Work, assigned: &Assignments, errors: &mut Vec<ConfigError>) -> M
         return Mode::None;
     }
     let attachments = work.task.attachments.iter();
-    Mode::Networks(attachments.map(|attachment| self::attachment(work, attachment, assigned, errors)).collect())
+    Mode::Networks(attachments.map(|attachment| self::attachment(attachment, errors)).collect())
 }
 
-fn attachment(
-    work: &Work,
-    attachment: &object::Attachment,
-    assigned: &Assignments,
-    errors: &mut Vec<ConfigError>,
-) -> Attachment {
-    let name = assigned.networks.get(&attachment.network).map(|network| network.spec.name.as_str());
-    let asked = work.spec.task.networks.iter().find(|asked| Some(asked.network.as_str()) == name);
-    let mac = asked.and_then(|asked| asked.mac_address.as_deref()).and_then(|text| {
+fn attachment(attachment: &object::Attachment, errors: &mut Vec<ConfigError>) -> Attachment {
+    let mac = attachment.mac_address.as_deref().and_then(|text| {
         let parsed = text.parse::<MacAddr>();
         parsed.map_err(|error| errors.push(ConfigError::new("mac_address", error))).ok()
     });
@@ -197,7 +204,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::testing;
-    use std::sync::Arc;
 
     fn endpoints(node: NodeId) -> ServiceEndpoints {
         let attachment = object::Attachment {

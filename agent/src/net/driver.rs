@@ -95,6 +95,12 @@ impl Driver {
         tell("set networks", self.network.set_networks(networks).await);
     }
 
+    /// Replaces what is known of the nodes by what the managers say; returns when what leads to them is made.
+    pub async fn sync_nodes(&self) {
+        let nodes = self.inventory.read(|assigned| desired::nodes(&assigned.peers, self.node));
+        tell("set nodes", self.network.set_nodes(nodes).await);
+    }
+
     /// Replaces the services by those assigned; returns when the kernel has them.
     pub async fn sync_services(&self) {
         // Held over the call: a task that becomes ready or stops meanwhile comes after.
@@ -225,7 +231,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use async_trait::async_trait;
-    use berth_netoverlay::model::{Network as OverlayNetwork, SandboxSpec, Service};
+    use berth_netoverlay::model::{Network as OverlayNetwork, Nodes, SandboxSpec, Service};
 
     /// A network that takes its time and remembers what it was asked, and that has routes.
     #[derive(Default)]
@@ -252,6 +258,9 @@ mod tests {
         }
         async fn set_networks(&self, _: Vec<OverlayNetwork>) -> Result<Report, OverlayError> {
             self.take("networks".into()).await
+        }
+        async fn set_nodes(&self, _: Nodes) -> Result<Report, OverlayError> {
+            self.take("nodes".into()).await
         }
         async fn set_services(&self, _: Vec<Service>) -> Result<Report, OverlayError> {
             self.take("services".into()).await

@@ -11,12 +11,12 @@ mod desired;
 mod driver;
 
 use async_trait::async_trait;
-use berth_netoverlay::model::{Network as OverlayNetwork, SandboxSpec, Service};
+use berth_netoverlay::model::{Network as OverlayNetwork, Nodes, SandboxSpec, Service};
 use berth_netoverlay::{Overlay, OverlayError, Report, Sandbox};
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
-pub use desired::{network, sandbox, service};
+pub use desired::{network, nodes, sandbox, service};
 pub use driver::Driver;
 
 /// What the agent needs of the network; the real one is [`Overlay`], the fake is in tests.
@@ -30,6 +30,8 @@ pub trait Network: Send + Sync + 'static {
     async fn set_ready(&self, task: TaskId, ready: bool) -> Result<Report, OverlayError>;
     /// Replaces the networks.
     async fn set_networks(&self, networks: Vec<OverlayNetwork>) -> Result<Report, OverlayError>;
+    /// Replaces what is known of the nodes.
+    async fn set_nodes(&self, nodes: Nodes) -> Result<Report, OverlayError>;
     /// Replaces the services.
     async fn set_services(&self, services: Vec<Service>) -> Result<Report, OverlayError>;
     /// Mends what differs from what is desired and removes what is not.
@@ -51,6 +53,9 @@ impl Network for Overlay {
     }
     async fn set_networks(&self, networks: Vec<OverlayNetwork>) -> Result<Report, OverlayError> {
         Overlay::set_networks(self, networks).await
+    }
+    async fn set_nodes(&self, nodes: Nodes) -> Result<Report, OverlayError> {
+        Overlay::set_nodes(self, nodes).await
     }
     async fn set_services(&self, services: Vec<Service>) -> Result<Report, OverlayError> {
         Overlay::set_services(self, services).await

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use berth_proto::id::{NetworkId, ServiceId, TaskId};
+use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
 use berth_proto::validate::network_options;
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Attachment, Backend, DnsConfig, Driver, EndpointMode, Mode, Network, Proto, PublishedPort};
-use crate::model::{SandboxSpec, Service, Subnet};
+use crate::model::{Nodes, Peer, SandboxSpec, Service, Subnet};
 
 fn rules() -> Rules {
     Rules { instance: Instance::default(), keep_unknown: None, previous: None }
@@ -24,7 +24,11 @@ fn network(n: u8, internal: bool) -> Network {
     Network {
         id: NetworkId::from_random(u128::from(n)),
         name: format!("n{n}"),
-        driver: Driver::Bridge,
+        driver: match n {
+            0 => Driver::Overlay { vni: 4096 },
+            9 => Driver::Ingress { vni: 4105 },
+            _ => Driver::Bridge,
+        },
         subnets,
         internal,
         mtu: (n == 3).then_some(1450),
@@ -78,7 +82,7 @@ fn service(s: u8, network: u8, tasks: &[(u8, bool)]) -> Service {
         task: TaskId::from_random(u128::from(*t)),
         name: format!("t{t}"),
         hostname: format!("h{t}"),
-        node: None,
+        node: (*t > 3).then(|| node(*t)),
         addresses: [(id, vec![[10, network, 0, t + 2].into()])].into(),
         macs: Default::default(),
         outside: vec![[10, network, 0, t + 2].into()],
@@ -96,15 +100,31 @@ fn service(s: u8, network: u8, tasks: &[(u8, bool)]) -> Service {
     }
 }
 
+fn node(t: u8) -> NodeId {
+    NodeId::from_random(u128::from(t))
+}
+
+fn peer(n: u8) -> Peer {
+    Peer { address: [192, 0, 2, n].into(), ingress: vec![format!("10.9.0.{n}/24").parse().unwrap()] }
+}
+
+prop_compose! {
+    fn any_nodes()(known in any::<bool>(), own in 100u8..102, peers in prop::collection::btree_map(3u8..6, 10u8..20, 0..3)) -> Nodes {
+        Nodes { own: known.then(|| peer(own)), peers: peers.into_iter().map(|(t, n)| (node(t), peer(n))).collect() }
+    }
+}
+
 prop_compose! {
     fn any_desired()(
         internal in prop::collection::vec(any::<bool>(), 4),
         tasks in prop::collection::btree_map(0u8..6, (prop::collection::btree_set(0u8..4, 1..3), 0u8..6, any::<bool>()), 0..5),
         services in prop::collection::btree_map(0u8..4, (0u8..4, prop::collection::btree_map(0u8..6, any::<bool>(), 0..4)), 0..4),
         present in prop::collection::btree_set(0u8..4, 0..4),
+        nodes in any_nodes(),
     ) -> Desired {
         let used: BTreeSet<u8> = tasks.values().flat_map(|(n, _, _)| n.iter().copied()).chain(present).collect();
-        let networks = used.iter().map(|n| network(*n, internal[usize::from(*n)])).map(|n| (n.id, n)).collect();
+        let networks = used.iter().map(|n| network(*n, internal[usize::from(*n)])).chain([network(9, true)]);
+        let networks = networks.map(|n| (n.id, n)).collect();
         let sandboxes = tasks.iter().map(|(t, (nets, mode, ready))| {
             let nets: Vec<u8> = nets.iter().copied().collect();
             let spec = spec(*t, &nets, *mode, *ready);
@@ -115,7 +135,7 @@ prop_compose! {
             let service = service(*s, *n, &backends);
             (service.id, Arc::new(service))
         }).collect();
-        Desired { networks, sandboxes, services, ..Desired::default() }
+        Desired { networks, sandboxes, services, nodes }
     }
 }
 
@@ -262,7 +282,7 @@ fn a_bridge_and_a_task_step_by_step() {
     let starts = [
         "let the node forward IPv4".to_owned(),
         format!("make bridge {bridge}, mtu 1500"),
-        format!("add 10.2.0.1/24 to bridge {bridge}"),
+        format!("add 10.2.0.1/24 to {bridge}"),
         "make the namespace of task".to_owned(),
         "connect task".to_owned(),
         "add 10.2.0.6/24 to eth0".to_owned(),

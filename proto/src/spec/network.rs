@@ -40,6 +40,16 @@ pub struct NetworkSpec {
     pub ipam: Vec<IpamPool>,
 }
 
+/// Name of the predefined overlay network by which published ports lead from node to node. No task is on it.
+pub const INGRESS_NETWORK: &str = "ingress";
+
+impl NetworkSpec {
+    /// Whether it is the one that published ports use.
+    pub fn is_ingress(&self) -> bool {
+        self.driver == NetworkDriver::Overlay && self.name.as_str() == INGRESS_NETWORK
+    }
+}
+
 /// How a network is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
