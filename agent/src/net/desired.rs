@@ -105,7 +105,7 @@ fn backend(
 
 /// This node among the others, in the overlay's words.
 pub fn nodes(peers: &BTreeMap<NodeId, Arc<worker::Peer>>, own: NodeId) -> Nodes {
-    let peer = |peer: &worker::Peer| Peer { address: peer.address, ingress: peer.ingress.clone() };
+    let peer = |peer: &worker::Peer| Peer { address: peer.address, ingress: peer.ingress.clone(), direct: false };
     let others = peers.values().filter(|peer| peer.node != own);
     Nodes { own: peers.get(&own).map(|own| peer(own)), peers: others.map(|other| (other.node, peer(other))).collect() }
 }

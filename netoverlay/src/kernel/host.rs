@@ -1,14 +1,16 @@
 //! The node's own namespace: bridges, forwarding, the node's table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
 
 use super::netlink::Netlink;
 use super::route_io::Link;
 use super::tunnel_io::{self, Vxlan};
-use super::{KernelError, conntrack, nft_io, proc, route_io};
+use super::{KernelError, conntrack, direct_io, nft_io, proc, route_io};
 use crate::claimed::claimed;
 use crate::config::Config;
-use crate::model::{BridgeState, MacAddr, Observed, ReturnWay, TunnelState, VethState, Way};
+use crate::model::{BridgeState, DirectWay, MacAddr, Observed, ReturnWay, TunnelState, Underlay, VethState, Way};
 use crate::names::{Instance, LinkName};
 use crate::nft::TableChange;
 use crate::nft::sets::Scope;
@@ -45,10 +47,13 @@ impl Host {
                 let bridge = link.master.and_then(|index| names.get(&index).cloned());
                 observed.veths.insert(name, VethState { up: link.up, bridge, apart: link.isolated });
             } else {
-                observed.underlay.extend(link.addresses.iter().map(|net| (net.addr(), link.mtu)));
+                let below = |range: &IpNet| Underlay { link: name.clone(), range: range.trunc(), mtu: link.mtu };
+                observed.underlay.extend(link.addresses.iter().map(|net| (net.addr(), below(net))));
             }
         }
         self.list_tunnels(&links, observed)?;
+        let bridges: Vec<&Link> = links.iter().filter(|l| instance.owns_bridge(&l.name)).collect();
+        observed.direct = direct_io::list(&mut self.route, &links, &bridges)?;
         observed.table = nft_io::list(&mut self.filter, Scope::Node, &self.table)?.0;
         let on = |setting| proc::read(setting).as_deref() == Some("1");
         observed.forwarding = (on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding"));
@@ -114,6 +119,17 @@ impl Host {
         add: &[Way],
     ) -> Result<(), KernelError> {
         tunnel_io::change_ways(&mut self.route, tunnel, bridge, remove, add)
+    }
+
+    /// Changes which tasks of nodes on the same link are reached straight.
+    pub fn change_direct(&mut self, remove: &[DirectWay], add: &[DirectWay]) -> Result<(), KernelError> {
+        for bridge in add.iter().map(|way| &way.bridge).collect::<BTreeSet<_>>() {
+            // The bridge answers at once: nobody else will.
+            proc::write(&format!("ipv4/neigh/{bridge}/proxy_delay"), "0")?;
+            proc::write_if_there(&format!("ipv6/neigh/{bridge}/proxy_delay"), "0")?;
+            proc::write_if_there(&format!("ipv6/conf/{bridge}/proxy_ndp"), "1")?;
+        }
+        direct_io::change(&mut self.route, remove, add)
     }
 
     /// Lets replies leave by the ingress device to the node that a client called.

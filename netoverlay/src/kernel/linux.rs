@@ -144,6 +144,7 @@ impl Linux {
             Op::CreateTunnel { tunnel } => host().create_tunnel(tunnel),
             Op::MendTunnel { tunnel } => host().set_up_tunnel(tunnel),
             Op::Ways { tunnel, bridge, remove, add } => host().change_ways(tunnel, bridge.as_ref(), remove, add),
+            Op::Direct { remove, add } => host().change_direct(remove, add),
             Op::AddReturn { link, way } => host().add_return(link, *way),
             Op::RemoveReturn { way } => host().remove_return(*way),
             Op::DeleteLink { link } => host().delete_link(link),

@@ -3,6 +3,7 @@
 //! Owns every system call of this crate. It carries out what it is told and lists what there is; it decides nothing.
 
 mod conntrack;
+mod direct_io;
 mod forget;
 mod host;
 mod linux;

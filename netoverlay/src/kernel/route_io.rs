@@ -374,7 +374,8 @@ pub(super) fn destinations(netlink: &mut Netlink, own: &[Link]) -> Result<Vec<Ip
             let Some(Rt::NewRoute(message)) = read_route(&answer) else { continue };
             let local = u32::from(message.header.table) == LOCAL_TABLE;
             let over = |a: &RouteAttribute| matches!(a, RouteAttribute::Oif(i) if own.iter().any(|l| l.index == *i));
-            if !local && !message.attributes.iter().any(over) {
+            let ours = message.header.protocol == PROTOCOL;
+            if !local && !ours && !message.attributes.iter().any(over) {
                 found.extend(message.attributes.iter().find_map(|a| destination(&message, a)));
             }
         }

@@ -14,7 +14,9 @@ mod service;
 pub use desired::Desired;
 pub use mac::{MacAddr, ParseMacError};
 pub use network::{Driver, Network, Subnet};
-pub use observed::{BridgeState, LinkState, Observed, ReturnWay, SandboxState, TunnelState, VethState, Way};
+pub use observed::{
+    BridgeState, DirectWay, LinkState, Observed, ReturnWay, SandboxState, TunnelState, Underlay, VethState, Way,
+};
 pub use peer::{Nodes, Peer};
 pub use sandbox::{Attachment, DnsConfig, HostEntry, HostTarget, Mode, SandboxSpec};
 pub use service::{Backend, EndpointMode, Proto, PublishMode, PublishedPort, Service};

@@ -30,8 +30,41 @@ pub struct Observed {
     pub tunnels: BTreeMap<LinkName, TunnelState>,
     /// How replies find back to the node that a client called.
     pub returns: BTreeSet<ReturnWay>,
-    /// Payload sizes of the node's own links by their addresses.
-    pub underlay: BTreeMap<IpAddr, u32>,
+    /// Ways to tasks of nodes on the same link.
+    pub direct: BTreeSet<DirectWay>,
+    /// The node's own links by their addresses.
+    pub underlay: BTreeMap<IpAddr, Underlay>,
+}
+
+impl Observed {
+    /// The node's link that has this address.
+    pub fn underlay_of(&self, address: IpAddr) -> Option<&Underlay> {
+        self.underlay.get(&address)
+    }
+}
+
+/// One of the node's own links.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Underlay {
+    /// The device.
+    pub link: LinkName,
+    /// What it reaches without a router.
+    pub range: IpNet,
+    /// Payload size, bytes.
+    pub mtu: u32,
+}
+
+/// A route to one task on a node of the same link; the network's bridge answers for its address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirectWay {
+    /// The task's address.
+    pub address: IpAddr,
+    /// Its node.
+    pub via: IpAddr,
+    /// The link that the node is on.
+    pub device: LinkName,
+    /// The network's bridge.
+    pub bridge: LinkName,
 }
 
 /// A VXLAN device.

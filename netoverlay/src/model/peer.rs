@@ -13,6 +13,9 @@ pub struct Peer {
     pub address: IpAddr,
     /// Its addresses on the ingress network with their prefix lengths; empty while the managers have given it none.
     pub ingress: Vec<IpNet>,
+    /// Packets to its tasks go straight, by a route, and not by a tunnel: it is on the same link, and that link carries packets
+    /// of tasks' addresses. Of no meaning for the node itself.
+    pub direct: bool,
 }
 
 impl Peer {

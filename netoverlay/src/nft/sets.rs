@@ -104,6 +104,10 @@ sets! {
     Peers4 = "peers4", Node, [V4], Nothing;
     /// IPv6 addresses of this cluster's nodes.
     Peers6 = "peers6", Node, [V6], Nothing;
+    /// Tasks on nodes of the same link, IPv4: their address, and their network's bridge on this node.
+    Direct4 = "direct4", Node, [V4, IfName], Nothing;
+    /// The same, IPv6.
+    Direct6 = "direct6", Node, [V6, IfName], Nothing;
     /// Tunnels of ours.
     Vnis = "vnis", Node, [Vni], Nothing;
     /// Bridges of internal networks.

@@ -202,6 +202,11 @@ fn edges() -> Vec<Rule> {
         let rule = rule.family(family).device_in(Device::Out, Set::Ingress, true);
         rule.load_source(family, R0).lookup(peers, R0, true).masquerade()
     };
+    let kept = |family: Family, straight| {
+        let rule = Rule::new("postrouting", "within one network, straight to another node").family(family);
+        let rule = rule.load_destination(family, R0).load_device(Device::In, R0 + family.words());
+        rule.lookup(straight, R0, true).verdict(&Verdict::Accept)
+    };
     vec![
         Rule::new("postrouting", "clients that another node has sent here keep their address")
             .device_in(Device::In, Set::Ingress, true)
@@ -216,6 +221,8 @@ fn edges() -> Vec<Rule> {
             .device_in(Device::In, Set::Bridges, true)
             .destination_loopback_v4()
             .verdict(&Verdict::Drop),
+        kept(Family::V4, Set::Direct4),
+        kept(Family::V6, Set::Direct6),
         Rule::new("postrouting", "tasks to the outside")
             .device_in(Device::In, Set::Masquerade, true)
             .device_in(Device::Out, Set::Bridges, false)
@@ -234,6 +241,19 @@ fn edges() -> Vec<Rule> {
 
 fn forward() -> Vec<Rule> {
     let rule = |comment| Rule::new("forward", comment);
+    let straight = |family: Family, straight, is_from: bool| {
+        let (loaded, device) = match is_from {
+            true => (
+                rule("within one network, straight from another node").family(family).load_source(family, R0),
+                Device::Out,
+            ),
+            false => (
+                rule("within one network, straight to another node").family(family).load_destination(family, R0),
+                Device::In,
+            ),
+        };
+        loaded.load_device(device, R0 + family.words()).lookup(straight, R0, true).verdict(&Verdict::Accept)
+    };
     vec![
         rule("no larger segments than the tunnel takes").device_in(Device::Out, Set::Ingress, true).clamp_segments(),
         rule("replies").state(ESTABLISHED_RELATED).verdict(&Verdict::Accept),
@@ -243,6 +263,10 @@ fn forward() -> Vec<Rule> {
             .load_device(Device::Out, R0 + 4)
             .lookup(Set::Within, R0, true)
             .verdict(&Verdict::Accept),
+        straight(Family::V4, Set::Direct4, true),
+        straight(Family::V6, Set::Direct6, true),
+        straight(Family::V4, Set::Direct4, false),
+        straight(Family::V6, Set::Direct6, false),
         rule("unpublished ports, and one network from another")
             .device_in(Device::Out, Set::Bridges, true)
             .verdict(&Verdict::Drop),

@@ -4,6 +4,7 @@
 //! plan out and planning again gives an empty plan, and a plan cut off at any point is completed by the next one.
 
 mod balance;
+mod direct;
 mod known;
 mod node;
 mod op;
@@ -44,6 +45,7 @@ pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     let tunnels = Tunnels::new(rules, desired, observed);
     tunnels.devices(&mut ops);
     tunnels.ways(&mut ops);
+    direct::ways(rules, desired, observed, &mut ops);
     let vips = Vips::new(rules, desired);
     for task in desired.sandboxes.keys() {
         ops.extend(sandbox::create(rules, desired, observed, *task, &vips));
@@ -65,6 +67,7 @@ pub fn plan_task(rules: &Rules, desired: &Desired, observed: &Observed, task: Ta
     let tunnels = Tunnels::new(rules, desired, observed);
     tunnels.devices(&mut ops);
     tunnels.ways(&mut ops);
+    direct::ways(rules, desired, observed, &mut ops);
     if sandbox::wants_namespace(desired, task) {
         ops.extend(sandbox::create(rules, desired, observed, task, &Vips::new(rules, desired)));
         ops.extend(node::table(rules, desired, observed));
@@ -81,6 +84,7 @@ pub fn plan_balance(rules: &Rules, desired: &Desired, observed: &Observed) -> Ve
     let tunnels = Tunnels::new(rules, desired, observed);
     tunnels.devices(&mut ops);
     tunnels.ways(&mut ops);
+    direct::ways(rules, desired, observed, &mut ops);
     let vips = Vips::new(rules, desired);
     for spec in desired.sandboxes.values() {
         if let Some(state) = observed.sandboxes.get(&spec.task) {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::known::address;
 use super::tunnel::link_mtu;
-use super::{Flow, Op, Place, Rules, balance, ports};
+use super::{Flow, Op, Place, Rules, balance, direct, ports};
 use crate::model::{Desired, Driver, Network, Observed, Peer, Proto};
 use crate::names::{LinkName, bridge_mac};
 use crate::nft::sets::{Bytes, Field, width};
@@ -93,6 +93,7 @@ fn elements(rules: &Rules, desired: &Desired, observed: &Observed) -> Elements {
     }
     if let Some(own) = desired.nodes.reachable_own() {
         among_nodes(rules, desired, own, &mut elements);
+        direct::elements(rules, desired, observed, &mut elements);
     }
     for frontend in ports::frontends(desired).0.iter().filter(|f| observed.held.contains(&f.port)) {
         balance::published(frontend, &mut elements);

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{Route, SourceRule};
 use crate::model::{
-    BridgeState, LinkState, MacAddr, Observed, Proto, ReturnWay, SandboxState, TunnelState, VethState, Way,
+    BridgeState, DirectWay, LinkState, MacAddr, Observed, Proto, ReturnWay, SandboxState, TunnelState, VethState, Way,
 };
 use crate::names::LinkName;
 use crate::nft::TableChange;
@@ -92,6 +92,8 @@ pub enum Op {
     MendTunnel { tunnel: TunnelPlan },
     /// Change where frames of a tunnel go. All at once: there may be thousands.
     Ways { tunnel: LinkName, bridge: Option<LinkName>, remove: Vec<Way>, add: Vec<Way> },
+    /// Change which tasks of nodes on the same link are reached straight.
+    Direct { remove: Vec<DirectWay>, add: Vec<DirectWay> },
     /// Let replies leave by the ingress device to the node that a client called.
     AddReturn { link: LinkName, way: ReturnWay },
     /// Take that away.
@@ -192,6 +194,10 @@ impl Op {
                     state.ways.extend(add);
                 }
             }
+            Self::Direct { remove, add } => {
+                observed.direct.retain(|way| !remove.contains(way));
+                observed.direct.extend(add.iter().cloned());
+            }
             Self::AddReturn { way, .. } => drop(observed.returns.insert(*way)),
             Self::RemoveReturn { way } => drop(observed.returns.remove(way)),
             Self::DeleteSandbox { task } => {
@@ -267,6 +273,11 @@ impl fmt::Display for Op {
             Self::Ways { tunnel, remove, add, .. } => {
                 let example = add.first().or(remove.first()).map(|way| format!(", such as {way}")).unwrap_or_default();
                 write!(f, "tunnel {tunnel}: {} ways added, {} removed{example}", add.len(), remove.len())
+            }
+            Self::Direct { remove, add } => {
+                let example = add.first().or(remove.first());
+                let example = example.map(|w| format!(", such as {} by {}", w.address, w.via)).unwrap_or_default();
+                write!(f, "{} tasks reached straight, {} no more{example}", add.len(), remove.len())
             }
             Self::AddReturn { link, way } => write!(f, "{way} by {link}: missing"),
             Self::RemoveReturn { way } => write!(f, "{way} no more: nothing wants it"),

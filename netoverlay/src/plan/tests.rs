@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Attachment, Backend, DnsConfig, Driver, EndpointMode, Mode, Network, Proto, PublishedPort};
-use crate::model::{Nodes, Peer, SandboxSpec, Service, Subnet};
+use crate::model::{Nodes, Peer, SandboxSpec, Service, Subnet, Underlay};
+use crate::names::LinkName;
 
 fn rules() -> Rules {
     Rules { instance: Instance::default(), keep_unknown: None, previous: None }
@@ -105,7 +106,11 @@ fn node(t: u8) -> NodeId {
 }
 
 fn peer(n: u8) -> Peer {
-    Peer { address: [192, 0, 2, n].into(), ingress: vec![format!("10.9.0.{n}/24").parse().unwrap()] }
+    Peer {
+        address: [192, 0, 2, n].into(),
+        ingress: vec![format!("10.9.0.{n}/24").parse().unwrap()],
+        direct: n.is_multiple_of(2),
+    }
 }
 
 prop_compose! {
@@ -142,6 +147,8 @@ prop_compose! {
 /// All ports are to be had in these tests.
 fn hold(desired: &Desired, observed: &mut Observed) {
     observed.held = wanted_ports(desired).0.into_iter().collect();
+    let below = Underlay { link: LinkName::listed("up0"), range: "192.0.2.0/24".parse().unwrap(), mtu: 9000 };
+    observed.underlay = [([192, 0, 2, 100].into(), below)].into();
 }
 
 fn carry_out(ops: &[Op], observed: &mut Observed) {

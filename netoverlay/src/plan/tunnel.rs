@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use berth_proto::id::{NetworkId, NodeId, ServiceId};
 use ipnet::IpNet;
 
+use super::direct::goes_straight;
 use super::{Op, Rules, TunnelPlan};
 use crate::model::{Desired, Driver, MacAddr, Network, Observed, ReturnWay, Service, TunnelState, Way};
 use crate::names::{LinkName, ingress_mac, task_mac, tunnel_mac};
@@ -23,7 +24,7 @@ pub(super) fn link_mtu(network: &Network, desired: &Desired, observed: &Observed
     const PLAIN: u32 = 1500;
     let tunnelled = || {
         let own = desired.nodes.reachable_own()?.address;
-        let below = observed.underlay.get(&own).copied().unwrap_or(PLAIN);
+        let below = observed.underlay_of(own).map_or(PLAIN, |link| link.mtu);
         Some(below.saturating_sub(overhead(own.is_ipv6())).max(1280))
     };
     let default = match network.driver {
@@ -38,7 +39,7 @@ pub(super) struct Tunnels<'a> {
     rules: &'a Rules,
     desired: &'a Desired,
     observed: &'a Observed,
-    /// Nodes that have tasks on a network.
+    /// Nodes that have tasks on a network which are reached by a tunnel.
     elsewhere: BTreeMap<NetworkId, BTreeSet<NodeId>>,
 }
 
@@ -46,8 +47,9 @@ impl<'a> Tunnels<'a> {
     pub fn new(rules: &'a Rules, desired: &'a Desired, observed: &'a Observed) -> Self {
         let mut elsewhere: BTreeMap<NetworkId, BTreeSet<NodeId>> = BTreeMap::new();
         if desired.nodes.reachable_own().is_some() {
-            for (network, node) in desired.services.values().flat_map(|service| places(service)) {
-                if desired.nodes.reachable_peer(node).is_some() {
+            for (network, node, addresses) in desired.services.values().flat_map(|service| places(service)) {
+                let Some(peer) = desired.nodes.reachable_peer(node) else { continue };
+                if !addresses.iter().all(|address| goes_straight(peer, *address)) {
                     elsewhere.entry(network).or_default().insert(node);
                 }
             }
@@ -202,14 +204,15 @@ impl<'a> Tunnels<'a> {
         let backends = service.backends.iter().filter(move |_| is_overlay);
         backends
             .filter_map(move |backend| {
-                let via = desired.nodes.reachable_peer(backend.node?)?.address;
+                let peer = desired.nodes.reachable_peer(backend.node?)?;
                 let addresses = backend.addresses.get(&id)?;
                 let derived = || task_mac(backend.task, id, addresses.first().copied());
                 let mac = backend.macs.get(&id).copied().unwrap_or_else(derived);
-                Some((via, mac, addresses))
+                let tunnelled: Vec<IpAddr> = addresses.iter().copied().filter(|a| !goes_straight(peer, *a)).collect();
+                (!tunnelled.is_empty()).then_some((peer.address, mac, tunnelled))
             })
             .flat_map(|(via, mac, addresses)| {
-                let neighbours = addresses.iter().map(move |address| Way::Neighbour { address: *address, mac });
+                let neighbours = addresses.into_iter().map(move |address| Way::Neighbour { address, mac });
                 [Way::Station { mac, via }, Way::Port { mac }].into_iter().chain(neighbours)
             })
     }
@@ -240,10 +243,12 @@ pub(crate) const fn return_gateway(v6: bool) -> IpAddr {
 
 const RETURN_MAC: MacAddr = MacAddr([0x02, 0x42, 0, 0, 0, 1]);
 
-/// Network and node of every task of a service that is elsewhere.
-fn places(service: &Service) -> impl Iterator<Item = (NetworkId, NodeId)> {
+/// Networks, node and addresses there of every task of a service that is elsewhere.
+fn places(service: &Service) -> impl Iterator<Item = (NetworkId, NodeId, &[IpAddr])> {
     let elsewhere = service.backends.iter().filter_map(|backend| Some((backend.node?, backend)));
-    elsewhere.flat_map(|(node, backend)| backend.addresses.keys().map(move |network| (*network, node)))
+    elsewhere.flat_map(|(node, backend)| {
+        backend.addresses.iter().map(move |(network, addresses)| (*network, node, addresses.as_slice()))
+    })
 }
 
 /// Of these removals those whose address is put elsewhere: the rest may be what a daemon before left for us to take over.

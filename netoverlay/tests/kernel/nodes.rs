@@ -142,7 +142,7 @@ pub fn node_id(at: u8) -> NodeId {
 /// Host `n` has 10.255.0.`n+2` and fd00:255::`n+2` on the ingress network.
 pub fn peer(at: u8) -> Peer {
     let ingress = [format!("10.255.0.{}/16", at + 2), format!("fd00:255::{:x}/64", at + 2)];
-    Peer { address: underlay(at), ingress: ingress.iter().map(|net| net.parse().unwrap()).collect() }
+    Peer { address: underlay(at), ingress: ingress.iter().map(|net| net.parse().unwrap()).collect(), direct: false }
 }
 
 /// An overlay network `10.<n>.0.0/24`, `fd00:<n>::/64`.

@@ -56,6 +56,57 @@ fn tasks_on_different_nodes_reach_each_other() {
 }
 
 #[test]
+fn nodes_on_one_link_send_straight() {
+    on_nodes("tunnel::nodes_on_one_link_send_straight", 3, async |node| {
+        let (overlay, _) = one_task_each(&node, &[]).await;
+        let own = node.host.task(node.at + 2);
+        let every = |how: &str| {
+            for t in (0..node.count).map(|other| other + 2) {
+                assert_eq!(
+                    ask(&own, (address(1, t), 80)).unwrap(),
+                    format!("t{t} {}", address(1, node.at + 2)),
+                    "{how}"
+                );
+                assert_eq!(
+                    ask(&own, (address6(1, t), 80)).unwrap(),
+                    format!("t{t} {}", address6(1, node.at + 2)),
+                    "{how}"
+                );
+            }
+        };
+        every("by tunnels");
+        node.step("tunnels");
+        // Both ways straight, then the first node alone by tunnels: each direction of a pair is chosen by its sender.
+        for (round, by_tunnel) in [(0, None), (1, Some(0)), (2, None)] {
+            let mut nodes = node.nodes();
+            nodes.peers.values_mut().for_each(|peer| peer.direct = by_tunnel != Some(node.at));
+            overlay.set_nodes(nodes).await.unwrap();
+            node.step(&format!("set {round}"));
+            let report = overlay.reconcile().await.unwrap();
+            assert!(report.steps.is_empty(), "listing finds what was made: {:#?}", report.steps);
+            every(&format!("round {round}"));
+            let route = sh(&format!(
+                "ip route get {} from {} iif $(ip -o link | grep -o 'bthb[a-z0-9]*' | head -1)",
+                address(1, 2 + (node.at + 1) % 3),
+                address(1, node.at + 2)
+            ));
+            assert_eq!(route.contains("dev wire"), by_tunnel != Some(node.at), "{route}");
+            node.step(&format!("asked {round}"));
+        }
+        // Nobody else gets to a task so: the node itself is no task of the network.
+        assert!(is_dropped(crate::host::node(), (address(1, 2 + (node.at + 1) % 3), 80)));
+        node.step("dropped");
+        overlay.set_nodes(node.nodes()).await.unwrap();
+        let routes = sh("ip route");
+        assert!(!routes.contains("10.1.0.2 via") && !routes.contains("10.1.0.3 via"), "{routes}");
+        node.step("tunnels again");
+        every("by tunnels again");
+        node.step("end");
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
 fn a_published_port_answers_on_every_node_and_keeps_the_clients_address() {
     let name = "tunnel::a_published_port_answers_on_every_node_and_keeps_the_clients_address";
     on_nodes(name, 3, async |node| {
