@@ -16,7 +16,15 @@ pub fn describe(hostname: Option<String>, engine_labels: Labels) -> NodeDescript
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let is_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let version = if is_v2 { "cgroup:v2" } else { "cgroup:v1" };
-    let abilities = ["network:bridge", "network:overlay", "network:host", "network:none", "volume:local", version];
+    let abilities = [
+        "network:bridge",
+        "network:overlay",
+        "network:macvlan",
+        "network:host",
+        "network:none",
+        "volume:local",
+        version,
+    ];
     NodeDescription {
         hostname: hostname.unwrap_or_else(own),
         platform: Platform { os: host.os, architecture: host.architecture },

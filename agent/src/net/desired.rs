@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use berth_netoverlay::model::{
-    Attachment, Backend, DnsConfig, Driver, EndpointMode, HostEntry, HostTarget, MacAddr, Mode, Network, Nodes, Peer,
-    Proto, PublishedPort, SandboxSpec, Service, Subnet,
+    Attachment, Backend, DnsConfig, Driver, EndpointMode, HostEntry, HostTarget, MacAddr, MacvlanMode, Mode, Network,
+    Nodes, Peer, Proto, PublishedPort, SandboxSpec, Service, Subnet,
 };
 use berth_proto::id::{NetworkId, NodeId, TaskId};
 use berth_proto::object;
@@ -26,7 +26,8 @@ pub fn network(network: &object::Network) -> Option<Network> {
     let driver = match network.spec.driver {
         NetworkDriver::Overlay if network.spec.is_ingress() => Driver::Ingress { vni: allocation.as_ref()?.vni },
         NetworkDriver::Overlay => Driver::Overlay { vni: allocation.as_ref()?.vni },
-        NetworkDriver::Bridge | NetworkDriver::Macvlan => Driver::Bridge,
+        NetworkDriver::Bridge => Driver::Bridge,
+        NetworkDriver::Macvlan => macvlan(&network.spec)?,
         NetworkDriver::Host => Driver::Host,
         NetworkDriver::None => Driver::None,
     };
@@ -41,6 +42,17 @@ pub fn network(network: &object::Network) -> Option<Network> {
         mtu,
         options: network.spec.options.clone(),
     })
+}
+
+/// `None` for one without a parent, which no manager lets in.
+fn macvlan(spec: &spec::NetworkSpec) -> Option<Driver> {
+    let mode = match spec.options.get(network_options::MACVLAN_MODE).map(String::as_str) {
+        Some("vepa") => MacvlanMode::Vepa,
+        Some("private") => MacvlanMode::Private,
+        Some("passthru") => MacvlanMode::Passthru,
+        _ => MacvlanMode::Bridge,
+    };
+    Some(Driver::Macvlan { parent: spec.options.get(network_options::PARENT)?.clone(), mode })
 }
 
 /// A service in the overlay's words. `own` says which of this node's tasks are ready.
@@ -151,12 +163,6 @@ fn mode(work: &Work, assigned: &Assignments, errors: &mut Vec<ConfigError>) -> M
         _ => assigned.network_named(name).map(|network| network.spec.driver),
     };
     let drivers: Vec<_> = asked.iter().map(|network| driver_of(&network.network)).collect();
-    for (wanted, driver) in asked.iter().zip(&drivers) {
-        if *driver == Some(NetworkDriver::Macvlan) {
-            let reason = "driver macvlan is not supported by this node";
-            errors.push(ConfigError::new(format!("networks.{}", wanted.network), reason));
-        }
-    }
     if drivers.contains(&Some(NetworkDriver::Host)) {
         return Mode::Host;
     }

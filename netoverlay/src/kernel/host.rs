@@ -14,7 +14,7 @@ use crate::model::{BridgeState, DirectWay, MacAddr, Observed, ReturnWay, TunnelS
 use crate::names::{Instance, LinkName};
 use crate::nft::TableChange;
 use crate::nft::sets::Scope;
-use crate::plan::{Flow, LinkPlan, TunnelPlan};
+use crate::plan::{Flow, LinkEnd, LinkPlan, TunnelPlan};
 
 /// Sockets in the node's namespace.
 #[derive(Debug)]
@@ -188,8 +188,15 @@ impl Host {
 
     /// Makes a task's link; the inner end is born in `namespace`.
     pub fn connect(&mut self, plan: &LinkPlan, namespace: std::os::fd::BorrowedFd<'_>) -> Result<(), KernelError> {
-        route_io::create_veth(&mut self.route, plan, namespace)?;
-        if plan.apart { route_io::set_isolated(&mut self.route, &plan.outside, true) } else { Ok(()) }
+        match &plan.end {
+            LinkEnd::Macvlan { parent, mode } => {
+                route_io::create_macvlan(&mut self.route, plan, parent, *mode, namespace)
+            }
+            LinkEnd::Bridge(port) => {
+                route_io::create_veth(&mut self.route, plan, port, namespace)?;
+                if port.apart { route_io::set_isolated(&mut self.route, &port.outside, true) } else { Ok(()) }
+            }
+        }
     }
 
     /// Plugs the node's end of a task's link into a bridge, up.

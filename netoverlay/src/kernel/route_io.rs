@@ -10,8 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use ipnet::IpNet;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage, MacVlanMode,
 };
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -22,10 +22,10 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Rt};
 use super::KernelError;
 use super::netlink::{Netlink, read_route, route_message};
 use super::tunnel_io::{Vxlan, is_quiet, read_vxlan};
-use crate::model::MacAddr;
+use crate::model::{MacAddr, MacvlanMode};
 use crate::names::LinkName;
 use crate::nft::message::CREATE;
-use crate::plan::{LinkPlan, Route, SourceRule};
+use crate::plan::{BridgePort, LinkPlan, Route, SourceRule};
 
 /// Marks our routes and rules; see `/etc/iproute2/rt_protos` for the numbers that others use.
 pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(66);
@@ -94,10 +94,11 @@ pub(super) fn create_bridge(
 pub(super) fn create_veth(
     netlink: &mut Netlink,
     plan: &LinkPlan,
+    port: &BridgePort,
     namespace: BorrowedFd<'_>,
 ) -> Result<(), KernelError> {
-    let what = || format!("connect {} to {}", plan.outside, plan.bridge);
-    let bridge = index_of(netlink, &plan.bridge)?;
+    let what = || format!("connect {} to {}", port.outside, port.bridge);
+    let bridge = index_of(netlink, &port.bridge)?;
     let peer = vec![
         LinkAttribute::IfName(plan.inside.as_str().to_owned()),
         LinkAttribute::Address(plan.mac.0.to_vec()),
@@ -107,13 +108,40 @@ pub(super) fn create_veth(
     // Down: the kernel refuses (ENOTCONN) to open the end that it makes first.
     let peer = InfoData::Veth(InfoVeth::Peer(link_message(0, false, peer)));
     let attributes = vec![
-        LinkAttribute::IfName(plan.outside.as_str().to_owned()),
+        LinkAttribute::IfName(port.outside.as_str().to_owned()),
         LinkAttribute::Mtu(plan.mtu),
         LinkAttribute::Controller(bridge),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(peer)]),
     ];
     let message = route_message(&Rt::NewLink(link_message(0, true, attributes)), CREATE | EXCLUSIVE);
     netlink.request(message).map_err(refused(what()))
+}
+
+/// Makes a link on a link of the node; it is born in `namespace`, down.
+pub(super) fn create_macvlan(
+    netlink: &mut Netlink,
+    plan: &LinkPlan,
+    parent: &LinkName,
+    mode: MacvlanMode,
+    namespace: BorrowedFd<'_>,
+) -> Result<(), KernelError> {
+    let mode = match mode {
+        MacvlanMode::Bridge => MacVlanMode::Bridge,
+        MacvlanMode::Vepa => MacVlanMode::Vepa,
+        MacvlanMode::Private => MacVlanMode::Private,
+        MacvlanMode::Passthru => MacVlanMode::Passthrough,
+    };
+    let settings = InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)]);
+    let attributes = vec![
+        LinkAttribute::IfName(plan.inside.as_str().to_owned()),
+        LinkAttribute::Link(index_of(netlink, parent)?),
+        LinkAttribute::Address(plan.mac.0.to_vec()),
+        LinkAttribute::Mtu(plan.mtu),
+        LinkAttribute::NetNsFd(namespace.as_raw_fd()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::MacVlan), LinkInfo::Data(settings)]),
+    ];
+    let message = route_message(&Rt::NewLink(link_message(0, false, attributes)), CREATE | EXCLUSIVE);
+    netlink.request(message).map_err(refused(format!("make a macvlan link on {parent}")))
 }
 
 /// Sets a link up, and its payload size and bridge where given.

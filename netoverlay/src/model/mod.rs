@@ -13,7 +13,7 @@ mod service;
 
 pub use desired::Desired;
 pub use mac::{MacAddr, ParseMacError};
-pub use network::{Driver, Network, Subnet};
+pub use network::{Driver, MacvlanMode, Network, Subnet};
 pub use observed::{
     BridgeState, DirectWay, LinkState, Observed, ReturnWay, SandboxState, TunnelState, Underlay, VethState, Way,
 };

@@ -8,7 +8,7 @@ use berth_proto::validate::network_options;
 use ipnet::IpNet;
 
 /// What carries a network's packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Driver {
     /// A bridge on this node alone.
     Bridge,
@@ -23,6 +23,14 @@ pub enum Driver {
         /// The VXLAN network identifier.
         vni: u32,
     },
+    /// Each task is a machine of its own on a link of the node (`macvlan`). The node itself neither routes for it nor reaches it,
+    /// nor does it publish ports of it.
+    Macvlan {
+        /// The node's link.
+        parent: String,
+        /// Who exchanges frames with whom.
+        mode: MacvlanMode,
+    },
     /// The node's own network namespace.
     Host,
     /// No network: a loopback device only.
@@ -31,9 +39,28 @@ pub enum Driver {
 
 impl Driver {
     /// Whether tasks on such a network get an interface of their own.
-    pub const fn has_links(self) -> bool {
+    pub const fn has_links(&self) -> bool {
+        matches!(self, Self::Bridge | Self::Overlay { .. } | Self::Macvlan { .. })
+    }
+
+    /// Whether their other ends are plugged into a bridge of the node.
+    pub const fn has_bridge(&self) -> bool {
         matches!(self, Self::Bridge | Self::Overlay { .. })
     }
+}
+
+/// Which frames a macvlan link exchanges with others of the same parent (the Linux driver's words).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum MacvlanMode {
+    /// With all of them, on the node.
+    #[default]
+    Bridge,
+    /// With all of them, by the switch that the parent is plugged into.
+    Vepa,
+    /// With none.
+    Private,
+    /// It is the only one and takes the parent over.
+    Passthru,
 }
 
 /// A subnet of a network, and the address the node's bridge has in it.

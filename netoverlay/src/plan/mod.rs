@@ -15,7 +15,7 @@ mod tunnel;
 mod vips;
 
 pub use known::Known;
-pub use op::{Flow, LinkPlan, Op, Place, TunnelPlan};
+pub use op::{BridgePort, Flow, LinkEnd, LinkPlan, Op, Place, TunnelPlan};
 pub use ports::{PortClash, Publisher, wanted_ports};
 pub use route::{MAIN_TABLE, Route, SourceRule};
 pub use tunnel::TUNNEL_PORT;

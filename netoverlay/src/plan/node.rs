@@ -15,10 +15,10 @@ use crate::nft::sets::{Bytes, Field, width};
 use crate::nft::table::value_fields;
 use crate::nft::{Draft, Elements, Octets, Set, TableChange, Value};
 
-/// Makes and mends the bridges of all networks that have links.
+/// Makes and mends the bridges of all networks that have one.
 pub(super) fn bridges(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     let mut ops = Vec::new();
-    let networks = || desired.networks.values().filter(|n| n.driver.has_links());
+    let networks = || desired.networks.values().filter(|n| n.driver.has_bridge());
     let entrance = |v6: bool| desired.nodes.reachable_own().is_some_and(|own| own.entrance(v6).is_some());
     let outside = |v6: bool| {
         entrance(v6) || networks().any(|n| !n.internal && n.subnets.iter().any(|s| s.gateway.is_ipv6() == v6))
@@ -77,7 +77,7 @@ pub(super) fn table(rules: &Rules, desired: &Desired, observed: &Observed) -> Ve
 
 fn elements(rules: &Rules, desired: &Desired, observed: &Observed) -> Elements {
     let mut elements = Draft::default();
-    for network in desired.networks.values().filter(|n| n.driver.has_links()) {
+    for network in desired.networks.values().filter(|n| n.driver.has_bridge()) {
         let name = rules.instance.bridge(network.id);
         let key = || Bytes::default().ifname(name.as_str());
         elements.member(Set::Bridges, key().done());
@@ -117,7 +117,7 @@ fn among_nodes(rules: &Rules, desired: &Desired, own: &Peer, elements: &mut Draf
                 elements.member(Set::Bridges, Bytes::default().ifname(link.as_str()).done());
                 elements.member(Set::Ingress, Bytes::default().ifname(link.as_str()).done());
             }
-            Driver::Bridge | Driver::Host | Driver::None => {}
+            Driver::Bridge | Driver::Macvlan { .. } | Driver::Host | Driver::None => {}
         }
     }
 }
@@ -172,7 +172,7 @@ pub(super) fn leftovers(rules: &Rules, desired: &Desired, observed: &Observed) -
         .flat_map(|s| s.attachments().iter().map(|a| rules.instance.veth(s.task, a.network)))
         .collect();
     let wanted_bridges: BTreeSet<LinkName> =
-        desired.networks.values().filter(|n| n.driver.has_links()).map(|n| rules.instance.bridge(n.id)).collect();
+        desired.networks.values().filter(|n| n.driver.has_bridge()).map(|n| rules.instance.bridge(n.id)).collect();
     let veths = observed.veths.keys().filter(|v| !wanted_veths.contains(*v));
     let bridges = observed.bridges.keys().filter(|b| !wanted_bridges.contains(*b));
     veths.chain(bridges).map(|link| Op::DeleteLink { link: link.clone() }).collect()

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use super::{Route, SourceRule};
 use crate::model::{
-    BridgeState, DirectWay, LinkState, MacAddr, Observed, Proto, ReturnWay, SandboxState, TunnelState, VethState, Way,
+    BridgeState, DirectWay, LinkState, MacAddr, MacvlanMode, Observed, Proto, ReturnWay, SandboxState, TunnelState,
+    VethState, Way,
 };
 use crate::names::LinkName;
 use crate::nft::TableChange;
@@ -26,16 +27,37 @@ pub enum Place {
 /// A task's link to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkPlan {
-    /// The node's end.
-    pub outside: LinkName,
     /// The task's end.
     pub inside: LinkName,
-    /// The bridge it is plugged into.
-    pub bridge: LinkName,
+    /// Where it leads.
+    pub end: LinkEnd,
     /// Payload size, bytes.
     pub mtu: u32,
     /// Hardware address of the task's end.
     pub mac: MacAddr,
+}
+
+/// Where a task's link leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// To a bridge of the node.
+    Bridge(BridgePort),
+    /// Onto a link of the node.
+    Macvlan {
+        /// That link.
+        parent: LinkName,
+        /// Who exchanges frames with whom.
+        mode: MacvlanMode,
+    },
+}
+
+/// The node's end of a task's link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgePort {
+    /// The device.
+    pub outside: LinkName,
+    /// The bridge it is plugged into.
+    pub bridge: LinkName,
     /// No frame passes between it and another such link of the same bridge.
     pub apart: bool,
 }
@@ -204,8 +226,10 @@ impl Op {
                 observed.sandboxes.remove(task);
             }
             Self::Connect { link, .. } => {
-                let state = VethState { up: true, bridge: Some(link.bridge.clone()), apart: link.apart };
-                observed.veths.insert(link.outside.clone(), state);
+                if let LinkEnd::Bridge(BridgePort { outside, bridge, apart }) = &link.end {
+                    let state = VethState { up: true, bridge: Some(bridge.clone()), apart: *apart };
+                    observed.veths.insert(outside.clone(), state);
+                }
                 self.apply_inside(observed);
             }
             Self::Plug { outside, bridge, apart } => {
@@ -285,7 +309,15 @@ impl fmt::Display for Op {
             Self::CreateSandbox { task, .. } => write!(f, "make the namespace of task {task}: missing"),
             Self::DeleteSandbox { task } => write!(f, "delete the namespace of task {task}: the task is not wanted"),
             Self::Connect { task, link } => {
-                write!(f, "connect task {task} by {} to {} as {}: missing", link.outside, link.bridge, link.inside)
+                let inside = &link.inside;
+                match &link.end {
+                    LinkEnd::Bridge(BridgePort { outside, bridge, .. }) => {
+                        write!(f, "connect task {task} by {outside} to {bridge} as {inside}: missing")
+                    }
+                    LinkEnd::Macvlan { parent, .. } => {
+                        write!(f, "connect task {task} to {parent} as {inside}: missing")
+                    }
+                }
             }
             Self::Plug { outside, bridge, .. } => write!(f, "plug {outside} into {bridge}: it was not as wanted"),
             Self::MendLink { task, link, mtu } => write!(f, "set {link} of task {task} up, mtu {mtu}: it was changed"),

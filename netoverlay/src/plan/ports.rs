@@ -139,5 +139,5 @@ fn backends_elsewhere<'a>(
 }
 
 fn reachable_network(desired: &Desired, id: berth_proto::id::NetworkId) -> bool {
-    desired.networks.get(&id).is_some_and(|n| n.driver.has_links() && !n.internal)
+    desired.networks.get(&id).is_some_and(|n| n.driver.has_bridge() && !n.internal)
 }

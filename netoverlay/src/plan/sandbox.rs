@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use super::route::{MAIN_TABLE, link_table};
 use super::tunnel::link_mtu;
 use super::vips::Vips;
-use super::{Flow, LinkPlan, Op, Place, Route, Rules, SourceRule};
-use crate::model::{Attachment, Desired, Mode, Network, Observed, SandboxSpec, SandboxState};
+use super::{BridgePort, Flow, LinkEnd, LinkPlan, Op, Place, Route, Rules, SourceRule};
+use crate::model::{Attachment, Desired, Driver, Mode, Network, Observed, SandboxSpec, SandboxState, VethState};
 use crate::names::{LinkName, task_mac};
 
 /// Whether a task has (or should have) a namespace of its own.
@@ -68,11 +68,9 @@ fn link_plans<'a>(rules: &Rules, desired: &'a Desired, observed: &Observed, spec
         .enumerate()
         .map(|(index, (attachment, network))| Wanted {
             plan: LinkPlan {
-                outside: rules.instance.veth(spec.task, network.id),
                 inside: LinkName::inside(index),
-                bridge: rules.instance.bridge(network.id),
+                end: link_end(rules, spec.task, network),
                 mtu: link_mtu(network, desired, observed),
-                apart: network.parts_tasks(),
                 mac: attachment
                     .mac
                     .unwrap_or_else(|| task_mac(spec.task, network.id, attachment.addresses.first().copied())),
@@ -82,6 +80,17 @@ fn link_plans<'a>(rules: &Rules, desired: &'a Desired, observed: &Observed, spec
             addresses: attachment.addresses.iter().filter_map(|a| with_prefix(network, *a)).collect(),
         })
         .collect()
+}
+
+fn link_end(rules: &Rules, task: TaskId, network: &Network) -> LinkEnd {
+    match &network.driver {
+        Driver::Macvlan { parent, mode } => LinkEnd::Macvlan { parent: LinkName::listed(parent), mode: *mode },
+        _ => LinkEnd::Bridge(BridgePort {
+            outside: rules.instance.veth(task, network.id),
+            bridge: rules.instance.bridge(network.id),
+            apart: network.parts_tasks(),
+        }),
+    }
 }
 
 fn with_prefix(network: &Network, address: IpAddr) -> Option<IpNet> {
@@ -105,29 +114,38 @@ fn connect(
         gone.insert(name.clone());
     }
     for plan in wanted.values() {
-        let outside = observed.veths.get(&plan.outside);
-        let inside = state.links.get(&plan.inside);
-        match (outside, inside) {
-            (Some(outside), Some(inside)) if inside.mac == plan.mac => {
-                if !outside.up || outside.bridge.as_ref() != Some(&plan.bridge) || outside.apart != plan.apart {
-                    let (outside, bridge) = (plan.outside.clone(), plan.bridge.clone());
-                    ops.push(Op::Plug { outside, bridge, apart: plan.apart });
-                }
-                if !inside.up || inside.mtu != plan.mtu {
-                    ops.push(Op::MendLink { task, link: plan.inside.clone(), mtu: plan.mtu });
-                }
-                continue;
+        let inside = state.links.get(&plan.inside).filter(|inside| inside.mac == plan.mac);
+        let outside = match &plan.end {
+            LinkEnd::Bridge(port) => observed.veths.get(&port.outside).map(|outside| (port, outside)),
+            LinkEnd::Macvlan { .. } => None,
+        };
+        let is_whole = matches!(plan.end, LinkEnd::Macvlan { .. }) || outside.is_some();
+        if let Some(inside) = inside.filter(|_| is_whole) {
+            if let Some((port, outside)) = outside {
+                plug(port, outside, ops);
             }
-            (Some(_), _) => ops.push(Op::DeleteLink { link: plan.outside.clone() }),
-            (None, _) => {}
+            if !inside.up || inside.mtu != plan.mtu {
+                ops.push(Op::MendLink { task, link: plan.inside.clone(), mtu: plan.mtu });
+            }
+            continue;
         }
-        if inside.is_some() {
+        if let Some((port, _)) = outside {
+            ops.push(Op::DeleteLink { link: port.outside.clone() });
+        }
+        if state.links.contains_key(&plan.inside) {
             ops.push(Op::DeleteTaskLink { task, link: plan.inside.clone() });
         }
         ops.push(Op::Connect { task, link: (*plan).clone() });
         gone.insert(plan.inside.clone());
     }
     gone
+}
+
+fn plug(port: &BridgePort, outside: &VethState, ops: &mut Vec<Op>) {
+    if !outside.up || outside.bridge.as_ref() != Some(&port.bridge) || outside.apart != port.apart {
+        let BridgePort { outside, bridge, apart } = port.clone();
+        ops.push(Op::Plug { outside, bridge, apart });
+    }
 }
 
 fn addresses(task: TaskId, links: &[Wanted<'_>], state: &SandboxState, gone: &BTreeSet<LinkName>, ops: &mut Vec<Op>) {

@@ -29,7 +29,7 @@ pub(super) fn link_mtu(network: &Network, desired: &Desired, observed: &Observed
     };
     let default = match network.driver {
         Driver::Overlay { .. } | Driver::Ingress { .. } => tunnelled().unwrap_or(PLAIN),
-        Driver::Bridge | Driver::Host | Driver::None => PLAIN,
+        Driver::Bridge | Driver::Macvlan { .. } | Driver::Host | Driver::None => PLAIN,
     };
     network.mtu.unwrap_or(default)
 }
@@ -133,7 +133,7 @@ impl<'a> Tunnels<'a> {
                 self.desired.nodes.reachable_peers().next()?;
                 (vni, ingress_mac(own.number()?), None)
             }
-            Driver::Bridge | Driver::Host | Driver::None => return None,
+            Driver::Bridge | Driver::Macvlan { .. } | Driver::Host | Driver::None => return None,
         };
         let mtu = link_mtu(network, self.desired, self.observed);
         Some(TunnelPlan { link, vni, local: own.address, port: TUNNEL_PORT, mtu, mac, bridge })

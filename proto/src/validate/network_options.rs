@@ -38,6 +38,12 @@ const FIXED: [(&str, &[&str], &str); 7] = [
     ("com.docker.network.host_ipv6", &[""], "leave it out: traffic leaves with the address that the node's routes say"),
 ];
 
+/// Option of macvlan networks: the node's interface that the tasks are on.
+pub const PARENT: &str = "parent";
+/// Option of macvlan networks: which frames tasks exchange with each other.
+pub const MACVLAN_MODE: &str = "macvlan_mode";
+const MACVLAN_MODES: [&str; 4] = ["bridge", "vepa", "private", "passthru"];
+
 /// What an option does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriverOption {
@@ -89,7 +95,14 @@ pub fn driver_option(driver: NetworkDriver, key: &str, value: &str) -> DriverOpt
                 "packets between nodes are not encrypted; within one node none leave it".to_owned(),
             ),
         },
-        "parent" | "macvlan_mode" if driver == Macvlan => DriverOption::Honoured,
+        PARENT if driver == Macvlan => match is_link_name(value) {
+            true => DriverOption::Honoured,
+            false => refused(format!("{value:?} is no name of a network interface"), "such as eth0"),
+        },
+        MACVLAN_MODE if driver == Macvlan => match MACVLAN_MODES.contains(&value) {
+            true => DriverOption::Honoured,
+            false => refused(format!("{value:?} is no mode"), "bridge (the default), vepa, private and passthru are"),
+        },
         _ => refused(unknown(driver), "leave it out, or look for a typing error"),
     }
 }
@@ -108,7 +121,7 @@ fn unknown(driver: NetworkDriver) -> String {
 /// Every option that some driver knows.
 pub fn driver_options() -> impl Iterator<Item = &'static str> {
     let named = NO_EFFECT.iter().map(|(key, _)| *key).chain(FIXED.iter().map(|(key, ..)| *key));
-    named.chain([MTU, MASQUERADE, ICC, ENCRYPTED, "parent", "macvlan_mode"])
+    named.chain([MTU, MASQUERADE, ICC, ENCRYPTED, PARENT, MACVLAN_MODE])
 }
 
 /// The least payload that IPv4 must carry (RFC 791), and the least for IPv6 (RFC 8200).
@@ -131,8 +144,20 @@ pub fn flag(text: &str) -> Option<bool> {
     }
 }
 
+/// As the kernel takes it: at most 15 bytes, no slash, no white space (`dev_valid_name`).
+fn is_link_name(text: &str) -> bool {
+    (1..=15).contains(&text.len())
+        && !matches!(text, "." | "..")
+        && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
+}
+
 /// A stored network has only options that are honoured.
 pub(super) fn check(spec: &NetworkSpec, check: &mut Checker) {
+    if spec.driver == NetworkDriver::Macvlan && !spec.options.contains_key(PARENT) {
+        let hint = "name the node's interface that the tasks are on, such as parent: eth0".to_owned();
+        check
+            .within("options", |check| check.refuse_with("a macvlan network needs the option parent".to_owned(), hint));
+    }
     for (key, value) in &spec.options {
         let (problem, hint) = match driver_option(spec.driver, key, value) {
             DriverOption::Honoured if spec.ipv6 && key == MTU && mtu(value).is_some_and(|mtu| mtu < LEAST_MTU_V6) => {
@@ -183,6 +208,9 @@ mod tests {
             (Overlay, ENCRYPTED, "false", "honoured"),
             (Bridge, ENCRYPTED, "true", "refused"),
             (Macvlan, "parent", "eth0", "honoured"),
+            (Macvlan, "parent", "eth0/1", "refused"),
+            (Macvlan, "macvlan_mode", "vepa", "honoured"),
+            (Macvlan, "macvlan_mode", "ring", "refused"),
             (Bridge, "parent", "eth0", "refused"),
             (Bridge, "com.docker.network.brige.enable_icc", "false", "refused"),
             (Host, MTU, "1400", "refused"),
