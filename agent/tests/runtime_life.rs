@@ -250,7 +250,7 @@ async fn a_new_agent_adopts_the_same_process_and_misses_nothing() {
     world.start("b", &shell("exit 2")).await;
     world.wait("b").await;
     world.printed("a", "tick 3").await;
-    world.runtime.keep_fd("a", "socket", std::io::stdin().as_fd()).await.unwrap();
+    world.runtime.keep_fd("a", "socket", std::io::stdin().as_fd().try_clone_to_owned().unwrap()).await.unwrap();
 
     world.reopen();
     let mut states = world.runtime.list().await.unwrap();

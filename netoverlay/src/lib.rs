@@ -48,5 +48,5 @@ pub mod plan;
 pub use config::Config;
 pub use converge::Report;
 pub use error::OverlayError;
-pub use kernel::{Purged, host_routes, purge, unmount_below};
+pub use kernel::{NameSockets, Purged, host_routes, purge, unmount_below};
 pub use overlay::{Overlay, Sandbox};

@@ -15,7 +15,7 @@ use crate::converge::{Report, Scope, State, converge};
 use crate::dns::Dns;
 use crate::error::OverlayError;
 use crate::files::{self, SandboxFiles};
-use crate::kernel::{Kernel, KernelError, Linux};
+use crate::kernel::{Kernel, KernelError, Linux, NameSockets};
 use crate::model::{Desired, Mode, Network, Nodes, SandboxSpec, Service};
 
 /// The node's container network. Cheap to clone.
@@ -131,6 +131,25 @@ impl Overlay {
         .await?;
         self.prepare_spares();
         attached
+    }
+
+    /// The name server's sockets of a task that was just attached, to be kept by somebody who outlives this process; `None` when
+    /// they were kept already. While they are open, questions wait in them for [`Self::give_names`] of the next life.
+    pub async fn keep_names(&self, task: TaskId) -> Option<NameSockets> {
+        let kernel = self.kernel.clone();
+        blocking(move || kernel.keep_dns_sockets(task)).await.ok().flatten()
+    }
+
+    /// Stops answering names in this life; the tasks' networks stay as they are.
+    pub fn stop_names(&self) {
+        self.dns.stop_all();
+    }
+
+    /// Hands over sockets that were kept, before the task is attached again by this life.
+    pub async fn give_names(&self, task: TaskId, kept: NameSockets) -> Result<(), OverlayError> {
+        let kernel = self.kernel.clone();
+        let given = blocking(move || kernel.give_dns_sockets(task, kept)).await?;
+        given.map_err(|source| OverlayError::List { source })
     }
 
     /// Removes a task's network. Not an error if there is none.

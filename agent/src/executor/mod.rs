@@ -6,6 +6,7 @@
 //! | `prepare.rs` | from an assigned task to a created container |
 //! | `mounts.rs` | sources of mounts |
 //! | `files.rs` | secrets, configs and network files, on a tmpfs |
+//! | `names.rs` | the name server's sockets, kept by the container's supervisor |
 //! | `owners.rs` | owners of files by name, from an image's `/etc` |
 //! | `prober.rs` | health probes through exec |
 //!
@@ -14,6 +15,7 @@
 mod files;
 mod images;
 mod mounts;
+mod names;
 mod owners;
 mod prepare;
 mod prober;
@@ -205,5 +207,6 @@ pub async fn reattach(executor: &NodeExecutor, work: &Work, ready: bool) -> Resu
         executor.network.assume_ready(work.task.id).await;
         spec.ready = true;
     }
+    names::give_back(executor, work.task.id).await;
     executor.network.attach(spec).await.map(drop).map_err(|error| crate::errors::chain(&error))
 }

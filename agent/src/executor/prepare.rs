@@ -9,7 +9,7 @@ use berth_proto::spec::{Protocol, PublishMode};
 use tokio_util::sync::CancellationToken;
 
 use super::mounts::Sources;
-use super::{Acquired, NodeExecutor, mounts, rejected};
+use super::{Acquired, NodeExecutor, mounts, names, rejected};
 use crate::config::{self, ConfigError, Inputs, Values, explain};
 use crate::health;
 use crate::net;
@@ -99,6 +99,7 @@ async fn assemble(
         tracing::warn!(task = %work.task.id, warning, "not everything asked for was granted");
     }
     executor.created.insert(work.task.id, created.pid);
+    names::keep(executor, work.task.id).await;
     let health = health::effective(spec.healthcheck.as_ref(), image.facts.healthcheck.as_ref());
     Ok(Prepared { image_digest: image.facts.digest, stop_signal, health: health.as_ref().map(Into::into), volumes })
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use berth_netoverlay::model::{Proto, PublishedPort};
-use berth_netoverlay::{OverlayError, Report, Sandbox};
+use berth_netoverlay::{NameSockets, OverlayError, Report, Sandbox};
 use berth_proto::id::{NodeId, TaskId};
 use berth_proto::spec::Protocol;
 use ipnet::IpNet;
@@ -147,6 +147,16 @@ impl Driver {
         self.network.attach(spec).await
     }
 
+    /// Sockets of a task's name server that nobody keeps yet.
+    pub async fn keep_names(&self, task: TaskId) -> Option<NameSockets> {
+        self.network.keep_names(task).await
+    }
+
+    /// Hands over those that were kept since a former life, before the task is attached again.
+    pub async fn give_names(&self, task: TaskId, kept: NameSockets) -> Result<(), OverlayError> {
+        self.network.give_names(task, kept).await
+    }
+
     /// Takes a task into the load balancing or out of it; returns when that is in force.
     ///
     /// Tasks that ask while a change is under way share the next one: a hundred that start together cost a few changes of the
@@ -249,6 +259,12 @@ mod tests {
     impl Network for Slow {
         async fn attach(&self, _: SandboxSpec) -> Result<Sandbox, OverlayError> {
             Err(OverlayError::Stopped)
+        }
+        async fn keep_names(&self, _: TaskId) -> Option<NameSockets> {
+            None
+        }
+        async fn give_names(&self, _: TaskId, _: NameSockets) -> Result<(), OverlayError> {
+            Ok(())
         }
         async fn detach(&self, _: TaskId) -> Result<(), OverlayError> {
             Ok(())

@@ -12,7 +12,7 @@ mod driver;
 
 use async_trait::async_trait;
 use berth_netoverlay::model::{Network as OverlayNetwork, Nodes, SandboxSpec, Service};
-use berth_netoverlay::{Overlay, OverlayError, Report, Sandbox};
+use berth_netoverlay::{NameSockets, Overlay, OverlayError, Report, Sandbox};
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
@@ -24,6 +24,10 @@ pub use driver::Driver;
 pub trait Network: Send + Sync + 'static {
     /// Makes a task's network.
     async fn attach(&self, spec: SandboxSpec) -> Result<Sandbox, OverlayError>;
+    /// Sockets of its name server, to be kept beyond this life of the agent.
+    async fn keep_names(&self, task: TaskId) -> Option<NameSockets>;
+    /// Hands over those that were kept.
+    async fn give_names(&self, task: TaskId, kept: NameSockets) -> Result<(), OverlayError>;
     /// Removes it.
     async fn detach(&self, task: TaskId) -> Result<(), OverlayError>;
     /// Takes a task into the load balancing, or out of it.
@@ -44,6 +48,12 @@ pub trait Network: Send + Sync + 'static {
 impl Network for Overlay {
     async fn attach(&self, spec: SandboxSpec) -> Result<Sandbox, OverlayError> {
         Overlay::attach(self, spec).await
+    }
+    async fn keep_names(&self, task: TaskId) -> Option<NameSockets> {
+        Overlay::keep_names(self, task).await
+    }
+    async fn give_names(&self, task: TaskId, kept: NameSockets) -> Result<(), OverlayError> {
+        Overlay::give_names(self, task, kept).await
     }
     async fn detach(&self, task: TaskId) -> Result<(), OverlayError> {
         Overlay::detach(self, task).await

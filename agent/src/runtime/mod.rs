@@ -30,6 +30,7 @@ mod stats;
 mod streams;
 mod warm_up;
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -219,6 +220,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn delete(&self, id: &str) -> Result<(), RuntimeError>;
     /// As `delete`, and forgets it altogether: logs too.
     async fn purge(&self, id: &str) -> Result<(), RuntimeError>;
+    /// Keeps a copy of a descriptor with the container for a later life of the agent, under a name; an older one is closed.
+    async fn keep_fd(&self, id: &str, name: &str, fd: OwnedFd) -> Result<(), RuntimeError>;
+    /// A copy of a descriptor that was kept.
+    async fn take_fd(&self, id: &str, name: &str) -> Result<OwnedFd, RuntimeError>;
     /// Where its log is: read it with `berth_shim::log`. Exists from `create` on.
     fn log_path(&self, id: &str) -> PathBuf;
     /// Path under which the container's root filesystem can be reached from the host while it

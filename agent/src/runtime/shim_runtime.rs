@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,23 +108,6 @@ impl ShimRuntime {
         Ok(Self { tasks_dir: options.tasks_dir, common, creating: Mutex::default(), warm_up: Arc::default(), obstacle })
     }
 
-    /// Keeps a copy of a descriptor with the container's shim, for a later life of the agent.
-    pub async fn keep_fd(&self, id: &str, name: &str, fd: impl AsFd) -> Result<(), RuntimeError> {
-        let mut connection = self.connect(id).await?;
-        let request = Request::KeepFd { name: name.into() };
-        done(id, "keep_fd", connection.call(&request, &[fd.as_fd()]).await)
-    }
-
-    /// A copy of a descriptor kept with [`Self::keep_fd`].
-    pub async fn take_fd(&self, id: &str, name: &str) -> Result<std::os::fd::OwnedFd, RuntimeError> {
-        let mut connection = self.connect(id).await?;
-        let reply = connection.call(&Request::TakeFd { name: name.into() }, &[]).await;
-        match reply.map_err(|error| lost(id, "take_fd", &error))? {
-            Reply::Failed(reason) => Err(failure(id, "take_fd", reason)),
-            _ => connection.take_fds().pop().ok_or_else(|| lost(id, "take_fd", &"no descriptor came back")),
-        }
-    }
-
     fn creating(&self) -> MutexGuard<'_, HashSet<String>> {
         self.creating.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -156,7 +139,7 @@ impl ShimRuntime {
             .arg("supervise")
             .arg(self.task(id).path())
             .env_clear()
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(prepared.listener)))
+            .stdin(Stdio::from(OwnedFd::from(prepared.listener)))
             .stdout(Stdio::null())
             .stderr(Stdio::from(prepared.log))
             .spawn()
@@ -399,6 +382,21 @@ impl Runtime for ShimRuntime {
             _ => Ok(()),
         })
         .await
+    }
+
+    async fn keep_fd(&self, id: &str, name: &str, fd: OwnedFd) -> Result<(), RuntimeError> {
+        let mut connection = self.connect(id).await?;
+        let request = Request::KeepFd { name: name.into() };
+        done(id, "keep_fd", connection.call(&request, &[fd.as_fd()]).await)
+    }
+
+    async fn take_fd(&self, id: &str, name: &str) -> Result<OwnedFd, RuntimeError> {
+        let mut connection = self.connect(id).await?;
+        let reply = connection.call(&Request::TakeFd { name: name.into() }, &[]).await;
+        match reply.map_err(|error| lost(id, "take_fd", &error))? {
+            Reply::Failed(reason) => Err(failure(id, "take_fd", reason)),
+            _ => connection.take_fds().pop().ok_or_else(|| lost(id, "take_fd", &"no descriptor came back")),
+        }
     }
 
     fn log_path(&self, id: &str) -> PathBuf {

@@ -14,7 +14,7 @@ use super::host::Host;
 use super::ports::HeldPorts;
 use super::reaper::Reaper;
 use super::sandbox::Namespace;
-use super::{DnsSockets, Kernel, KernelError, PortError, namespace, route_io};
+use super::{DnsSockets, Kernel, KernelError, NameSockets, PortError, namespace, route_io};
 use crate::config::Config;
 use crate::model::{Observed, PublishedPort};
 use crate::names::Instance;
@@ -243,6 +243,15 @@ impl Kernel for Linux {
 
     fn take_dns_sockets(&self) -> Vec<DnsSockets> {
         std::mem::take(&mut lock(&self.dns))
+    }
+
+    fn keep_dns_sockets(&self, task: TaskId) -> Option<NameSockets> {
+        let namespace = lock(&self.namespaces).get(&task).cloned()?;
+        lock(&namespace).take_copies()
+    }
+
+    fn give_dns_sockets(&self, task: TaskId, kept: NameSockets) -> Result<(), KernelError> {
+        self.within(task, |namespace| namespace.give_names(task, kept))
     }
 
     fn namespace_path(&self, task: TaskId) -> PathBuf {

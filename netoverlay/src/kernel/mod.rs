@@ -72,6 +72,15 @@ pub struct DnsSockets {
     pub tcp: TcpListener,
 }
 
+/// Those sockets to be kept beyond this process: as long as somebody has them open, questions wait in them.
+#[derive(Debug)]
+pub struct NameSockets {
+    /// UDP.
+    pub udp: std::os::fd::OwnedFd,
+    /// TCP, listening.
+    pub tcp: std::os::fd::OwnedFd,
+}
+
 /// What Berth asks of the kernel. All calls block; the caller keeps them off the async workers.
 pub trait Kernel: Send + Sync + 'static {
     /// Lists everything of this instance.
@@ -91,6 +100,12 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// Sockets opened by [`Op::OpenDns`] since the last call.
     fn take_dns_sockets(&self) -> Vec<DnsSockets>;
+
+    /// Sockets that [`Op::OpenDns`] opened for a task, once, to be kept beyond this process. `None` if it was given them.
+    fn keep_dns_sockets(&self, task: TaskId) -> Option<NameSockets>;
+
+    /// Sockets that were kept since a former life, for the next [`Op::OpenDns`] of that task.
+    fn give_dns_sockets(&self, task: TaskId, kept: NameSockets) -> Result<(), KernelError>;
 
     /// Where a task's namespace is bound.
     fn namespace_path(&self, task: TaskId) -> PathBuf;

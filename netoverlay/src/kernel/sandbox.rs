@@ -8,7 +8,7 @@ use std::sync::Arc;
 use berth_proto::id::TaskId;
 
 use super::netlink::Netlink;
-use super::{DnsSockets, KernelError, conntrack, namespace, nft_io, proc, route_io};
+use super::{DnsSockets, KernelError, NameSockets, conntrack, namespace, nft_io, proc, route_io};
 use crate::model::{LinkState, Proto, SandboxState};
 use crate::names::LinkName;
 use crate::nft::sets::{Bytes, Scope};
@@ -30,6 +30,10 @@ pub(super) struct Namespace {
     names: Option<(u16, u16)>,
     /// The name server's sockets, opened ahead.
     ahead: Option<(UdpSocket, TcpListener)>,
+    /// The same, kept since a former life of the agent.
+    given: Option<(UdpSocket, TcpListener)>,
+    /// Copies of those that were opened, until somebody keeps them.
+    copies: Option<NameSockets>,
     /// Its table was written ahead and nobody was in it since.
     fresh: bool,
 }
@@ -51,13 +55,13 @@ impl Namespace {
             nft_io::change(&mut filter, Scope::Sandbox, &table, &empty)?;
             Ok((route, filter, listen().ok()))
         })?;
-        Ok(Self { fd, route, filter, table, names: None, ahead, fresh: true })
+        Ok(Self { fd, route, filter, table, names: None, ahead, given: None, copies: None, fresh: true })
     }
 
     /// Takes over one that is there.
     pub fn adopt(fd: OwnedFd, table: String) -> Result<Self, KernelError> {
         let (route, filter) = namespace::enter(&fd, || Ok((Netlink::route()?, Netlink::filter()?)))?;
-        Ok(Self { fd, route, filter, table, names: None, ahead: None, fresh: false })
+        Ok(Self { fd, route, filter, table, names: None, ahead: None, given: None, copies: None, fresh: false })
     }
 
     /// Lets links born from now on have IPv6.
@@ -87,15 +91,42 @@ impl Namespace {
     /// Opens the name server's sockets and leads port 53 to them.
     pub fn open_dns(&mut self, task: TaskId) -> Result<DnsSockets, KernelError> {
         let fail = |source| KernelError::Dns { task, source };
-        let (udp, tcp) = match self.ahead.take() {
-            Some(sockets) => sockets,
-            None => namespace::enter(&self.fd, || listen().map_err(fail))?,
+        let (udp, tcp) = match (self.given.take(), self.ahead.take()) {
+            (Some(kept), _) => kept,
+            (None, opened) => {
+                let (udp, tcp) = match opened {
+                    Some(sockets) => sockets,
+                    None => namespace::enter(&self.fd, || listen().map_err(fail))?,
+                };
+                self.copies = Some(NameSockets {
+                    udp: udp.try_clone().map_err(fail)?.into(),
+                    tcp: tcp.try_clone().map_err(fail)?.into(),
+                });
+                (udp, tcp)
+            }
         };
         let ports = (udp.local_addr().map_err(fail)?.port(), tcp.local_addr().map_err(fail)?.port());
         let before = nft_io::list_names(&mut self.filter, &self.table)?;
         nft_io::replace(&mut self.filter, &self.table, &before, &name_elements(ports))?;
         self.names = Some(ports);
         Ok(DnsSockets { task, udp, tcp })
+    }
+
+    /// Takes over sockets that were kept; they must be ours and of this namespace.
+    pub fn give_names(&mut self, task: TaskId, kept: NameSockets) -> Result<(), KernelError> {
+        let fail = |source| KernelError::Dns { task, source };
+        let (udp, tcp) = (UdpSocket::from(kept.udp), TcpListener::from(kept.tcp));
+        let is_ours = |address: std::net::SocketAddr| address.ip() == std::net::IpAddr::V4(NAME_SERVER);
+        let both = [udp.local_addr().map_err(fail)?, tcp.local_addr().map_err(fail)?];
+        if both.into_iter().all(is_ours) {
+            self.given = Some((udp, tcp));
+        }
+        Ok(())
+    }
+
+    /// Copies of the sockets that were opened last, once.
+    pub fn take_copies(&mut self) -> Option<NameSockets> {
+        self.copies.take()
     }
 
     /// Changes its table. Writing it anew keeps the way to the name server.

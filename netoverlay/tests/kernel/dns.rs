@@ -153,3 +153,43 @@ fn a_task_may_run_a_name_server_of_its_own() {
         overlay.teardown().await.unwrap();
     });
 }
+
+#[test]
+fn a_question_asked_while_the_daemon_is_down_is_answered_by_the_next() {
+    on_a_host("dns::a_question_asked_while_the_daemon_is_down_is_answered_by_the_next", async |host| {
+        let overlay = host.overlay().await;
+        overlay.set_networks(vec![network(1, "a")]).await.unwrap();
+        overlay.set_service(service(1, &[2], &[])).await.unwrap();
+        overlay.attach(spec(2, &[1])).await.unwrap();
+        // In production the container's supervisor keeps them.
+        let kept = overlay.keep_names(task(2)).await.expect("sockets that were opened just now");
+        assert!(overlay.keep_names(task(2)).await.is_none(), "they are kept once");
+        assert_eq!(addresses(&ask_name(&host.task(2), "web", RecordType::A)), [address(1, 200)]);
+        overlay.stop_names();
+        drop(overlay);
+        let asking = inside(&host.task(2), || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.connect("127.0.0.11:53").unwrap();
+            socket.send(&question("web", RecordType::A)).unwrap();
+            socket
+        });
+        let by_tcp = inside(&host.task(2), || TcpStream::connect("127.0.0.11:53").unwrap());
+        let overlay = host.overlay().await;
+        overlay.set_networks(vec![network(1, "a")]).await.unwrap();
+        overlay.set_service(service(1, &[2], &[])).await.unwrap();
+        overlay.give_names(task(2), kept).await.unwrap();
+        overlay.attach(spec(2, &[1])).await.unwrap();
+        asking.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut buffer = [0; 512];
+        let len = asking.recv(&mut buffer).expect("an answer by UDP");
+        assert_eq!(addresses(&Message::from_vec(&buffer[..len]).unwrap()), [address(1, 200)]);
+        let mut by_tcp = by_tcp;
+        by_tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ask = question("web", RecordType::A);
+        by_tcp.write_all(&[&(ask.len() as u16).to_be_bytes()[..], &ask].concat()).unwrap();
+        let mut len = [0; 2];
+        by_tcp.read_exact(&mut len).expect("an answer by TCP");
+        assert!(overlay.keep_names(task(2)).await.is_none(), "what was given is kept already");
+        overlay.teardown().await.unwrap();
+    });
+}
