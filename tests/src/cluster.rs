@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::host::runs;
 use crate::switch::{Link, Switch};
-use crate::{Host, wait_for};
+use crate::{Host, Outside, wait_for};
 
 /// Managers and workers. Host 0 founds the cluster; managers come first.
 pub struct Cluster {
@@ -168,6 +168,14 @@ impl Cluster {
                 _ => Err(output),
             }
         })
+    }
+
+    /// A machine on the wire that is no part of the cluster, with the last but one address of the network.
+    pub fn outside(&self) -> Outside {
+        const AT: usize = 252;
+        let outside = Outside::new(address(AT).parse().expect("an address"));
+        self.switch.plug(AT, outside.pid(), &format!("{}/24", address(AT)));
+        outside
     }
 
     /// The number of the host with this host name.

@@ -8,6 +8,7 @@
 //! | `delay.rs`, `frames.rs` | what makes it slow |
 //! | [`cli`] | running `berth` commands against a host |
 //! | [`wait`] | waiting for a state, with the last one seen in the failure |
+//! | [`outside`] | a machine on that wire that is a client, and load from it |
 //! | [`image`] | images made from Debian's packages, built once a run |
 //!
 //! Nothing here is part of the product. A failed test keeps its host's data under `target/e2e/`.
@@ -18,11 +19,13 @@ mod delay;
 mod frames;
 pub mod host;
 pub mod image;
+pub mod outside;
 pub mod switch;
 pub mod wait;
 
 pub use cli::Output;
 pub use cluster::Cluster;
 pub use host::Host;
+pub use outside::Outside;
 pub use switch::Link;
 pub use wait::{wait_for, wait_until};
