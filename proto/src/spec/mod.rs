@@ -20,7 +20,7 @@ pub use container::{
 };
 pub use endpoint::{EndpointMode, EndpointSpec, PortConfig, Protocol, PublishMode};
 pub use mount::{BindMount, ImageMount, Mount, MountKind, Propagation, TmpfsMount, VolumeMount};
-pub use network::{IpamPool, NetworkAttachmentSpec, NetworkDriver, NetworkSpec};
+pub use network::{INGRESS_NETWORK, IpamPool, NetworkAttachmentSpec, NetworkDriver, NetworkSpec};
 pub use placement::{Constraint, ConstraintOp, ParseConstraintError, Placement, Platform, Preference};
 pub use resources::{DeviceRequest, Limits, Requirements, Reservations};
 pub use rollout::{FailureAction, Ratio, RestartCondition, RestartPolicy, UpdateConfig, UpdateOrder};
