@@ -22,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::NodeFacts;
 use crate::db::{Change, Db, DbError, Records, Writer};
-use crate::executor::{self, FilesDir, FilesError, NodeExecutor, NodeImages};
+use crate::executor::{self, Barrier, FilesDir, FilesError, NodeExecutor, NodeImages};
 use crate::local::LocalService;
 use crate::net::{self, Driver};
 use crate::node::describe;
 use crate::reach::{ManagerAddress, Reach};
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
-use crate::session::{self, Client, ClientSetup, Identity, Link, Sink};
+use crate::session::{self, Client, ClientSetup, Identity, Link, Settled, Sink};
 use crate::share::{NodePeers, ShareService, Told};
 use crate::standing::Standing;
 use crate::volume::{VolumeError, VolumeStore};
@@ -138,6 +138,7 @@ struct Parts {
     files: Arc<FilesDir>,
     volumes: Arc<VolumeStore>,
     membership: watch::Sender<Option<pb::Membership>>,
+    settled: Arc<Settled>,
     records: Writer,
 }
 
@@ -182,6 +183,7 @@ impl Agent {
         let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
         let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node));
         let link = watch::Sender::new(None);
+        let settled = Arc::new(Settled::new(link.subscribe()));
         let peers = NodePeers::new(config.node, link.subscribe(), Arc::clone(&machine.reach));
         let executor = Arc::new(NodeExecutor {
             node: facts(config.node, &description),
@@ -191,6 +193,7 @@ impl Agent {
             volumes: Arc::new(machine.volumes),
             inventory: Arc::clone(&inventory),
             files: Arc::new(machine.files),
+            barrier: Barrier::new(Arc::clone(&settled), Arc::clone(&inventory)),
             created: DashMap::new(),
             creating: executor::creations(),
         });
@@ -226,6 +229,7 @@ impl Agent {
             files: Arc::clone(&executor.files),
             volumes: Arc::clone(&executor.volumes),
             membership: watch::Sender::new(records.membership),
+            settled,
             records: writer,
         };
         Self {
@@ -361,7 +365,7 @@ impl Agent {
             () = shutdown.cancelled() => return Ended::Stopped,
             () = self.parts.worker.ended() => {}
         }
-        self.parts.complete(Vec::new()).await;
+        self.parts.complete(Vec::new(), 0).await;
         tracing::info!("no containers are left");
         Ended::Retired
     }
@@ -408,16 +412,25 @@ impl Drop for Agent {
 
 #[async_trait]
 impl Sink for Parts {
-    async fn complete(&self, assignments: Vec<pb::Assignment>) {
+    async fn complete(&self, assignments: Vec<pb::Assignment>, index: u64) {
+        self.settled.began(index);
         let touched = self.worker.apply_complete(assignments).await;
         self.applied(touched).await;
         self.network.settle();
         self.clean().await;
     }
 
-    async fn changes(&self, updates: Vec<pb::Assignment>, removals: Vec<pb::AssignmentKey>) {
+    async fn changes(&self, updates: Vec<pb::Assignment>, removals: Vec<pb::AssignmentKey>, index: u64) {
+        // Before any task acts on it. Of the rest nobody is told when it is settled.
+        if concerns_tasks(&updates, &removals) {
+            self.settled.heard(index);
+        }
         let touched = self.worker.apply_changes(updates, removals).await;
         self.applied(touched).await;
+    }
+
+    async fn settled(&self, index: u64) {
+        self.settled.settled(index);
     }
 
     async fn membership(&self, membership: pb::Membership) {
@@ -462,6 +475,13 @@ impl Parts {
             tracing::error!(%error, "cleaning up died");
         }
     }
+}
+
+fn concerns_tasks(updates: &[pb::Assignment], removals: &[pb::AssignmentKey]) -> bool {
+    use pb::assignment::Item;
+    use pb::assignment_key::Key;
+    updates.iter().any(|update| matches!(update.item, Some(Item::Task(_))))
+        || removals.iter().any(|removal| matches!(removal.key, Some(Key::Task(_))))
 }
 
 /// What was opened on the machine, and the way to others.

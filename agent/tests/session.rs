@@ -187,9 +187,11 @@ struct Kept(watch::Sender<Option<pb::Membership>>);
 
 #[async_trait]
 impl Sink for Kept {
-    async fn complete(&self, _: Vec<pb::Assignment>) {}
+    async fn complete(&self, _: Vec<pb::Assignment>, _: u64) {}
 
-    async fn changes(&self, _: Vec<pb::Assignment>, _: Vec<pb::AssignmentKey>) {}
+    async fn changes(&self, _: Vec<pb::Assignment>, _: Vec<pb::AssignmentKey>, _: u64) {}
+
+    async fn settled(&self, _: u64) {}
 
     async fn membership(&self, membership: pb::Membership) {
         self.0.send_replace(Some(membership));

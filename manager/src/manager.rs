@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::dispatcher::{DispatcherService, Registry, hearsay, heartbeat};
+use crate::dispatcher::{DispatcherService, Floors, News, Registry, hearsay, heartbeat, settle};
 use crate::identity::authority::{self, AuthorityError, Grant};
 use crate::identity::{CertificateService, Identity, rotation};
 use crate::loops::{self, ReconcilerConfig};
@@ -137,6 +137,8 @@ pub struct Manager {
     managers: Vec<String>,
     node: NodeId,
     registry: Registry,
+    floors: Floors,
+    news: News,
     stop: CancellationToken,
     duties: JoinHandle<()>,
 }
@@ -152,7 +154,8 @@ impl Manager {
         let id = ids::raft(&dir, config.join)?;
         let settings = RaftSettings { id, found: !config.join, ..config.raft };
         let raft = RaftNode::open(dir, settings.clone(), config.connect).await?;
-        let (stop, registry) = (CancellationToken::new(), Registry::new());
+        let (stop, registry, floors) = (CancellationToken::new(), Registry::new(), Floors::new());
+        let news = News::start(raft.hub().clone(), floors.clone(), stop.clone());
         let duties = Duties {
             hub: raft.hub().clone(),
             proposer: raft.proposer().clone(),
@@ -160,10 +163,12 @@ impl Manager {
             members: raft.members(),
             leader: raft.watch_leader(),
             registry: registry.clone(),
+            floors: floors.clone(),
+            node,
             loops: config.loops,
         };
         let duties = tokio::spawn(duties.run(raft.leads(), stop.clone()));
-        Ok(Self { raft, settings, managers: config.managers, node, registry, stop, duties })
+        Ok(Self { raft, settings, managers: config.managers, node, registry, floors, news, stop, duties })
     }
 
     /// Returns once a leader is known and everything that was committed before is applied here: founds the cluster on a
@@ -238,12 +243,18 @@ impl Manager {
 
     /// What managers say to each other beside the log; only they may call it.
     pub fn managers_service(&self) -> ManagersService {
-        ManagersService::new(self.raft.members(), self.raft.proposer().clone(), self.registry.clone())
+        ManagersService::new(&self.raft, self.registry.clone(), self.floors.clone())
     }
 
     /// The service that agents connect to; [`DispatcherService::into_server`] makes a tonic service of it.
     pub fn dispatcher(&self) -> DispatcherService {
-        DispatcherService::new(&self.raft, self.registry.clone(), self.stop.clone())
+        DispatcherService::new(
+            &self.raft,
+            self.registry.clone(),
+            self.news.clone(),
+            self.floors.clone(),
+            self.stop.clone(),
+        )
     }
 
     /// The service that lets machines in and renews certificates, which anybody may call.
@@ -316,6 +327,8 @@ struct Duties {
     members: Members,
     leader: watch::Receiver<Leader>,
     registry: Registry,
+    floors: Floors,
+    node: NodeId,
     loops: ReconcilerConfig,
 }
 
@@ -345,7 +358,9 @@ impl Duties {
     /// Tells the leader until `term` ends.
     async fn follow(&self, term: &CancellationToken) {
         let (hub, members, registry) = (self.hub.clone(), self.members.clone(), self.registry.clone());
-        hearsay::run(hub, members, self.leader.clone(), registry, term.clone()).await;
+        let hearsay = hearsay::run(hub, members.clone(), self.leader.clone(), registry, term.clone());
+        let settle = settle::follow(self.floors.clone(), members, self.leader.clone(), term.clone());
+        tokio::join!(hearsay, settle);
     }
 
     /// Runs the loops until `term` ends; starts them again when they end before.
@@ -374,7 +389,8 @@ impl Duties {
         };
         let members = tend::run(self.hub.clone(), self.proposer.clone(), self.members.clone(), term.clone());
         let rotation = rotation::run(self.hub.clone(), self.proposer.clone(), term.clone());
-        tokio::join!(health, members, rotation, loops);
+        let settle = settle::lead(self.hub.clone(), self.floors.clone(), self.node, term.clone());
+        tokio::join!(health, members, rotation, settle, loops);
     }
 }
 

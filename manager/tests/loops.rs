@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_proto::id::NetworkId;
-use berth_proto::object::{Meta, Network, UpdateProgress};
+use berth_proto::object::{Meta, Network, Service, UpdateProgress};
 use berth_proto::spec::{
     DependencyCondition, FailureAction, IpamPool, NetworkAttachmentSpec, NetworkDriver, NetworkSpec, PublishMode,
     RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
@@ -655,6 +655,47 @@ fn tasks_join_their_networks_and_say_when_one_has_no_address_left() {
     assert_eq!(sim.running(web).len(), 4);
     sim.restart_manager();
     sim.run(secs(40));
+}
+
+#[test]
+fn a_service_on_a_network_of_both_families_has_an_address_of_each() {
+    let mut sim = Sim::with_nodes(35, 1);
+    let mut both = network("both", None);
+    both.spec = Arc::new(NetworkSpec { ipv6: true, ..NetworkSpec::clone(&both.spec) });
+    sim.write(|tx| tx.create(both)).unwrap();
+    let web = sim.create(joined(service("web", "run", 2), &["both"]));
+    sim.run(secs(1));
+    let families = |sim: &Sim| -> Vec<bool> {
+        let endpoint = sim.service(web).endpoint.clone().unwrap();
+        endpoint.virtual_ips.iter().map(|vip| vip.ip().is_ipv4()).collect()
+    };
+    assert_eq!(families(&sim), [true, false]);
+    // One that was made before services had one of each.
+    let first = sim.service(web).endpoint.clone().unwrap().virtual_ips[0];
+    let mut older = Service::clone(sim.service(web));
+    older.endpoint.as_mut().unwrap().virtual_ips.pop();
+    sim.write(|tx| tx.update(older)).unwrap();
+    sim.run(secs(1));
+    assert_eq!(families(&sim), [true, false]);
+    assert_eq!(sim.service(web).endpoint.as_ref().unwrap().virtual_ips[0], first, "it keeps the one that it has");
+    for task in sim.tasks(web) {
+        assert_eq!(task.attachments[0].addresses.len(), 2);
+    }
+}
+
+#[test]
+fn tasks_that_wait_for_an_address_get_it_when_another_task_has_ended() {
+    let mut sim = Sim::with_nodes(36, 1);
+    sim.write(|tx| tx.create(network("small", Some("10.9.0.0/29")))).unwrap();
+    let first = sim.create(joined(service("first", "run", 4), &["small"]));
+    sim.run(secs(1));
+    let second = sim.create(joined(service("second", "run", 1), &["small"]));
+    sim.run(secs(1));
+    assert_eq!((sim.running(first).len(), sim.running(second).len()), (4, 0));
+    let error = &sim.tasks(second)[0].status.error;
+    assert!(error.ends_with("no address is left in 10.9.0.0/29: all 5 are in use"), "{error}");
+    sim.scale(first, 2);
+    sim.wait_for("an address", secs(20), |sim| sim.running(second).len() == 1);
 }
 
 #[test]

@@ -4,16 +4,17 @@
 
 mod store_support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use berth_manager::dispatcher::assignment::{Assigned, Item, Key, assigned, diff};
 use berth_manager::dispatcher::interest::{Interest, Touched, Urgency};
+use berth_manager::store::peers::{self, Peer};
 use berth_manager::store::{Change, State, Transaction};
 use berth_proto::id::NodeId;
 use berth_proto::object::{Attachment, Endpoint, FileObject, Meta, Node, NodeStatus, Service, SpecRevision, Task};
 use berth_proto::spec::{
-    ConfigSpec, FileMount, NetworkDriver, NetworkSpec, NodeSpec, PortConfig, PublishMode, ServiceSpec,
+    ConfigSpec, FileMount, INGRESS_NETWORK, NetworkDriver, NetworkSpec, NodeSpec, PortConfig, PublishMode, ServiceSpec,
 };
 use berth_proto::state::{DesiredState, HealthState, NodeState, TaskState};
 use proptest::prelude::*;
@@ -60,6 +61,12 @@ enum Step {
         id: u128,
         state: NodeState,
     },
+    /// Another address, or none, and a place on the ingress network.
+    Move {
+        id: u128,
+        address: u8,
+        ingress: bool,
+    },
     /// Another content, and every service that shows it brought there.
     Config {
         id: u128,
@@ -79,6 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
             }),
         1 => (0..10_u128).prop_map(|id| Step::Forget { id }),
         1 => (0..NODES, state).prop_map(|(id, state)| Step::Node { id, state }),
+        2 => (0..NODES, 0..3_u8, any::<bool>()).prop_map(|(id, address, ingress)| Step::Move { id, address, ingress }),
         2 => (0..CONFIGS, 0..4_u8).prop_map(|(id, data)| Step::Config { id, data }),
     ]
 }
@@ -104,6 +112,7 @@ fn cluster() -> State {
         it.spec = Arc::new(NetworkSpec { driver, ..NetworkSpec::clone(&it.spec) });
         tx.create(it);
     }
+    tx.create(network(NETWORKS, INGRESS_NETWORK));
     (0..CONFIGS).for_each(|number| tx.create(config(number, &format!("config{number}"), "x")));
     (0..3).for_each(|number| tx.create(service(number, service_spec(&format!("service{number}")))));
     state.apply(1, &tx).unwrap();
@@ -164,6 +173,12 @@ fn transaction(state: &State, step: &Step) -> Option<Transaction> {
             it.status.state = to;
             tx.update(it);
         }
+        Step::Move { id: number, address, ingress } => {
+            let mut it = Node::clone(state.node(id(number))?);
+            it.status.address = if address == 0 { String::new() } else { format!("10.0.{number}.{address}:4777") };
+            it.ingress = if ingress { vec![format!("10.9.0.{}/16", number + 2).parse().unwrap()] } else { Vec::new() };
+            tx.update(it);
+        }
         Step::Config { id: number, data } => {
             let old = state.config(id(number))?;
             let new = old.with_spec(ConfigSpec { data: vec![data].into(), ..ConfigSpec::clone(&old.spec) });
@@ -201,6 +216,7 @@ impl Agent {
         let changes = diff(&self.sent, &wanted);
         let order: Vec<Key> = changes.updates.iter().map(Item::key).collect();
         assert!(order.is_sorted(), "what a task needs comes before it: {order:?}");
+        assert!(changes.removals.iter().rev().is_sorted(), "and goes after it: {:?}", changes.removals);
         for item in changes.updates {
             self.knows.insert(item.key(), item);
         }
@@ -212,7 +228,10 @@ impl Agent {
 
     fn check(&self, state: &State) {
         let right = assigned(state, self.node);
-        assert!(diff(&self.knows, &right).is_empty(), "{:?} instead of {:?}", self.knows.keys(), right.keys());
+        assert!(diff(&self.sent, &right).is_empty(), "{:?} instead of {right:?}", self.knows.keys());
+        let right: Vec<Key> = right.items().map(|item| item.key()).collect();
+        assert!(self.knows.keys().eq(&right), "{:?} instead of {right:?}", self.knows.keys());
+        self.check_peers(state);
         let mine = state.tasks_on_node(self.node).filter(|task| task.status.state >= TaskState::Assigned);
         for task in mine.filter(|task| !task.status.state.is_terminal()) {
             assert!(self.knows.contains_key(&Key::Task(task.id)), "a task of its own");
@@ -230,7 +249,12 @@ impl Agent {
             }
             for attachment in &task.attachments {
                 assert!(self.knows.contains_key(&Key::Network(attachment.network)), "its network");
-                assert!(self.knows.contains_key(&Key::Endpoints(task.service)), "who is on its network");
+                let Some(Item::Endpoints(endpoints)) = self.knows.get(&Key::Endpoints(task.service)) else {
+                    panic!("who is on its network")
+                };
+                let own = endpoints.backends.iter().find(|backend| backend.task == task.id).expect("its own place");
+                let named = task.status.state >= TaskState::Starting && task.desired.wants_work();
+                assert_eq!((own.named, own.ready && !own.named), (named, false));
             }
         }
         for (key, item) in &self.knows {
@@ -248,6 +272,36 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// It knows itself, and every node whose tasks it may exchange packets with, at its newest address.
+    fn check_peers(&self, state: &State) {
+        let published = |service: &Arc<Service>| {
+            let ports = service.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+            ports.into_iter().any(|port| port.mode == PublishMode::Ingress)
+        };
+        let is_everywhere = state.services().any(published);
+        let lives = |task: &&Arc<Task>| task.status.state >= TaskState::Assigned && !task.status.state.is_terminal();
+        let overlays = |node: NodeId| -> BTreeSet<_> {
+            let of = state.tasks_on_node(node).filter(lives).flat_map(|task| &task.attachments);
+            let is_overlay = |it: &&Attachment| !state.network(it.network).unwrap().spec.driver.stays_on_node();
+            of.filter(is_overlay).map(|it| it.network).collect()
+        };
+        let mine = overlays(self.node);
+        for node in state.nodes() {
+            let shares = node.id == self.node || is_everywhere || !mine.is_disjoint(&overlays(node.id));
+            let wanted = peers::peer(node).filter(|_| shares);
+            let known = match self.knows.get(&Key::Peer(node.id)) {
+                Some(Item::Peer(peer)) => Some(Peer::clone(peer)),
+                _ => None,
+            };
+            assert_eq!(known, wanted, "of node {} on node {}", node.id, self.node);
+        }
+        let ingress = state.network_by_name(INGRESS_NETWORK).unwrap();
+        let has_ingress = state.node(self.node).is_some_and(|node| !node.ingress.is_empty());
+        assert_eq!(self.knows.contains_key(&Key::Network(ingress.id)), has_ingress);
+    }
+}
+
 /// How many inputs are tried: `PROPTEST_CASES`, or 200.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(200)
@@ -259,7 +313,7 @@ proptest! {
     #[test]
     fn an_agent_that_hears_of_urgent_events_knows_what_it_should(steps in prop::collection::vec(step(), 1..60)) {
         let mut state = cluster();
-        let agent = |number| Agent { node: id(number), sent: Assigned::new(), knows: BTreeMap::new() };
+        let agent = |number| Agent { node: id(number), sent: Assigned::default(), knows: BTreeMap::new() };
         let mut agents: Vec<Agent> = (0..NODES).map(agent).collect();
         agents.iter_mut().for_each(|agent| agent.hear(&state));
         for (index, step) in (2..).zip(&steps) {

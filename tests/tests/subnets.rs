@@ -22,7 +22,7 @@ fn networks_are_given_no_subnet_that_the_machine_has_a_route_to() {
     host.start_daemon();
     assert_eq!(subnets(&host, "bridge"), ["10.130.0.0/16"]);
     host.berth(&["network", "create", "own"]).ok();
-    assert_eq!(subnets(&host, "own"), ["10.131.0.0/20"]);
+    assert_eq!(subnets(&host, "own"), ["10.132.0.0/16"]);
     let refused = host.berth(&["network", "create", "--opt", "com.docker.network.bridge.name=br0", "named"]).fails(1);
     assert!(refused.contains("com.docker.network.bridge.name") && refused.contains("has no effect"), "{refused}");
 }

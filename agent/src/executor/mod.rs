@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `images.rs` | getting an image by its pull policy, as a trait over `berth-image` |
 //! | `prepare.rs` | from an assigned task to a created container |
+//! | `barrier.rs` | waiting for the other nodes before a task starts or stops |
 //! | `mounts.rs` | sources of mounts |
 //! | `files.rs` | secrets, configs and network files, on a tmpfs |
 //! | `names.rs` | the name server's sockets, kept by the container's supervisor |
@@ -12,6 +13,7 @@
 //!
 //! Never decides what a task should do: `crate::task` does. Every step may be repeated after a crash in its midst.
 
+mod barrier;
 mod files;
 mod images;
 mod mounts;
@@ -38,6 +40,7 @@ use crate::task::{Ended, Executor, Found, Prepared, Progress, Refusal, Work};
 use crate::volume::VolumeStore;
 use crate::worker::Inventory;
 
+pub use barrier::Barrier;
 pub use files::{FilesDir, FilesError};
 pub use images::{Acquired, Images, NodeImages, image_facts};
 
@@ -60,6 +63,8 @@ pub struct NodeExecutor {
     pub inventory: Arc<Inventory>,
     /// Where files for containers are shown from.
     pub files: Arc<FilesDir>,
+    /// What tasks wait for before they start and stop.
+    pub barrier: Barrier,
     /// Process ids of containers that were created and not yet started.
     pub created: DashMap<TaskId, u32>,
     /// Containers made at the same time: more only take each other's time, and the first would come up last.
@@ -75,6 +80,7 @@ pub fn creations() -> Semaphore {
 #[async_trait]
 impl Executor for NodeExecutor {
     async fn prepare(&self, work: &Work, progress: &Progress, cancel: &CancellationToken) -> Result<Prepared, Refusal> {
+        self.barrier.begin(work.task.id);
         prepare::prepare(self, work, progress, cancel).await
     }
 
@@ -84,6 +90,7 @@ impl Executor for NodeExecutor {
 
     async fn start(&self, work: &Work) -> Result<i32, Refusal> {
         let id = work.task.id.to_string();
+        self.barrier.before_start(&work.task).await;
         self.runtime.start(&id).await.map_err(|error| Refusal::Rejected(crate::errors::chain(&error)))?;
         let pid = match self.created.remove(&work.task.id) {
             Some((_, pid)) => Some(pid),
@@ -106,7 +113,13 @@ impl Executor for NodeExecutor {
     }
 
     async fn publish(&self, task: TaskId, ready: bool) {
+        if ready {
+            self.barrier.ready(task);
+        }
         self.network.publish(task, ready).await;
+        if !ready {
+            self.barrier.before_stop(task).await;
+        }
     }
 
     async fn signal(&self, task: TaskId, signal: i32) {
@@ -117,6 +130,7 @@ impl Executor for NodeExecutor {
 
     async fn release(&self, task: TaskId) {
         self.created.remove(&task);
+        self.barrier.forget(task);
         // The container first: it holds the mounts and the namespace.
         let id = task.to_string();
         warn(

@@ -28,10 +28,12 @@ const SPREAD: u32 = 4;
 /// Takes in what a manager says. Returns when it is recorded and under way.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
-    /// Everything that this node should know.
-    async fn complete(&self, assignments: Vec<pb::Assignment>);
-    /// Changes on top of it.
-    async fn changes(&self, updates: Vec<pb::Assignment>, removals: Vec<pb::AssignmentKey>);
+    /// Everything that this node should know, from the managers' state at `index`.
+    async fn complete(&self, assignments: Vec<pb::Assignment>, index: u64);
+    /// Changes on top of it, from the managers' state at `index`.
+    async fn changes(&self, updates: Vec<pb::Assignment>, removals: Vec<pb::AssignmentKey>, index: u64);
+    /// All other nodes know what they have to of everything up to `index`.
+    async fn settled(&self, index: u64);
     /// Who the managers are, and what this node should be.
     async fn membership(&self, membership: pb::Membership);
 }

@@ -187,7 +187,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         match message.message {
             Some(manager_message::Message::Complete(set)) => {
-                sink.complete(set.assignments).await;
+                sink.complete(set.assignments, set.index).await;
                 self.applied(set.sequence).await
             }
             Some(manager_message::Message::Changes(changes)) => {
@@ -196,7 +196,7 @@ impl Session {
                 if self.sequence.is_none() || changes.sequence != expected {
                     return Err(SessionError::OutOfOrder { found: changes.sequence, expected });
                 }
-                sink.changes(changes.updates, changes.removals).await;
+                sink.changes(changes.updates, changes.removals, changes.index).await;
                 self.applied(changes.sequence).await
             }
             Some(manager_message::Message::StatusAck(ack)) => {
@@ -207,7 +207,11 @@ impl Session {
                 sink.membership(membership).await;
                 Ok(())
             }
-            Some(manager_message::Message::Settled(_) | manager_message::Message::Welcome(_)) | None => Ok(()),
+            Some(manager_message::Message::Settled(settled)) => {
+                sink.settled(settled.index).await;
+                Ok(())
+            }
+            Some(manager_message::Message::Welcome(_)) | None => Ok(()),
         }
     }
 

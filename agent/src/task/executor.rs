@@ -96,11 +96,11 @@ pub trait Executor: Send + Sync + 'static {
     async fn recover(&self, _work: &Work) -> Option<Prepared> {
         None
     }
-    /// Lets the container run; its process id.
+    /// Lets the container run once other nodes reach it; its process id.
     async fn start(&self, work: &Work) -> Result<i32, Refusal>;
     /// Waits for the end of the process.
     async fn wait(&self, task: TaskId) -> Ended;
-    /// Takes the task into the load balancing or out of it; returns when that is in force.
+    /// Takes the task into the load balancing or out of it; returns when that is in force, out of it on every node.
     async fn publish(&self, task: TaskId, ready: bool);
     /// Sends a signal to the process; fine when it has ended.
     async fn signal(&self, task: TaskId, signal: i32);

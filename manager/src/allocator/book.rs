@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use berth_proto::id::{NetworkId, ServiceId, TaskId};
-use berth_proto::object::{Network, Service, Task};
+use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
+use berth_proto::object::{Network, Node, Service, Task};
 use berth_proto::spec::{Protocol, PublishMode};
 use berth_proto::time::Timestamp;
 use berth_scheduler::IdMap;
 use ipnet::IpNet;
 
-use super::AllocatorConfig;
 use super::pool::Pool;
+use super::{AllocatorConfig, INGRESS_NETWORK};
 
 /// Everything that is given out.
 #[derive(Debug, Clone, Default)]
@@ -20,12 +20,15 @@ pub struct Book {
     pub(super) config: AllocatorConfig,
     pub(super) networks: IdMap<NetworkId, NetworkBook>,
     pub(super) vnis: BTreeSet<u32>,
+    /// The network that published ports lead through, once it has a subnet.
+    pub(super) ingress_network: Option<NetworkId>,
     /// Ports that answer on every node, with the service that has them.
     pub(super) ingress: BTreeMap<(Protocol, u16), ServiceId>,
     /// Host-mode ports by service: they clash with ingress ports but not with each other here.
     pub(super) host: BTreeMap<(Protocol, u16), BTreeSet<ServiceId>>,
     tasks: IdMap<TaskId, Vec<(NetworkId, IpAddr)>>,
     services: IdMap<ServiceId, ServiceBook>,
+    nodes: IdMap<NodeId, Vec<(NetworkId, IpAddr)>>,
 }
 
 /// What is given out on one network.
@@ -67,6 +70,9 @@ impl Book {
         };
         let pools = allocation.pools.iter().map(pool).collect();
         self.networks.insert(network.id, NetworkBook { pools, vni: allocation.vni });
+        if network.spec.name.as_str() == INGRESS_NETWORK {
+            self.ingress_network = Some(network.id);
+        }
         if allocation.vni > 0 {
             self.vnis.insert(allocation.vni);
         }
@@ -77,6 +83,7 @@ impl Book {
         if let Some(network) = self.networks.remove(&id) {
             self.vnis.remove(&network.vni);
         }
+        self.ingress_network = self.ingress_network.filter(|ingress| *ingress != id);
     }
 
     /// Follows a service: its virtual addresses and its ports. Returns true when it gave something back.
@@ -125,26 +132,50 @@ impl Book {
         old != ServiceBook::default()
     }
 
-    /// Follows a task: it holds its addresses until it has ended.
-    pub fn upsert_task(&mut self, task: &Task, now: Timestamp) {
+    /// Follows a task: it holds its addresses until it has ended. Returns true when it gave some back.
+    pub fn upsert_task(&mut self, task: &Task, now: Timestamp) -> bool {
         if task.status.state.is_terminal() || task.attachments.is_empty() {
             return self.remove_task(task.id, now);
         }
         let held = || task.attachments.iter().flat_map(|at| at.ips().map(|ip| (at.network, ip)));
         if self.tasks.get(&task.id).is_some_and(|known| known.iter().copied().eq(held())) {
-            return;
+            return false;
         }
         let new: Vec<_> = held().collect();
-        self.remove_task(task.id, now);
+        let gave_back = self.remove_task(task.id, now);
         self.note_all(&new);
         self.tasks.insert(task.id, new);
+        gave_back
     }
 
-    /// Forgets a task.
-    pub fn remove_task(&mut self, id: TaskId, now: Timestamp) {
-        if let Some(held) = self.tasks.remove(&id) {
-            self.give_back_all(&held, now);
+    /// Forgets a task. Returns true when it gave something back.
+    pub fn remove_task(&mut self, id: TaskId, now: Timestamp) -> bool {
+        let Some(held) = self.tasks.remove(&id) else { return false };
+        self.give_back_all(&held, now);
+        true
+    }
+
+    /// Follows a node: it holds its addresses on the ingress network as long as it is there.
+    pub fn upsert_node(&mut self, node: &Node, now: Timestamp) {
+        let Some(network) = self.ingress_network else { return };
+        // The others are derived from the IPv4 address.
+        let v4 = node.ingress.iter().map(IpNet::addr).filter(IpAddr::is_ipv4);
+        let new: Vec<(NetworkId, IpAddr)> = v4.map(|address| (network, address)).collect();
+        if self.nodes.get(&node.id) == Some(&new) {
+            return;
         }
+        self.remove_node(node.id, now);
+        self.note_all(&new);
+        if !new.is_empty() {
+            self.nodes.insert(node.id, new);
+        }
+    }
+
+    /// Forgets a node. Returns true when it gave something back.
+    pub fn remove_node(&mut self, id: NodeId, now: Timestamp) -> bool {
+        let Some(held) = self.nodes.remove(&id) else { return false };
+        self.give_back_all(&held, now);
+        true
     }
 
     /// Notes what a task was just given from the pools.

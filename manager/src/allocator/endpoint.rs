@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use berth_proto::id::ServiceId;
+use berth_proto::id::{NetworkId, ServiceId};
 use berth_proto::object::{Endpoint, Network, Service, VirtualIp};
 use berth_proto::spec::{EndpointMode, PortConfig, Protocol, PublishMode, ServiceSpec};
+use berth_proto::time::Timestamp;
 use ipnet::IpNet;
 
+use super::pool::{Pool, PoolError};
 use super::{Book, PORTS, attach};
 use crate::orchestrator::{Turn, Work};
 use crate::store::State;
@@ -37,7 +39,7 @@ pub enum EndpointError {
         /// Name of the network.
         network: String,
         /// Why.
-        source: super::pool::PoolError,
+        source: PoolError,
     },
 }
 
@@ -51,18 +53,11 @@ pub fn decide(work: &mut Work, book: &mut Book, turn: &Turn<'_>) -> Result<(), E
     let mut fresh = Vec::new();
     let mut failed = None;
     for network in vip_networks(&service.spec, turn.state) {
-        if let Some(kept) = old.virtual_ips.iter().find(|vip| vip.network == network.id) {
-            virtual_ips.push(*kept);
-            continue;
-        }
-        let Some(pool) = book.networks.get_mut(&network.id).and_then(|network| network.pools.first_mut()) else {
-            continue;
-        };
-        match pool.take(turn.now) {
-            Ok(address) => {
-                let address = IpNet::new(address, pool.subnet().prefix_len()).expect("the prefix of its own subnet");
-                virtual_ips.push(VirtualIp { network: network.id, address });
-                fresh.push((network.id, address.addr()));
+        let kept: Vec<VirtualIp> = old.virtual_ips.iter().filter(|vip| vip.network == network.id).copied().collect();
+        match addresses(network.id, &kept, book, turn.now) {
+            Ok(addresses) => {
+                fresh.extend(addresses.iter().filter(|vip| !kept.contains(vip)).map(|vip| (vip.network, vip.ip())));
+                virtual_ips.extend(addresses);
             }
             Err(source) => {
                 failed = Some(EndpointError::Address { network: network.spec.name.to_string(), source });
@@ -80,6 +75,41 @@ pub fn decide(work: &mut Work, book: &mut Book, turn: &Turn<'_>) -> Result<(), E
         book.upsert_service(&work.service, turn.now);
     }
     Ok(())
+}
+
+/// An address of each family that the network has, IPv4 first; those of `kept` stay.
+fn addresses(
+    network: NetworkId,
+    kept: &[VirtualIp],
+    book: &mut Book,
+    now: Timestamp,
+) -> Result<Vec<VirtualIp>, PoolError> {
+    let mut addresses = Vec::new();
+    let Some(known) = book.networks.get_mut(&network) else { return Ok(addresses) };
+    for is_v4 in [true, false] {
+        let of_family = |pool: &&mut Pool| matches!(pool.subnet(), IpNet::V4(_)) == is_v4;
+        let mut given = kept.iter().copied().find(|vip| vip.ip().is_ipv4() == is_v4).map(Ok);
+        for pool in known.pools.iter_mut().filter(of_family) {
+            if matches!(given, Some(Ok(_))) {
+                break;
+            }
+            given = Some(pool.take(now).map(|address| {
+                let address = IpNet::new(address, pool.subnet().prefix_len()).expect("the prefix of its own subnet");
+                VirtualIp { network, address }
+            }));
+        }
+        match given {
+            Some(Ok(vip)) => addresses.push(vip),
+            None => {}
+            Some(Err(error)) => {
+                let fresh: Vec<_> =
+                    addresses.iter().filter(|vip| !kept.contains(vip)).map(|vip| (network, vip.ip())).collect();
+                book.give_back_all(&fresh, now);
+                return Err(error);
+            }
+        }
+    }
+    Ok(addresses)
 }
 
 /// The service that keeps this spec's ports from being published; for refusing a spec before it is written.
@@ -160,8 +190,8 @@ fn choose(
     before.next().or_else(|| PORTS.into_iter().find(is_free)).ok_or(EndpointError::NoPort { target: asked.target })
 }
 
-/// The address of a service on a network, if it has one there.
-pub fn virtual_ip(service: &Service, network: berth_proto::id::NetworkId) -> Option<IpAddr> {
+/// The address of a service on a network, IPv4 where it has one, if it has one there.
+pub fn virtual_ip(service: &Service, network: NetworkId) -> Option<IpAddr> {
     let endpoint = service.endpoint.as_ref()?;
     endpoint.virtual_ips.iter().find(|vip| vip.network == network).map(VirtualIp::ip)
 }

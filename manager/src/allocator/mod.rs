@@ -6,7 +6,9 @@
 //! |---|---|
 //! | [`pool`] | the addresses of one subnet |
 //! | [`book`] | everything that is given out, by whom it is held |
-//! | [`network`] | subnets and VXLAN identifiers; the predefined network |
+//! | [`space`] | the ranges that subnets are cut out of |
+//! | [`network`] | subnets and VXLAN identifiers; the predefined networks |
+//! | [`ingress`] | the nodes' addresses on the network of published ports |
 //! | [`endpoint`] | virtual addresses and published ports of services |
 //! | [`attach`] | addresses of tasks |
 //!
@@ -16,8 +18,10 @@
 pub mod attach;
 pub mod book;
 pub mod endpoint;
+pub mod ingress;
 pub mod network;
 pub mod pool;
+pub mod space;
 
 #[cfg(test)]
 mod tests;
@@ -37,16 +41,17 @@ pub const REST: Duration = Duration::from_secs(30);
 pub const VNIS: RangeInclusive<u32> = 4_096..=16_777_215;
 /// Network that tasks without any join; made on first start. On each node it is a bridge of its own.
 pub const DEFAULT_NETWORK: &str = "bridge";
+/// Network that published ports lead through from node to node; made on first start. Every node has an address on it.
+pub use berth_proto::spec::INGRESS_NETWORK;
 
 /// Where subnets come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllocatorConfig {
     /// Subnets are cut out of this. Default 10.128.0.0/9.
     pub base: Ipv4Net,
-    /// Length of their prefix. Default 20, that is 4,093 addresses for tasks and services.
-    pub prefix: u8,
-    /// Prefix of the predefined network. Default 16.
-    pub default_network_prefix: u8,
+    /// Lengths of their prefixes, shortest first; see [`space::Space::cut`]. Default 16, that is 65,533 addresses for tasks and
+    /// services, then 20 and 24.
+    pub prefixes: Vec<u8>,
     /// Tried in this order when nothing is left in `base`. Default 172.16.0.0/12 and 192.168.0.0/16.
     pub fallback: Vec<Ipv4Net>,
     /// Ranges that must not be touched, besides those that the nodes say they have routes to. Default none.
@@ -57,6 +62,6 @@ impl Default for AllocatorConfig {
     fn default() -> Self {
         let net = |a, b, prefix| Ipv4Net::new_assert(std::net::Ipv4Addr::new(a, b, 0, 0), prefix);
         let fallback = vec![net(172, 16, 12), net(192, 168, 16)];
-        Self { base: net(10, 128, 9), prefix: 20, default_network_prefix: 16, fallback, avoid: Vec::new() }
+        Self { base: net(10, 128, 9), prefixes: vec![16, 20, 24], fallback, avoid: Vec::new() }
     }
 }

@@ -9,11 +9,12 @@ use berth_proto::id::{NetworkId, NodeId};
 use berth_proto::object::{Meta, Network, Node, NodeDescription};
 use berth_proto::spec::{IpamPool, NetworkDriver, NetworkSpec, NodeSpec};
 use berth_proto::time::Timestamp;
+use ipnet::IpNet;
 use proptest::prelude::*;
 
-use super::network;
 use super::pool::{Pool, PoolError};
 use super::{AllocatorConfig, Book, REST};
+use super::{ingress, network};
 use crate::orchestrator::{SeededIds, Turn};
 use crate::store::{State, Transaction};
 
@@ -125,12 +126,14 @@ fn networks_get_subnets_that_overlap_nothing() {
     let subnets = |name: &str| of(name).pools.iter().map(|(subnet, _)| subnet.to_string()).collect::<Vec<_>>();
     assert_eq!(subnets("own"), ["10.128.32.0/24"]);
     assert_eq!(of("own").pools[0].1, ip("10.128.32.1"));
-    assert_eq!(subnets("a"), ["10.128.0.0/20"]);
-    assert_eq!(subnets("b")[0], "10.128.48.0/20", "past what is to be avoided and what a person asked for");
+    assert_eq!(subnets("a"), ["10.129.0.0/16"], "past what is to be avoided and what a person asked for");
+    assert_eq!(subnets("b")[0], "10.130.0.0/16");
     assert!(subnets("b")[1].starts_with("fd"));
-    assert_eq!(subnets("bridge"), ["10.129.0.0/16"]);
+    assert_eq!(subnets("bridge"), ["10.131.0.0/16"]);
+    assert_eq!(subnets("ingress")[0], "10.132.0.0/16");
+    assert_eq!(subnets("ingress").len(), 2, "IPv6 too");
     assert!(of("host-like").pools.is_empty());
-    assert_eq!((of("own").vni, of("a").vni, of("b").vni), (4096, 4097, 0));
+    assert_eq!((of("own").vni, of("a").vni, of("b").vni, of("ingress").vni), (4096, 4097, 0, 4098));
 }
 
 #[test]
@@ -148,9 +151,10 @@ fn no_subnet_is_given_that_a_node_has_a_route_to() {
         .iter()
         .flat_map(|network| &network.allocation.as_ref().unwrap().pools)
         .map(|(s, _)| s.to_string())
+        .filter(|subnet| !subnet.starts_with("fd"))
         .collect();
     given.sort();
-    assert_eq!(given, ["10.128.32.0/20", "10.128.64.0/20", "10.130.0.0/16"]);
+    assert_eq!(given, ["10.130.0.0/16", "10.131.0.0/16", "10.132.0.0/16", "10.133.0.0/16"]);
 }
 
 #[test]
@@ -161,13 +165,14 @@ fn other_private_ranges_serve_where_a_route_takes_the_usual_one() {
     assert!(failures.is_empty(), "{failures:?}");
     let given: BTreeSet<String> =
         networks.iter().map(|network| network.allocation.as_ref().unwrap().pools[0].0.to_string()).collect();
-    assert_eq!(given, BTreeSet::from(["172.18.0.0/20".to_owned(), "172.19.0.0/16".to_owned()]));
+    let expected = ["172.18.0.0/16", "172.19.0.0/16", "172.20.0.0/16"].map(str::to_owned);
+    assert_eq!(given, BTreeSet::from(expected));
     let everything: &[&str] = &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
     let (_, _, failures) = allocate_beside(AllocatorConfig::default(), specs, &[everything]);
     assert_eq!(
         failures[0],
-        "no subnet of /20 is left in 10.128.0.0/9, 172.16.0.0/12, 192.168.0.0/16: 0 networks have one, and nodes have routes \
-         to 3 other ranges"
+        "no subnet of /16, /20 or /24 is left in 10.128.0.0/9, 172.16.0.0/12, 192.168.0.0/16: 0 networks have one, and nodes \
+         have routes to 3 other ranges"
     );
 }
 
@@ -175,15 +180,110 @@ fn other_private_ranges_serve_where_a_route_takes_the_usual_one() {
 fn running_out_of_subnets_is_said_in_figures() {
     let config = AllocatorConfig {
         base: "10.0.0.0/22".parse().unwrap(),
-        prefix: 24,
-        default_network_prefix: 24,
+        prefixes: vec![24],
         fallback: Vec::new(),
         avoid: Vec::new(),
     };
     let specs = (0..5).map(|n| spec(&format!("n{n}"), NetworkDriver::Overlay)).collect();
     let (_, _, failures) = allocate(config, specs);
-    assert_eq!(failures.len(), 2, "five and the predefined one, for four subnets");
+    assert_eq!(failures.len(), 3, "five and the two predefined ones, for four subnets");
     assert_eq!(failures[0], "no subnet of /24 is left in 10.0.0.0/22: 4 networks have one");
+}
+
+#[test]
+fn of_two_networks_that_ask_for_the_same_subnet_one_gets_it() {
+    let asked = |subnet: &str| IpamPool {
+        subnet: subnet.parse().unwrap(),
+        ip_range: None,
+        gateway: None,
+        aux_addresses: Default::default(),
+    };
+    let with =
+        |name: &str, subnet: &str| NetworkSpec { ipam: vec![asked(subnet)], ..spec(name, NetworkDriver::Overlay) };
+    let specs = vec![with("a", "10.1.0.0/16"), with("b", "10.1.2.0/24"), with("c", "10.2.0.0/16")];
+    let (_, networks, failures) = allocate(AllocatorConfig::default(), specs);
+    assert_eq!(failures, ["subnet 10.1.2.0/24 overlaps 10.1.0.0/16 of network a"]);
+    let got: Vec<&str> =
+        networks.iter().filter(|it| it.allocation.is_some()).map(|network| network.spec.name.as_str()).collect();
+    assert_eq!(got, ["a", "c", "bridge", "ingress"]);
+}
+
+fn node(number: u128) -> Node {
+    Node {
+        id: NodeId::from_random(number),
+        meta: Meta::default(),
+        spec: NodeSpec::default(),
+        description: None,
+        status: Default::default(),
+        manager: None,
+        ingress: Vec::new(),
+    }
+}
+
+#[test]
+fn every_node_has_an_address_of_each_family_with_the_same_lowest_bits_for_life() {
+    let (mut book, networks, _) = allocate(AllocatorConfig::default(), Vec::new());
+    let network = networks.iter().find(|network| network.spec.name.as_str() == "ingress").unwrap();
+    let mut state = State::default();
+    let mut tx = Transaction::new(NOW, "test");
+    (1..=300).for_each(|number| tx.create(node(number)));
+    state.apply(1, &tx).unwrap();
+    let mut ids = SeededIds::new(1);
+    let (given, failed) = ingress::decide(&mut book, &Turn::new(&state, NOW, &mut ids));
+    assert_eq!((given.len(), failed), (5, None), "some nodes in each transaction");
+    for (index, transaction) in (2..).zip(&given) {
+        state.apply(index, transaction).unwrap();
+    }
+    let pools = &network.allocation.as_ref().unwrap().pools;
+    let mut marks = BTreeSet::new();
+    for node in state.nodes() {
+        let [IpNet::V4(v4), IpNet::V6(v6)] = node.ingress[..] else { panic!("{:?}", node.ingress) };
+        assert!(pools[0].0.contains(&IpNet::V4(v4)) && pools[1].0.contains(&IpNet::V6(v6)));
+        assert_eq!((v4.prefix_len(), v6.prefix_len()), (16, 64));
+        let mark = u32::from(v4.addr()) as u16;
+        assert_eq!(mark, u128::from(v6.addr()) as u16);
+        assert!(![0, 1, u16::MAX].contains(&mark) && marks.insert(mark), "{v4}");
+    }
+    let (again, _) = ingress::decide(&mut book, &Turn::new(&state, NOW, &mut ids));
+    assert!(again.is_empty(), "{again:?}");
+    // A book of what is stored gives out nothing twice.
+    let mut fresh = Book::new(AllocatorConfig::default());
+    fresh.upsert_network(network);
+    state.nodes().for_each(|node| fresh.upsert_node(node, NOW));
+    let gone = state.node(NodeId::from_random(7)).unwrap().clone();
+    let mut tx = Transaction::new(NOW, "test");
+    tx.remove(&*gone);
+    tx.create(node(1_000));
+    state.apply(10, &tx).unwrap();
+    assert!(fresh.remove_node(gone.id, NOW), "it held something");
+    let (given, _) = ingress::decide(&mut fresh, &Turn::new(&state, NOW, &mut ids));
+    state.apply(11, &given[0]).unwrap();
+    let new = state.node(NodeId::from_random(1_000)).unwrap();
+    assert!(
+        new.ingress != gone.ingress
+            && !marks.contains(
+                &(match new.ingress[0] {
+                    IpNet::V4(v4) => u32::from(v4.addr()) as u16,
+                    IpNet::V6(_) => panic!("IPv4 comes first"),
+                })
+            ),
+        "the one that was given back rests"
+    );
+}
+
+#[test]
+fn nodes_that_get_no_address_are_said_in_figures() {
+    let base = "10.0.0.0/23".parse().unwrap();
+    let config = AllocatorConfig { base, prefixes: vec![24], fallback: Vec::new(), avoid: Vec::new() };
+    let (mut book, _, _) = allocate(config, Vec::new());
+    let mut state = State::default();
+    let mut tx = Transaction::new(NOW, "test");
+    (1..=260).for_each(|number| tx.create(node(number)));
+    state.apply(1, &tx).unwrap();
+    let (given, failed) = ingress::decide(&mut book, &Turn::new(&state, NOW, &mut SeededIds::new(1)));
+    assert_eq!(given.iter().map(|tx| tx.changes.len()).sum::<usize>(), 253);
+    let said = "7 nodes have no address on network ingress: no address is left in 10.0.1.0/24: all 253 are in use";
+    assert_eq!(failed.as_deref(), Some(said));
 }
 
 proptest! {

@@ -8,6 +8,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use crate::allocator::endpoint::EndpointError;
+use crate::allocator::network::Overlap;
 use crate::raft::ProposeError;
 use crate::store::Conflict;
 
@@ -119,6 +120,14 @@ pub enum Refused {
     BuiltIn {
         /// The network.
         name: String,
+    },
+    /// Two networks of the same addresses.
+    #[error("network {name}: {overlap}")]
+    Overlap {
+        /// The new network.
+        name: String,
+        /// What is in the way.
+        overlap: Overlap,
     },
     /// Something uses it.
     #[error("{kind} {name} is in use by {by}")]
@@ -263,6 +272,7 @@ impl Refused {
             | Self::NoPrevious { .. }
             | Self::Fixed { .. }
             | Self::BuiltIn { .. }
+            | Self::Overlap { .. }
             | Self::InUse { .. }
             | Self::Missing { .. }
             | Self::Port(_)
@@ -286,6 +296,7 @@ impl Refused {
             Self::ModeChange { name, .. } => format!("remove {name} and create it anew"),
             Self::TakenByOthers { .. } => "choose another stack name, or remove what has the names".to_owned(),
             Self::Fixed { kind, .. } => format!("remove the {kind} first, or give the new one another name"),
+            Self::Overlap { .. } => "ask for another subnet, or leave it out: then a free one is found".to_owned(),
             Self::InUse { .. } => "remove or change what uses it first".to_owned(),
             Self::Port(EndpointError::PortTaken { .. }) => "publish another port, or remove what has it".to_owned(),
             Self::Missing { kind, name, .. } => format!("create it first: berth {kind} create {name}"),

@@ -10,8 +10,9 @@ use berth_proto::validate::Validate;
 use super::find;
 use super::refusal::Refused;
 use super::service::DrawId;
+use crate::allocator::network::overlap;
 use crate::store::references::BUILT_IN_NETWORKS;
-use crate::store::{State, Transaction};
+use crate::store::{Change, Object, State, Transaction};
 
 /// What networks, volumes, configs and secrets have in common.
 pub trait Resource: Validate + Sized {
@@ -68,7 +69,21 @@ pub fn create<R: Resource>(state: &State, tx: &mut Transaction, spec: R, draw: D
     }
     let bits = draw();
     spec.put(tx, bits, draw);
+    check_subnets(state, tx)?;
     Ok(bits)
+}
+
+/// A network that was just added asks for no subnet of another one.
+fn check_subnets(state: &State, tx: &Transaction) -> Result<(), Refused> {
+    let Some(Change::Put(Object::Network(new))) = tx.changes.last() else { return Ok(()) };
+    let beside = tx.changes.iter().filter_map(|change| match change {
+        Change::Put(Object::Network(other)) => Some(&**other),
+        _ => None,
+    });
+    match overlap(state, beside, &new.spec) {
+        Some(overlap) => Err(Refused::Overlap { name: new.spec.name.to_string(), overlap }),
+        None => Ok(()),
+    }
 }
 
 /// All rules at once.

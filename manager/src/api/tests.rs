@@ -272,8 +272,8 @@ async fn a_stack_is_planned_then_made_then_unchanged_then_pruned_then_removed() 
     let removed = cluster.api.stack_remove(Request::new(request.clone())).await.unwrap().into_inner().removed;
     assert_eq!(removed, ["service shop_web", "network shop_default"]);
     cluster.until_count(pb::ObjectKind::Service, 0).await;
-    // The default network stays.
-    cluster.until_count(pb::ObjectKind::Network, 1).await;
+    // The networks that are always there stay.
+    cluster.until_count(pb::ObjectKind::Network, 2).await;
     let status = cluster.api.stack_remove(Request::new(request)).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
 }
@@ -440,11 +440,35 @@ async fn a_watch_goes_on_where_a_list_ended() {
 #[tokio::test]
 async fn the_built_in_network_stays() {
     let cluster = Cluster::start().await;
-    cluster.until_count(pb::ObjectKind::Network, 1).await;
+    cluster.until_count(pb::ObjectKind::Network, 2).await;
     let kind = pb::ObjectKind::Network.into();
-    let remove = pb::ObjectRemoveRequest { kind, ids: vec!["bridge".to_owned()] };
-    let status = cluster.api.object_remove(Request::new(remove)).await.unwrap_err();
-    assert_eq!(status.message(), "network bridge is built in and cannot be removed");
+    for name in ["bridge", "ingress"] {
+        let remove = pb::ObjectRemoveRequest { kind, ids: vec![name.to_owned()] };
+        let status = cluster.api.object_remove(Request::new(remove)).await.unwrap_err();
+        assert_eq!(status.message(), format!("network {name} is built in and cannot be removed"));
+    }
+    let mut joins = spec("web");
+    let network = pb::NetworkAttachmentSpec { network: "ingress".to_owned(), ..Default::default() };
+    joins.task.as_mut().unwrap().networks.push(network);
+    let status = cluster.create(joins).await.unwrap_err();
+    let said = refusal(&status).errors;
+    assert_eq!(said[0].path, "task.networks[0].network");
+    assert!(said[0].message.starts_with("\"ingress\" is only for published ports"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_subnet_that_another_network_has_is_refused() {
+    let cluster = Cluster::start().await;
+    let create = async |name: &str, subnet: &str| {
+        let ipam = vec![pb::IpamPool { subnet: subnet.to_owned(), ..Default::default() }];
+        let spec = pb::NetworkSpec { name: name.to_owned(), ipam, ..Default::default() };
+        cluster.api.network_create(Request::new(pb::NetworkCreateRequest { spec: Some(spec) })).await
+    };
+    create("a", "192.0.2.0/24").await.unwrap();
+    let status = create("b", "192.0.2.128/25").await.unwrap_err();
+    let said = "network b: subnet 192.0.2.128/25 overlaps 192.0.2.0/24 of network a";
+    assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, said));
+    create("b", "198.51.100.0/25").await.unwrap();
 }
 
 #[tokio::test]

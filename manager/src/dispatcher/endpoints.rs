@@ -26,7 +26,7 @@ pub struct Endpoints {
     pub endpoint: Option<Endpoint>,
     /// Tasks of other nodes answer too.
     pub everywhere: bool,
-    /// Tasks that have started and are meant to go on, by slot.
+    /// Its tasks that have a place and have not ended, by slot.
     pub backends: Vec<Backend>,
 }
 
@@ -43,14 +43,31 @@ pub struct Backend {
     pub hostname: String,
     /// Its addresses.
     pub attachments: Vec<Attachment>,
+    /// True while its names are answered: it has started and is meant to go on. Before and after, others know only its place,
+    /// so that they reach it from its first packet to its last.
+    pub named: bool,
     /// True while it takes requests.
     pub ready: bool,
 }
 
+/// Who answers for the services that a node needs.
+#[derive(Debug, Clone, Default)]
+pub struct Needed {
+    /// Of every service that it needs.
+    pub endpoints: Vec<Arc<Endpoints>>,
+    /// Some service is published on every node: each of them is an entrance.
+    pub published: bool,
+}
+
 /// Endpoints of the services that `node` needs: those that are answered on every node or have tasks on one of `networks`, and
 /// those of its own tasks. Of a service that only networks within a node lead to, just the node's own tasks answer. Looks at
-/// no task of another node but behind the others.
-pub fn endpoints_for(state: &State, node: NodeId, networks: &[NetworkId]) -> Vec<Endpoints> {
+/// no task of another node but behind the others; these are the same for every node, and come from `shared`.
+pub fn endpoints_for(
+    state: &State,
+    node: NodeId,
+    networks: &[NetworkId],
+    mut shared: impl FnMut(&Service) -> Arc<Endpoints>,
+) -> Needed {
     let (within, across): (Vec<NetworkId>, Vec<NetworkId>) =
         networks.iter().partition(|id| state.network(**id).is_some_and(|it| it.spec.driver.stays_on_node()));
     let has_vip_on = |endpoint: &Endpoint, networks: &[NetworkId]| {
@@ -58,10 +75,12 @@ pub fn endpoints_for(state: &State, node: NodeId, networks: &[NetworkId]) -> Vec
     };
     let mut everywhere: BTreeSet<ServiceId> =
         across.iter().flat_map(|network| state.services_on_network(*network)).collect();
-    let mut here = BTreeSet::new();
+    let (mut here, mut published) = (BTreeSet::new(), false);
     for service in state.services() {
         let Some(endpoint) = &service.endpoint else { continue };
-        if endpoint.ports.iter().any(|port| port.mode == PublishMode::Ingress) || has_vip_on(endpoint, &across) {
+        let is_published = endpoint.ports.iter().any(|port| port.mode == PublishMode::Ingress);
+        published |= is_published;
+        if is_published || has_vip_on(endpoint, &across) {
             everywhere.insert(service.id);
         } else if has_vip_on(endpoint, &within) {
             here.insert(service.id);
@@ -75,10 +94,15 @@ pub fn endpoints_for(state: &State, node: NodeId, networks: &[NetworkId]) -> Vec
     here.extend(own.filter(answers).map(|task| task.service));
     let here = here.difference(&everywhere).filter_map(|id| state.service(*id)).map(|service| {
         let own = state.tasks_on_node(node).filter(|task| task.service == service.id);
-        endpoints(state, service, false, own)
+        Arc::new(endpoints(state, service, false, own))
     });
-    let everywhere = everywhere.iter().filter_map(|id| state.service(*id));
-    everywhere.map(|service| endpoints(state, service, true, state.tasks_of_service(service.id))).chain(here).collect()
+    let across = everywhere.iter().filter_map(|id| state.service(*id)).map(|service| shared(service));
+    Needed { endpoints: across.chain(here).collect(), published }
+}
+
+/// Who answers for a service that tasks of all nodes answer for: the same for every node that hears of it.
+pub fn everywhere(state: &State, service: &Service) -> Endpoints {
+    endpoints(state, service, true, state.tasks_of_service(service.id))
 }
 
 fn endpoints<'a>(
@@ -99,11 +123,13 @@ fn endpoints<'a>(
 }
 
 fn backend(state: &State, task: &Task) -> Option<Backend> {
+    let node = task.node?;
     let has_started = (TaskState::Starting..=TaskState::Running).contains(&task.status.state);
-    if !has_started || !task.desired.wants_work() {
+    let named = has_started && task.desired.wants_work();
+    let has_place = task.status.state >= TaskState::Assigned && !task.status.state.is_terminal();
+    if !named && (!has_place || task.attachments.is_empty()) {
         return None;
     }
-    let node = task.node?;
     // A node that has not been heard of since this manager began to lead is not down.
     let is_up = state.node(node).is_some_and(|node| node.status.state != NodeState::Down);
     let healthy = task.status.health.is_none_or(|health| health != HealthState::Unhealthy);
@@ -114,6 +140,7 @@ fn backend(state: &State, task: &Task) -> Option<Backend> {
         node,
         hostname: hostname.unwrap_or_default(),
         attachments: task.attachments.clone(),
-        ready: task.status.state == TaskState::Running && healthy && is_up,
+        named,
+        ready: named && task.status.state == TaskState::Running && healthy && is_up,
     })
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use berth_proto::id::{NetworkId, NodeId, ServiceId};
 use berth_proto::object::{Node, Task};
-use berth_proto::state::{NodeState, TaskState};
+use berth_proto::state::{HealthState, NodeState, TaskState};
 
-use crate::store::{Event, Object, State};
+use crate::store::{Event, Object, State, peers};
 
 use super::assignment::{Assigned, Item, same_task};
 use super::membership;
@@ -28,13 +28,14 @@ pub enum Urgency {
 pub struct Interest {
     networks: BTreeSet<NetworkId>,
     services: BTreeSet<ServiceId>,
+    everyone: bool,
 }
 
 impl Interest {
     /// That of a node which knows all this.
     pub fn of(set: &Assigned) -> Self {
-        let mut interest = Self::default();
-        for item in set.values() {
+        let mut interest = Self { everyone: set.has_everyone(), ..Self::default() };
+        for item in set.without_peers() {
             match item {
                 Item::Network(network) if !network.spec.driver.stays_on_node() => {
                     interest.networks.insert(network.id);
@@ -57,6 +58,8 @@ pub struct Touched {
     /// Where tasks came, went, or answer otherwise than before.
     networks: HashSet<NetworkId>,
     services: HashSet<ServiceId>,
+    /// A node that is another one to the others' data plane.
+    peers: bool,
     /// Something that any node may know.
     anything: bool,
     /// Nodes that may have to know something else to stay part of the cluster.
@@ -84,7 +87,7 @@ impl Touched {
                 self.nodes.insert(gone.id, Urgency::Now);
                 self.anything = true;
             }
-            (None, Some(Object::Node(_))) => {}
+            (None, Some(Object::Node(new))) => self.peers |= peers::peer(new).is_some(),
             _ => self.anything = true,
         }
         match membership::concerned(event) {
@@ -109,11 +112,17 @@ impl Touched {
         }
     }
 
-    /// A node that is down answers no requests.
+    /// A node that is down answers no requests; one at another address has its tasks there.
     fn note_node(&mut self, old: &Node, new: &Node, state: &State) {
         let is_down = |node: &Node| node.status.state == NodeState::Down;
         if is_down(old) != is_down(new) {
             self.services.extend(state.tasks_on_node(new.id).map(|task| task.service));
+            self.tell(new.id, Urgency::Soon);
+        }
+        if peers::differs(old, new) {
+            self.peers = true;
+            let tasks = state.tasks_on_node(new.id).filter(|task| !task.status.state.is_terminal());
+            self.networks.extend(tasks.flat_map(|task| task.attachments.iter().map(|at| at.network)));
             self.tell(new.id, Urgency::Soon);
         }
     }
@@ -126,7 +135,12 @@ impl Touched {
     /// Whether only those nodes have to be asked that [`Self::nodes`] names.
     pub(super) fn is_of_few(&self) -> bool {
         let touches_others = !self.services.is_empty() || !self.networks.is_empty() || !self.members.is_empty();
-        !(touches_others || self.anything || self.all_members || self.everything)
+        !(touches_others || self.peers || self.anything || self.all_members || self.everything)
+    }
+
+    /// True when some node's own tasks changed: it waits until the others know.
+    pub(super) fn has_urgent(&self) -> bool {
+        self.everything || self.nodes.values().any(|urgency| *urgency == Urgency::Now)
     }
 
     /// How soon a node with that interest should hear of it.
@@ -136,7 +150,8 @@ impl Touched {
         }
         let own = self.nodes.get(&node).copied().unwrap_or_default();
         let knows = || {
-            interest.services.iter().any(|id| self.services.contains(id))
+            (interest.everyone && self.peers)
+                || interest.services.iter().any(|id| self.services.contains(id))
                 || interest.networks.iter().any(|id| self.networks.contains(id))
         };
         if own == Urgency::Never && (self.anything || knows()) { Urgency::Soon } else { own }
@@ -159,7 +174,13 @@ fn own_urgency(old: Option<&Task>, new: Option<&Task>) -> Urgency {
     }
 }
 
-/// What others see of a task: whether it has started, and takes requests. Before that all states are one.
-fn answers(task: &Task) -> (TaskState, Option<berth_proto::state::HealthState>) {
-    (task.status.state.max(TaskState::Ready), task.status.health)
+/// What others see of a task: whether it has a place, has started, takes requests, has ended. What lies between is one.
+fn answers(task: &Task) -> (TaskState, bool) {
+    let seen = match task.status.state {
+        TaskState::New | TaskState::Pending => TaskState::New,
+        TaskState::Assigned | TaskState::Accepted | TaskState::Preparing | TaskState::Ready => TaskState::Assigned,
+        state if state.is_terminal() => TaskState::Complete,
+        state => state,
+    };
+    (seen, task.status.health == Some(HealthState::Unhealthy))
 }

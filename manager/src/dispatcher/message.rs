@@ -8,20 +8,21 @@ use berth_proto::spec::EndpointMode;
 
 use super::assignment::{Assigned, Changes, Item, Key};
 use super::endpoints::{Backend, Endpoints};
+use crate::store::peers::Peer;
 
-/// A complete set.
-pub fn complete(sequence: u64, set: &Assigned) -> pb::ManagerMessage {
-    let assignments = set.values().map(assignment).collect();
-    manager_message(pb::manager_message::Message::Complete(pb::AssignmentSet { sequence, assignments, index: 0 }))
+/// A complete set, made from the state at `index`.
+pub fn complete(sequence: u64, index: u64, set: &Assigned) -> pb::ManagerMessage {
+    let assignments = set.items().map(|item| assignment(&item)).collect();
+    manager_message(pb::manager_message::Message::Complete(pb::AssignmentSet { sequence, assignments, index }))
 }
 
-/// Changes on top of what was sent before.
-pub fn changes(sequence: u64, changes: &Changes) -> pb::ManagerMessage {
+/// Changes on top of what was sent before, made from the state at `index`.
+pub fn changes(sequence: u64, index: u64, changes: &Changes) -> pb::ManagerMessage {
     manager_message(pb::manager_message::Message::Changes(pb::AssignmentChanges {
         sequence,
         updates: changes.updates.iter().map(assignment).collect(),
         removals: changes.removals.iter().map(key).collect(),
-        index: 0,
+        index,
     }))
 }
 
@@ -33,6 +34,7 @@ pub fn manager_message(message: pb::manager_message::Message) -> pb::ManagerMess
 fn assignment(item: &Item) -> pb::Assignment {
     use pb::assignment::Item as Wire;
     let item = match item {
+        Item::Peer(it) => Wire::Peer(peer(it)),
         Item::Spec(service, version, spec) => Wire::Spec(pb::AssignedSpec {
             key: Some(pb::SpecKey { service_id: service.to_string(), spec_version: *version }),
             spec: Some((&**spec).into()),
@@ -50,6 +52,7 @@ fn assignment(item: &Item) -> pb::Assignment {
 fn key(key: &Key) -> pb::AssignmentKey {
     use pb::assignment_key::Key as Wire;
     let key = match key {
+        Key::Peer(id) => Wire::Peer(id.to_string()),
         Key::Spec(service, version) => {
             Wire::Spec(pb::SpecKey { service_id: service.to_string(), spec_version: *version })
         }
@@ -71,6 +74,15 @@ fn file<K, T: FileObject>(id: Id<K>, object: &T, digest: ContentDigest) -> pb::A
 
 fn file_key<K>(id: Id<K>, digest: ContentDigest) -> pb::FileKey {
     pb::FileKey { id: id.to_string(), digest: digest.0.to_vec().into() }
+}
+
+fn peer(it: &Peer) -> pb::Peer {
+    pb::Peer {
+        node_id: it.node.to_string(),
+        address: it.address.to_string(),
+        ingress: it.ingress.iter().map(ToString::to_string).collect(),
+        keys: it.keys.iter().map(Into::into).collect(),
+    }
 }
 
 fn endpoints(it: &Endpoints) -> pb::ServiceEndpoints {
@@ -96,6 +108,6 @@ fn backend(it: &Backend) -> pb::Backend {
         hostname: it.hostname.clone(),
         attachments: it.attachments.iter().map(Into::into).collect(),
         ready: it.ready,
-        named: true,
+        named: it.named,
     }
 }

@@ -7,6 +7,10 @@
 //! | [`news`] | reads each commit once, and wakes those nodes' sessions |
 //! | [`endpoints`] | who answers for a service |
 //! | [`message`] | both as protobuf messages |
+//! | [`shared`] | endpoints that are the same for all nodes, made once |
+//! | [`ledger`] | up to where the nodes of this manager have taken in what was committed, pure |
+//! | [`floor`] | the same of all managers' nodes, put together |
+//! | [`settle`] | what managers tell each other of that |
 //! | [`health`] | from heartbeats to node states, pure |
 //! | [`registry`] | the sessions there are and when each was last heard |
 //! | [`heartbeat`] | the loop that writes node states; runs on the leader only |
@@ -22,17 +26,20 @@
 //!
 //! Invariants: a node is sent only what its own tasks need; a session begins with a complete set and goes on with numbered
 //! changes without a gap; a report moves a task only forward; of two sessions of one node the newer one stays, whichever
-//! managers they are with; only the leader decides on node states.
+//! managers they are with; only the leader decides on node states; a node is told that something is settled only when every
+//! other one that has a session, and does not hang, has acknowledged it.
 
 pub mod assignment;
 mod downward;
 pub mod endpoints;
+pub mod floor;
 pub mod health;
 pub mod hearsay;
 pub mod heartbeat;
 pub mod holders;
 pub mod interest;
 mod leave;
+pub mod ledger;
 pub mod membership;
 pub mod message;
 pub mod news;
@@ -40,7 +47,11 @@ pub mod registry;
 pub mod report;
 pub mod service;
 pub mod session;
+pub mod settle;
+pub mod shared;
 mod upward;
 
+pub use floor::Floors;
+pub use news::News;
 pub use registry::Registry;
 pub use service::DispatcherService;

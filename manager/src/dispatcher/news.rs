@@ -6,27 +6,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use berth_proto::id::NodeId;
+use berth_proto::object::Service;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::store::{Hub, Subscription, WatchError};
+use crate::store::{Event, Hub, Object, State, Step, Subscription, WatchError};
 
+use super::endpoints::Endpoints;
+use super::floor::Floors;
 use super::interest::{Interest, Touched, Urgency};
+use super::ledger::Place;
+use super::shared::Shared;
 
-/// Changes that are not about the node's own tasks are put together for this long.
+/// Between two looks at changes that are not about the node's own tasks: the first one is told at once, those that come after
+/// it are put together for this long.
 const SETTLE: Duration = Duration::from_millis(20);
 /// Commits that are read before anybody is woken, so that nobody waits for all of a storm.
 const COMMITS: usize = 64;
 
 /// By node; the number tells two streams of one node apart.
-type Listeners = BTreeMap<(NodeId, u64), Arc<Slot>>;
+type Listeners = BTreeMap<Place, Arc<Slot>>;
 
 /// Clones share the listeners.
 #[derive(Clone)]
 pub struct News {
     listeners: Arc<Mutex<Listeners>>,
+    endpoints: Arc<Shared>,
+    floors: Floors,
 }
 
 /// What is kept for one listener.
@@ -47,15 +55,34 @@ struct Pending {
 /// One session's ear.
 pub struct Listener {
     news: News,
-    place: (NodeId, u64),
+    place: Place,
     slot: Arc<Slot>,
+    /// When it was last told to look.
+    last: Option<Instant>,
+    /// When it is to look, after something that can wait.
+    due: Option<Instant>,
+    membership: bool,
+}
+
+/// Says what the node has acknowledged.
+pub struct Acknowledgements {
+    floors: Floors,
+    place: Place,
+}
+
+impl Acknowledgements {
+    /// The node has applied everything up to this message.
+    pub fn note(&self, sequence: u64) {
+        self.floors.acknowledged(self.place, sequence);
+    }
 }
 
 impl News {
-    /// Reads what is committed until `stop`.
-    pub fn start(hub: Hub, stop: CancellationToken) -> Self {
-        let news = Self { listeners: Arc::default() };
-        let commits = hub.subscribe().1;
+    /// Reads what is committed until `stop`. To be called within a tokio runtime.
+    pub fn start(hub: Hub, floors: Floors, stop: CancellationToken) -> Self {
+        let news = Self { listeners: Arc::default(), endpoints: Arc::default(), floors };
+        let (state, commits) = hub.subscribe();
+        news.floors.has_read(state.index(), false);
         tokio::spawn(news.clone().run(hub, commits, stop));
         news
     }
@@ -63,67 +90,90 @@ impl News {
     /// From now on the node is told. A state that is looked at after this misses nothing of which it is not told.
     pub fn listen(&self, node: NodeId) -> Listener {
         let (place, slot) = ((node, rand::random()), Arc::<Slot>::default());
+        self.floors.open(place);
         lock(&self.listeners).insert(place, Arc::clone(&slot));
-        Listener { news: self.clone(), place, slot }
+        Listener { news: self.clone(), place, slot, last: None, due: None, membership: false }
     }
 
     async fn run(self, hub: Hub, mut commits: Subscription, stop: CancellationToken) {
         loop {
-            let commit = tokio::select! {
+            let step = tokio::select! {
                 biased;
                 // Cancel-safe: a token stays cancelled.
                 () = stop.cancelled() => break,
                 // Cancel-safe: a commit that was not returned is returned next time.
-                commit = commits.next() => commit,
+                step = commits.next_step() => step,
             };
-            let touched = match commit {
-                Ok(first) => {
+            let touched = match step {
+                Ok(Step::Commit(first)) => {
                     // The state is taken after each commit, so that it includes it.
                     let mut touched = Touched::default();
                     let mut next = Some(first);
                     for _ in 0..COMMITS {
                         let Some(commit) = next else { break };
                         let state = hub.snapshot();
-                        commit.events.iter().for_each(|event| touched.note(event, &state));
+                        commit.events.iter().for_each(|event| self.note(&mut touched, event, &state));
                         // Having fallen behind is told again by the next look.
                         next = commits.try_next().unwrap_or_default();
                     }
                     touched
                 }
+                Ok(Step::Nothing(_)) => Touched::default(),
                 Err(WatchError::Lagged { .. }) => {
                     commits.resync();
                     Touched::everything()
                 }
                 Err(WatchError::Closed) => break,
             };
-            self.tell(&touched);
+            self.tell(&touched, commits.seen());
         }
         lock(&self.listeners).values().for_each(|slot| slot.ring(|pending| pending.closed = true));
     }
 
-    fn tell(&self, touched: &Touched) {
-        let listeners = lock(&self.listeners);
-        if touched.is_of_few() {
-            for node in touched.nodes.keys() {
-                let of_node = listeners.range((*node, u64::MIN)..=(*node, u64::MAX));
-                of_node.for_each(|((node, _), slot)| slot.tell(*node, touched));
-            }
-        } else {
-            listeners.iter().for_each(|((node, _), slot)| slot.tell(*node, touched));
+    fn note(&self, touched: &mut Touched, event: &Event, state: &State) {
+        touched.note(event, state);
+        if let (Some(Object::Service(gone)), None) = (event.before(), event.after()) {
+            self.endpoints.forget(gone.id);
         }
     }
-}
 
-impl Slot {
-    fn tell(&self, node: NodeId, touched: &Touched) {
-        let urgency = touched.urgency(node, &lock(&self.interest));
-        let membership = touched.membership(node);
-        if urgency > Urgency::Never || membership {
-            self.ring(|pending| {
-                pending.urgency = urgency.max(pending.urgency);
+    /// Wakes those that should look at what was committed up to `index`.
+    fn tell(&self, touched: &Touched, index: u64) {
+        let listeners = lock(&self.listeners);
+        let call = |(place, slot): (&Place, &Arc<Slot>)| slot.call(*place, touched);
+        let calls: Vec<Call> = if touched.is_of_few() {
+            let of_node = |node: &NodeId| listeners.range((*node, u64::MIN)..=(*node, u64::MAX)).filter_map(call);
+            touched.nodes.keys().flat_map(of_node).collect()
+        } else {
+            listeners.iter().filter_map(call).collect()
+        };
+        drop(listeners);
+        // In this order: nobody counts as having taken in what it was not yet woken for.
+        self.floors.rung(calls.iter().filter(|call| call.urgency > Urgency::Never).map(|call| call.place));
+        for Call { slot, urgency, membership, .. } in &calls {
+            slot.ring(|pending| {
+                pending.urgency = (*urgency).max(pending.urgency);
                 pending.membership |= membership;
             });
         }
+        self.floors.has_read(index, touched.has_urgent());
+    }
+}
+
+/// A listener that is to be woken.
+struct Call {
+    place: Place,
+    slot: Arc<Slot>,
+    urgency: Urgency,
+    membership: bool,
+}
+
+impl Slot {
+    fn call(self: &Arc<Self>, place: Place, touched: &Touched) -> Option<Call> {
+        let urgency = touched.urgency(place.0, &lock(&self.interest));
+        let membership = touched.membership(place.0);
+        let concerns = urgency > Urgency::Never || membership;
+        concerns.then(|| Call { place, slot: Arc::clone(self), urgency, membership })
     }
 
     fn ring(&self, note: impl FnOnce(&mut Pending)) {
@@ -142,14 +192,34 @@ impl Listener {
         is_other
     }
 
-    /// Waits for something that the node should hear of; what is not about its own tasks waits for more of its kind. True when
-    /// it may have to know something else to stay part of the cluster. Cancel-safe but for the wait for more.
-    pub async fn next(&self) -> Result<bool, Status> {
-        let mut due: Option<Instant> = None;
-        let mut membership = false;
+    /// Who answers for a service that tasks of all nodes answer for.
+    pub fn endpoints(&self, state: &State, service: &Service) -> Arc<Endpoints> {
+        self.news.endpoints.of(state, service)
+    }
+
+    /// The state is about to be taken.
+    pub fn looks(&self) {
+        self.news.floors.looks(self.place);
+    }
+
+    /// What there was to tell is told with the message of that sequence, or there was nothing that others wait for. To be said
+    /// before the message is sent.
+    pub fn looked(&self, sequence: Option<u64>) {
+        self.news.floors.looked(self.place, sequence);
+    }
+
+    /// Says what the node acknowledges.
+    pub fn acknowledgements(&self) -> Acknowledgements {
+        Acknowledgements { floors: self.news.floors.clone(), place: self.place }
+    }
+
+    /// Waits for something that the node should hear of. What is not about its own tasks waits for more of its kind when the last
+    /// look was a moment ago. True when the node may have to know something else to stay part of the cluster. Cancel-safe: what
+    /// was heard is kept.
+    pub async fn next(&mut self) -> Result<bool, Status> {
         loop {
             let rung = self.slot.rung.notified();
-            let is_due = match due {
+            let is_due = match self.due {
                 None => {
                     rung.await;
                     false
@@ -160,12 +230,16 @@ impl Listener {
             if pending.closed {
                 return Err(Status::unavailable("this manager is stopping"));
             }
-            membership |= pending.membership;
-            if is_due || pending.urgency == Urgency::Now {
-                return Ok(membership);
-            }
+            self.membership |= pending.membership;
+            let now = Instant::now();
+            let mut is_ripe = is_due || pending.urgency == Urgency::Now;
             if pending.urgency == Urgency::Soon || pending.membership {
-                due = due.or_else(|| Some(Instant::now() + SETTLE));
+                let due = *self.due.get_or_insert_with(|| self.last.map_or(now, |last| last + SETTLE));
+                is_ripe |= due <= now;
+            }
+            if is_ripe {
+                (self.due, self.last) = (None, Some(now));
+                return Ok(std::mem::take(&mut self.membership));
             }
         }
     }
@@ -174,6 +248,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         lock(&self.news.listeners).remove(&self.place);
+        self.news.floors.close(self.place);
     }
 }
 

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::members::caller::caller;
 use crate::raft::RaftNode;
 
+use super::floor::Floors;
 use super::holders::holders;
 use super::leave::leave;
 use super::news::News;
@@ -33,15 +34,16 @@ pub struct DispatcherService {
 }
 
 impl DispatcherService {
-    /// A dispatcher without sessions. To be called within a tokio runtime.
-    pub fn new(raft: &RaftNode, registry: Registry, stop: CancellationToken) -> Self {
+    /// A dispatcher without sessions.
+    pub fn new(raft: &RaftNode, registry: Registry, news: News, floors: Floors, stop: CancellationToken) -> Self {
         Self {
             context: Context {
                 hub: raft.hub().clone(),
                 proposer: raft.proposer().clone(),
                 forward: raft.forward().clone(),
                 cut_off: raft.cut_off(),
-                news: News::start(raft.hub().clone(), stop.clone()),
+                news,
+                floors,
                 registry,
                 opening: Arc::new(Semaphore::new(OPENING_AT_ONCE)),
                 gate: Arc::new(Semaphore::new(SETS_AT_ONCE)),

@@ -16,7 +16,8 @@ use tonic::{Code, Status};
 use crate::raft::{Forward, Proposer};
 use crate::store::Hub;
 
-use super::news::News;
+use super::floor::Floors;
+use super::news::{Acknowledgements, News};
 use super::registry::{Registry, Session};
 use super::upward::{Reports, describe, descriptions};
 use super::{downward, heartbeat, message};
@@ -49,6 +50,8 @@ pub struct Context {
     pub registry: Registry,
     /// Wakes those that should look.
     pub news: News,
+    /// What all nodes have taken in.
+    pub floors: Floors,
     /// Streams that are let in at the same time, so that all agents coming back at once wait in line.
     pub opening: Arc<Semaphore>,
     /// Complete sets that are made at the same time.
@@ -127,7 +130,8 @@ async fn run(
     send(outbox, ToAgent::Welcome(pb::Welcome { session_id: session.id.clone(), heartbeat_period })).await?;
     let (reports, waiting) = mpsc::channel(REPORTS);
     let (described, newest) = watch::channel(description);
-    let inbox = Inbox { session: &session, node, described, reports };
+    let mut listener = context.news.listen(node);
+    let inbox = Inbox { session: &session, described, reports, applied: listener.acknowledgements() };
     tokio::select! {
         biased;
         // Cancel-safe: a token stays cancelled.
@@ -137,7 +141,7 @@ async fn run(
         ended = inbox.read(inbound) => ended,
         ended = Reports { context, node, waiting, outbox }.write() => ended,
         ended = descriptions(context, node, &address, newest) => ended,
-        ended = downward::tell(context, node, outbox) => ended,
+        ended = downward::tell(context, node, &mut listener, outbox) => ended,
     }
 }
 
@@ -197,7 +201,7 @@ pub(super) async fn send(outbox: &Outbox, message: ToAgent) -> Result<(), Status
 /// Takes in what the agent sends.
 struct Inbox<'a> {
     session: &'a Session,
-    node: NodeId,
+    applied: Acknowledgements,
     described: watch::Sender<NodeDescription>,
     reports: mpsc::Sender<pb::StatusBatch>,
 }
@@ -209,7 +213,7 @@ impl Inbox<'_> {
             self.session.heard();
             match message {
                 Some(FromAgent::Heartbeat(_)) | None => {}
-                Some(FromAgent::Ack(ack)) => tracing::trace!(node = %self.node, ack.sequence, "applied"),
+                Some(FromAgent::Ack(ack)) => self.applied.note(ack.sequence),
                 Some(FromAgent::Status(batch)) => {
                     let queued = self.reports.send(batch).await;
                     queued.map_err(|_| Status::internal("reports are not taken any more"))?;

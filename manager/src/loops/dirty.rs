@@ -16,6 +16,8 @@ pub struct Dirty {
     pub services: BTreeSet<ServiceId>,
     /// A network without a subnet may exist.
     pub networks: bool,
+    /// A node without addresses on the ingress network may exist.
+    pub nodes: bool,
     /// Something that a waiting task could use was given back or came.
     pub room: bool,
     /// Something happened that a held service may wait for.
@@ -26,16 +28,17 @@ impl Dirty {
     /// Everything.
     pub fn everything(state: &State) -> Self {
         let services = state.services().map(|service| service.id).collect();
-        Self { services, networks: true, room: true, progress: true }
+        Self { services, networks: true, nodes: true, room: true, progress: true }
     }
 
     /// True when there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && !self.networks && !self.room && !self.progress
+        self.services.is_empty() && !self.networks && !self.nodes && !self.room && !self.progress
     }
 
     /// Marks what the event touches.
     pub fn note(&mut self, event: &Event, state: &State) {
+        self.nodes |= matches!(event.after(), Some(Object::Node(node)) if node.ingress.is_empty());
         match event.object() {
             Object::Service(service) => {
                 self.services.insert(service.id);
@@ -57,7 +60,7 @@ impl Dirty {
                 self.services.extend(globals.map(|service| service.id));
             }
             Object::Network(_) => {
-                self.networks = true;
+                (self.networks, self.nodes) = (true, true);
                 // Tasks may have waited for its subnet.
                 self.room = true;
             }

@@ -12,7 +12,7 @@ use berth_scheduler::{ClusterView, Plan, TaskGroup, schedule};
 
 use super::dirty::Dirty;
 use crate::allocator::attach::{AttachError, Attachments};
-use crate::allocator::{AllocatorConfig, Book, endpoint, network};
+use crate::allocator::{AllocatorConfig, Book, endpoint, ingress, network};
 use crate::orchestrator::work::TaskRef;
 use crate::orchestrator::{self, IdSource, Loop, Turn, Work, depends, removal};
 use crate::placement::{self, Demands};
@@ -45,6 +45,8 @@ pub struct Reconciler {
     timers: BTreeMap<ServiceId, Timestamp>,
     /// Networks that got no subnet, and why.
     starved: BTreeMap<NetworkId, String>,
+    /// Why some nodes have no address on the ingress network.
+    unpublished: Option<String>,
     /// When the waiting tasks of a service were last told why they wait.
     explained: BTreeMap<ServiceId, Timestamp>,
 }
@@ -64,6 +66,7 @@ impl Reconciler {
             held: BTreeSet::new(),
             timers: BTreeMap::new(),
             starved: BTreeMap::new(),
+            unpublished: None,
             explained: BTreeMap::new(),
         };
         for node in state.nodes() {
@@ -71,6 +74,9 @@ impl Reconciler {
         }
         for network in state.networks() {
             new.book.upsert_network(network);
+        }
+        for node in state.nodes() {
+            new.book.upsert_node(node, now);
         }
         for service in state.services() {
             new.book.upsert_service(service, now);
@@ -86,8 +92,15 @@ impl Reconciler {
         self.dirty.note(event, state);
         match event.object() {
             Object::Node(node) => match event.after() {
-                Some(_) => self.dirty.room |= self.view.upsert_node(node.clone()),
-                None => self.view.remove_node(node.id),
+                Some(_) => {
+                    self.dirty.room |= self.view.upsert_node(node.clone());
+                    self.book.upsert_node(node, now);
+                }
+                None => {
+                    self.view.remove_node(node.id);
+                    // Another node may have waited for its addresses.
+                    self.dirty.nodes |= self.book.remove_node(node.id, now);
+                }
             },
             Object::Network(network) => match event.after() {
                 Some(_) => self.book.upsert_network(network),
@@ -113,6 +126,11 @@ impl Reconciler {
         self.dirty = Dirty::everything(state);
     }
 
+    /// Why some nodes have no address on the ingress network, so that ports are not published there; `None` while all have.
+    pub fn unpublished(&self) -> Option<&str> {
+        self.unpublished.as_deref()
+    }
+
     /// When to pass again although nothing happens.
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.timers.values().copied().min()
@@ -134,8 +152,13 @@ impl Reconciler {
                 return vec![transaction];
             }
         }
-        let dirty = std::mem::take(&mut self.dirty);
         let mut transactions = Vec::new();
+        if std::mem::take(&mut self.dirty.nodes) {
+            let (given, failed) = ingress::decide(&mut self.book, &Turn::new(state, now, ids));
+            transactions = given;
+            self.unpublished = failed;
+        }
+        let dirty = std::mem::take(&mut self.dirty);
         let mut works = Works::new();
         for id in self.due(dirty, now) {
             match state.service(id) {
@@ -179,6 +202,13 @@ impl Reconciler {
                     self.book.remove_network(network.id);
                     if let Some(stored) = state.network(network.id) {
                         self.book.upsert_network(stored);
+                    }
+                }
+                Change::Put(Object::Node(node)) => {
+                    self.dirty.nodes = true;
+                    match state.node(node.id) {
+                        Some(stored) => self.book.upsert_node(stored, now),
+                        None => drop(self.book.remove_node(node.id, now)),
                     }
                 }
                 Change::Remove(ObjectRef::Task(id)) | Change::Desire { task: id, .. } => {
@@ -351,12 +381,12 @@ impl Reconciler {
             let demand = self.demands.of(state, task);
             self.dirty.room |= self.view.upsert_task(task, &demand);
         }
-        self.book.upsert_task(task, now);
+        self.dirty.room |= self.book.upsert_task(task, now);
     }
 
     fn forget_task(&mut self, id: TaskId, now: Timestamp) {
         self.dirty.room |= self.view.remove_task(id);
-        self.book.remove_task(id, now);
+        self.dirty.room |= self.book.remove_task(id, now);
     }
 
     fn forget_service(&mut self, id: ServiceId, now: Timestamp) {

@@ -43,7 +43,18 @@ pub async fn run(
     let now = now();
     let reconciler = Reconciler::load(&state, config.clone(), now);
     let full = Instant::now() + FULL_PASS;
-    let shell = Shell { hub, proposer, config, reconciler, commits, ids: RandomIds, last: now, full, retry: None };
+    let shell = Shell {
+        hub,
+        proposer,
+        config,
+        reconciler,
+        commits,
+        ids: RandomIds,
+        last: now,
+        full,
+        retry: None,
+        unpublished: None,
+    };
     shell.run(stop).await
 }
 
@@ -58,6 +69,8 @@ struct Shell {
     last: Timestamp,
     full: Instant,
     retry: Option<Instant>,
+    /// What was said last of nodes without an address on the ingress network.
+    unpublished: Option<String>,
 }
 
 impl Shell {
@@ -96,6 +109,7 @@ impl Shell {
         let state = self.hub.snapshot();
         self.last = now().max(Timestamp(self.last.0 + 1));
         let transactions = self.reconciler.pass(&state, self.last, &mut self.ids);
+        self.tell_unpublished();
         if transactions.is_empty() {
             return Ok(());
         }
@@ -118,6 +132,17 @@ impl Shell {
             }
         }
         Ok(())
+    }
+
+    /// Once for each reason.
+    fn tell_unpublished(&mut self) {
+        let why = self.reconciler.unpublished();
+        if self.unpublished.as_deref() != why {
+            self.unpublished = why.map(str::to_owned);
+            if let Some(why) = why {
+                tracing::warn!(why, "ports are not published on every node");
+            }
+        }
     }
 
     fn refused(&mut self, transaction: &Transaction, error: &ProposeError) {

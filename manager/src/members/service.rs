@@ -8,13 +8,15 @@ use berth_proto::object::{ManagerStatus, Node};
 use berth_proto::pb;
 use berth_proto::pb::managers_server::{Managers, ManagersServer};
 use berth_proto::state::NodeRole;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::known_caller;
 use crate::clock;
-use crate::dispatcher::{Registry, hearsay};
-use crate::raft::{Members, MembersError, ProposeError, Proposer};
+use crate::dispatcher::{Floors, Registry, hearsay, settle};
+use crate::raft::{Members, MembersError, ProposeError, Proposer, RaftNode};
 use crate::store::{State, Transaction};
 
 /// Metadata of a refusal: `IP:PORT` of the manager that leads.
@@ -26,12 +28,15 @@ pub struct ManagersService {
     members: Members,
     proposer: Proposer,
     registry: Registry,
+    floors: Floors,
+    leads: watch::Receiver<bool>,
 }
 
 impl ManagersService {
-    /// The service of the manager that takes part as `members`.
-    pub fn new(members: Members, proposer: Proposer, registry: Registry) -> Self {
-        Self { members, proposer, registry }
+    /// The service of the manager that takes part by `raft`.
+    pub fn new(raft: &RaftNode, registry: Registry, floors: Floors) -> Self {
+        let (members, proposer) = (raft.members(), raft.proposer().clone());
+        Self { members, proposer, registry, floors, leads: raft.leads() }
     }
 
     /// As a tonic service.
@@ -128,6 +133,25 @@ impl Managers for ManagersService {
         self.claim(node, ManagerStatus { reachable: true, ..claim }).await?;
         tracing::info!(%node, raft_id, address, "took a manager in");
         Ok(Response::new(pb::TakeInResponse {}))
+    }
+
+    type SettleStream = ReceiverStream<settle::Said>;
+
+    async fn settle(&self, request: Request<Streaming<pb::Floor>>) -> Result<Response<Self::SettleStream>, Status> {
+        let by = known_caller(&request)?;
+        self.check_leads()?;
+        let (out, said) = mpsc::channel(1);
+        let (floors, mut leads) = (self.floors.clone(), self.leads.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                // Cancel-safe: it is looked at anew.
+                _ = leads.wait_for(|leads| !leads) => {}
+                // Ends with the stream: reading from it fails, or writing to it does.
+                () = settle::serve(floors, by, request.into_inner(), out) => {}
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(said)))
     }
 
     async fn heard(&self, request: Request<pb::HeardRequest>) -> Result<Response<pb::HeardResponse>, Status> {

@@ -9,6 +9,7 @@
 //! | [`conflict`] | why a transaction was refused |
 //! | [`contents`] | which contents of configs and secrets are kept |
 //! | [`event`] | what a commit did |
+//! | [`peers`] | nodes as the data plane of others sees them, kept beside the nodes |
 //! | [`watch`] | a snapshot and the stream of commits after it |
 //!
 //! Invariants: versions only grow; a write that was made from an older version is refused; names are unique per kind;
@@ -21,6 +22,7 @@ pub mod conflict;
 pub mod contents;
 pub mod event;
 pub mod object;
+pub mod peers;
 pub mod references;
 mod revision;
 mod slots;
@@ -36,4 +38,4 @@ pub use event::{Author, Commit, Event};
 pub use object::{Object, ObjectKind, ObjectRef, Stored};
 pub use state::{Snapshot, State};
 pub use transaction::{Change, Observation, Precondition, Transaction};
-pub use watch::{Hub, Subscription, WatchError};
+pub use watch::{Hub, Step, Subscription, WatchError};

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use berth_proto::content::ContentDigest;
 use berth_proto::object::{FileObject, Service, Task};
-use berth_proto::spec::{FileMount, MountKind, ServiceSpec};
+use berth_proto::spec::{FileMount, INGRESS_NETWORK, MountKind, ServiceSpec};
 
 use super::conflict::Conflict;
 use super::contents;
@@ -14,8 +14,8 @@ use super::event::Event;
 use super::object::{Object, ObjectKind, ObjectRef};
 use super::state::State;
 
-/// Networks that every node has without an object.
-pub const BUILT_IN_NETWORKS: [&str; 4] = ["host", "none", "bridge", "default"];
+/// Networks that are always there: names that no network of a person may have.
+pub const BUILT_IN_NETWORKS: [&str; 5] = ["host", "none", "bridge", "default", INGRESS_NETWORK];
 
 /// Checks the references that `events` may have broken.
 pub fn check(state: &State, events: &[Event]) -> Result<(), Conflict> {

@@ -10,6 +10,7 @@ use berth_proto::spec::ServiceSpec;
 use berth_proto::state::{DesiredState, TaskState};
 
 use super::object::{Object, ObjectRef, Stored};
+use super::peers::{self, Peers};
 use super::table::Table;
 use super::task_index::TaskIndex;
 
@@ -19,6 +20,7 @@ pub struct State {
     pub(super) index: u64,
     pub(super) clusters: Table<Cluster>,
     pub(super) nodes: Table<Node>,
+    pub(super) peers: Peers,
     pub(super) services: Table<Service>,
     pub(super) tasks: Table<Task>,
     pub(super) task_index: TaskIndex,
@@ -117,6 +119,11 @@ impl State {
         self.task_index.services_on(network)
     }
 
+    /// Every node whose address is known, as the data plane of others sees it.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
     /// How many tasks there are.
     pub fn task_count(&self) -> usize {
         self.tasks.len()
@@ -177,7 +184,10 @@ impl State {
     pub(super) fn insert(&mut self, object: Object) -> Option<Object> {
         match object {
             Object::Cluster(object) => self.clusters.insert(object).map(Object::Cluster),
-            Object::Node(object) => self.nodes.insert(object).map(Object::Node),
+            Object::Node(object) => {
+                peers::follow(&mut self.peers, &object);
+                self.nodes.insert(object).map(Object::Node)
+            }
             Object::Service(object) => self.services.insert(object).map(Object::Service),
             Object::Network(object) => self.networks.insert(object).map(Object::Network),
             Object::Volume(object) => self.volumes.insert(object).map(Object::Volume),
@@ -195,7 +205,10 @@ impl State {
     pub(super) fn take(&mut self, reference: ObjectRef) -> Option<Object> {
         match reference {
             ObjectRef::Cluster(id) => self.clusters.remove(id).map(Object::Cluster),
-            ObjectRef::Node(id) => self.nodes.remove(id).map(Object::Node),
+            ObjectRef::Node(id) => {
+                self.peers.remove(&id);
+                self.nodes.remove(id).map(Object::Node)
+            }
             ObjectRef::Service(id) => self.services.remove(id).map(Object::Service),
             ObjectRef::Network(id) => self.networks.remove(id).map(Object::Network),
             ObjectRef::Volume(id) => self.volumes.remove(id).map(Object::Volume),

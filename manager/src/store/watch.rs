@@ -157,6 +157,15 @@ impl Ring {
     }
 }
 
+/// How the state went on.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// By a commit.
+    Commit(Arc<Commit>),
+    /// To this index, without an effect.
+    Nothing(u64),
+}
+
 /// A reader's place in the stream of commits.
 pub struct Subscription {
     hub: Hub,
@@ -178,6 +187,30 @@ impl Subscription {
             }
             if let Some(commit) = self.try_next()? {
                 return Ok(commit);
+            }
+            self.turn.changed().await.map_err(|_| WatchError::Closed)?;
+        }
+    }
+
+    /// The next commit, or the index of a newer state to which nothing but entries without an effect have led. Cancel-safe like
+    /// [`Self::next`].
+    pub async fn next_step(&mut self) -> Result<Step, WatchError> {
+        loop {
+            if self.turn.borrow_and_update().is_none() {
+                return Err(WatchError::Closed);
+            }
+            let (commit, index) = {
+                // Both at once: a commit comes with its state.
+                let ring = self.hub.ring();
+                (ring.after(self.seen)?.cloned(), ring.snapshot.index())
+            };
+            if let Some(commit) = commit {
+                self.seen = commit.index;
+                return Ok(Step::Commit(commit));
+            }
+            if index > self.seen {
+                self.seen = index;
+                return Ok(Step::Nothing(index));
             }
             self.turn.changed().await.map_err(|_| WatchError::Closed)?;
         }

@@ -380,6 +380,14 @@ pub struct Heard {
     pub membership: Option<pb::Membership>,
     pub acknowledged: u64,
     pub tasks: BTreeMap<String, pb::Task>,
+    pub peers: BTreeMap<String, pb::Peer>,
+    pub backends: BTreeMap<String, pb::Backend>,
+    pub networks: BTreeSet<String>,
+    /// Sequence of the last assignments, and the index that they were made from.
+    pub told: (u64, u64),
+    /// Index from which the node heard of its own tasks last.
+    pub owed: u64,
+    pub settled: u64,
     pub ended: Option<Status>,
 }
 
@@ -388,6 +396,8 @@ pub struct Agent {
     pub node: NodeId,
     send: mpsc::Sender<pb::AgentMessage>,
     pub heard: watch::Receiver<Heard>,
+    /// False while it applies nothing of what it hears.
+    pub acknowledging: watch::Sender<bool>,
     _run: JoinSet<()>,
 }
 
@@ -417,7 +427,9 @@ impl Agent {
         let receive = client.session(ReceiverStream::new(messages)).await.unwrap().into_inner();
         let (told, heard) = watch::channel(Heard::default());
         let mut run = JoinSet::new();
+        let (acknowledging, may) = watch::channel(true);
         run.spawn(listen(receive, told));
+        run.spawn(acknowledge(heard.clone(), may, send.clone()));
         let beats = send.clone();
         run.spawn(async move {
             loop {
@@ -427,7 +439,7 @@ impl Agent {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
-        let mut agent = Self { node, send, heard, _run: run };
+        let mut agent = Self { node, send, heard, acknowledging, _run: run };
         agent.until("a session", |heard| heard.membership.is_some()).await;
         agent
     }
@@ -450,6 +462,25 @@ impl Agent {
     }
 }
 
+async fn acknowledge(
+    mut heard: watch::Receiver<Heard>,
+    mut may: watch::Receiver<bool>,
+    send: mpsc::Sender<pb::AgentMessage>,
+) {
+    let mut done = 0;
+    loop {
+        let Ok(sequence) = heard.wait_for(|heard| heard.told.0 > done).await.map(|heard| heard.told.0) else { return };
+        if may.wait_for(|may| *may).await.is_err() {
+            return;
+        }
+        let ack = FromAgent::Ack(pb::AssignmentAck { sequence });
+        if send.send(message(ack)).await.is_err() {
+            return;
+        }
+        done = sequence;
+    }
+}
+
 async fn listen(mut receive: Streaming<pb::ManagerMessage>, told: watch::Sender<Heard>) {
     loop {
         let next = receive.message().await;
@@ -468,8 +499,12 @@ async fn listen(mut receive: Streaming<pb::ManagerMessage>, told: watch::Sender<
 
 fn take(heard: &mut Heard, message: ToAgent) {
     use pb::assignment::Item;
-    let updates = match message {
-        ToAgent::Welcome(_) | ToAgent::Settled(_) => return,
+    let (updates, told) = match message {
+        ToAgent::Welcome(_) => return,
+        ToAgent::Settled(settled) => {
+            heard.settled = settled.index;
+            return;
+        }
         ToAgent::Membership(membership) => {
             heard.membership = Some(membership);
             return;
@@ -478,12 +513,22 @@ fn take(heard: &mut Heard, message: ToAgent) {
             heard.acknowledged = ack.sequence;
             return;
         }
-        ToAgent::Complete(set) => set.assignments,
-        ToAgent::Changes(changes) => changes.updates,
+        ToAgent::Complete(set) => (set.assignments, (set.sequence, set.index)),
+        ToAgent::Changes(changes) => (changes.updates, (changes.sequence, changes.index)),
     };
+    heard.told = told;
     for item in updates.into_iter().filter_map(|update| update.item) {
-        if let Item::Task(task) = item {
-            heard.tasks.insert(task.id.clone(), task);
+        match item {
+            Item::Task(task) => {
+                heard.owed = told.1;
+                heard.tasks.insert(task.id.clone(), task);
+            }
+            Item::Peer(peer) => drop(heard.peers.insert(peer.node_id.clone(), peer)),
+            Item::Network(network) => drop(heard.networks.insert(network.spec.unwrap().name)),
+            Item::Endpoints(endpoints) => {
+                heard.backends.extend(endpoints.backends.into_iter().map(|it| (it.task_id.clone(), it)));
+            }
+            _ => {}
         }
     }
 }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Labels;
 use crate::name::{NetworkName, StackName};
 
+/// The network that published ports lead through from node to node. It is always there, and no task joins it.
+pub const INGRESS_NETWORK: &str = "ingress";
+
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Checker, hostname_problem, network_options};
-use crate::spec::{IpamPool, NetworkAttachmentSpec, NetworkDriver, NetworkSpec};
+use crate::spec::{INGRESS_NETWORK, IpamPool, NetworkAttachmentSpec, NetworkDriver, NetworkSpec};
 
 /// Names that stand for networks every node has.
 const PREDEFINED: [&str; 3] = ["host", "none", "bridge"];
@@ -52,6 +52,11 @@ pub(super) fn check_attachments(networks: &[NetworkAttachmentSpec], check: &mut 
         check.rule("network", seen.insert(name.to_owned()), || format!("{name:?} is joined twice"));
         let alone = !PREDEFINED[..2].contains(&name) || networks.len() == 1;
         check.rule("network", alone, || format!("{name:?} cannot be combined with other networks"));
+        check.rule("network", name != INGRESS_NETWORK, || {
+            format!(
+                "{name:?} is only for published ports: leave it out, and publish the ports that others should reach"
+            )
+        });
         for alias in &attachment.aliases {
             let problem = hostname_problem(alias);
             check.rule("aliases", problem.is_none(), || problem.unwrap_or_default());
