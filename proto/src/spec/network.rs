@@ -43,9 +43,6 @@ pub struct NetworkSpec {
     pub ipam: Vec<IpamPool>,
 }
 
-/// Name of the predefined overlay network by which published ports lead from node to node. No task is on it.
-pub const INGRESS_NETWORK: &str = "ingress";
-
 impl NetworkSpec {
     /// Whether it is the one that published ports use.
     pub fn is_ingress(&self) -> bool {

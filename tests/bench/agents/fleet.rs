@@ -193,15 +193,17 @@ struct Parts {
 
 #[async_trait]
 impl Sink for Parts {
-    async fn complete(&self, assignments: Vec<pb::Assignment>) {
+    async fn complete(&self, assignments: Vec<pb::Assignment>, _: u64) {
         self.worker.apply_complete(assignments).await;
         self.worker.look();
     }
 
-    async fn changes(&self, updates: Vec<pb::Assignment>, removals: Vec<pb::AssignmentKey>) {
+    async fn changes(&self, updates: Vec<pb::Assignment>, removals: Vec<pb::AssignmentKey>, _: u64) {
         self.worker.apply_changes(updates, removals).await;
         self.worker.look();
     }
+
+    async fn settled(&self, _: u64) {}
 
     async fn membership(&self, membership: pb::Membership) {
         self.membership.send_replace(Some(membership));
