@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -112,6 +112,7 @@ pub fn ask_udp(namespace: &Path, to: SocketAddr) -> io::Result<String> {
 /// Requests that go on until they are stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Answers>>,
 }
 
@@ -128,9 +129,10 @@ pub struct Answers {
 
 impl Load {
     fn start(namespace: &Path, to: &[SocketAddr], threads: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let start = |first| {
-            let (stop, namespace, to) = (Arc::clone(&stop), namespace.to_owned(), to.to_vec());
+            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+            let (namespace, to) = (namespace.to_owned(), to.to_vec());
             std::thread::spawn(move || {
                 setns(File::open(namespace).expect("a namespace"), CloneFlags::CLONE_NEWNET)
                     .expect("tests run as root");
@@ -140,12 +142,26 @@ impl Load {
                         break;
                     }
                     answers.note(*to);
+                    done.fetch_add(1, Ordering::Relaxed);
                 }
                 answers
             })
         };
         let threads = (0..threads).map(start).collect();
-        Self { stop, threads }
+        Self { stop, done, threads }
+    }
+
+    /// Waits until there were that many in all.
+    pub fn wait_for(&self, requests: usize) {
+        while self.done.load(Ordering::Relaxed) < requests {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends them once there were that many in all.
+    pub fn stop_after(self, requests: usize) -> Answers {
+        self.wait_for(requests);
+        self.stop()
     }
 
     /// Ends them.
