@@ -1,5 +1,5 @@
-//! What the nodes of all managers have taken in, put together: by the leader from what the others tell, by the others from what
-//! the leader says.
+//! What the nodes of all managers have taken in, put together: by the leader from what the others tell, by the others
+//! from what the leader says.
 //!
 //! Shared by everything that moves it; never waits for anybody. [`super::settle`] carries it between managers.
 

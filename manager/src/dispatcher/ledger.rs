@@ -1,8 +1,8 @@
-//! Up to which index of the log the nodes of this manager's sessions have taken in what they had to hear of. Pure: the time is
-//! an argument.
+//! Up to which index of the log the nodes of this manager's sessions have taken in what they had to hear of. Pure: the
+//! time is an argument.
 //!
-//! A session is behind from the commit that concerns its node until the node has acknowledged what it was told of it; one that
-//! is not behind has taken in everything that was read. Never says more than that; may say less.
+//! A session is behind from the commit that concerns its node until the node has acknowledged what it was told of it;
+//! one that is not behind has taken in everything that was read. Never says more than that; may say less.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -10,9 +10,11 @@ use std::time::Duration;
 use berth_proto::id::NodeId;
 use tokio::time::Instant;
 
-/// A node that acknowledges nothing for this long is waited for no more: one that hangs must not hold up all the others.
+/// A node that acknowledges nothing for this long is waited for no more: one that hangs must not hold up all the
+/// others.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Messages that are told apart while they wait for an acknowledgement; what comes after is counted with the last of them.
+/// Messages that are told apart while they wait for an acknowledgement; what comes after is counted with the last of
+/// them.
 const UNACKED: usize = 256;
 
 /// A session: its node, and a number that tells two streams of one node apart.

@@ -20,8 +20,8 @@ use super::interest::{Interest, Touched, Urgency};
 use super::ledger::Place;
 use super::shared::Shared;
 
-/// Between two looks at changes that are not about the node's own tasks: the first one is told at once, those that come after
-/// it are put together for this long.
+/// Between two looks at changes that are not about the node's own tasks: the first one is told at once, those that come
+/// after it are put together for this long.
 const SETTLE: Duration = Duration::from_millis(20);
 /// Commits that are read before anybody is woken, so that nobody waits for all of a storm.
 const COMMITS: usize = 64;
@@ -202,8 +202,8 @@ impl Listener {
         self.news.floors.looks(self.place);
     }
 
-    /// What there was to tell is told with the message of that sequence, or there was nothing that others wait for. To be said
-    /// before the message is sent.
+    /// What there was to tell is told with the message of that sequence, or there was nothing that others wait for. To
+    /// be said before the message is sent.
     pub fn looked(&self, sequence: Option<u64>) {
         self.news.floors.looked(self.place, sequence);
     }
@@ -213,9 +213,9 @@ impl Listener {
         Acknowledgements { floors: self.news.floors.clone(), place: self.place }
     }
 
-    /// Waits for something that the node should hear of. What is not about its own tasks waits for more of its kind when the last
-    /// look was a moment ago. True when the node may have to know something else to stay part of the cluster. Cancel-safe: what
-    /// was heard is kept.
+    /// Waits for something that the node should hear of. What is not about its own tasks waits for more of its kind
+    /// when the last look was a moment ago. True when the node may have to know something else to stay part of the
+    /// cluster. Cancel-safe: what was heard is kept.
     pub async fn next(&mut self) -> Result<bool, Status> {
         loop {
             let rung = self.slot.rung.notified();
