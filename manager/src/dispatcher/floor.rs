@@ -90,6 +90,11 @@ impl Floors {
         self.change(|inner, _| inner.ledger.has_read(index, is_wanted));
     }
 
+    /// See [`Ledger::give_up`].
+    pub fn give_up(&self, node: NodeId) {
+        self.change(|inner, _| inner.ledger.give_up(node));
+    }
+
     /// See [`Ledger::looks`].
     pub fn looks(&self, place: Place) {
         self.change(|inner, now| inner.ledger.looks(place, now));

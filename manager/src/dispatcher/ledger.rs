@@ -152,6 +152,18 @@ impl Ledger {
         self.count(place, now, moved);
     }
 
+    /// Leaves out a node that is down: its stream may stay open long after it, and others are to take over its tasks.
+    pub fn give_up(&mut self, node: NodeId) {
+        let of_node = self.sessions.iter_mut().filter(|((other, _), entry)| *other == node && !entry.left_out);
+        for (place, entry) in of_node {
+            if let Some(sure) = entry.sure.take() {
+                self.behind.remove(&(sure, *place));
+            }
+            entry.left_out = true;
+            self.left_out += 1;
+        }
+    }
+
     /// Leaves out those that have not moved for [`PATIENCE`], and returns them.
     pub fn tire(&mut self, now: Instant) -> Vec<NodeId> {
         let hangs = |place: &Place| self.sessions.get(place).is_some_and(|it| now.duration_since(it.since) >= PATIENCE);
@@ -304,6 +316,27 @@ mod tests {
         assert_eq!(ledger.floor(), Floor { lowest: 12, node: Some(ONE.0), others: u64::MAX });
         ledger.close(ONE);
         assert_eq!(ledger.floor(), Floor::NOBODY);
+    }
+
+    #[test]
+    fn a_node_that_is_down_is_not_waited_for_until_it_says_something() {
+        let now = Instant::now();
+        let mut ledger = settled(&[ONE, TWO], now);
+        ledger.rung([ONE, TWO], now);
+        ledger.give_up(ONE.0);
+        ledger.has_read(11, true);
+        assert_eq!(ledger.floor(), Floor { lowest: 10, node: Some(TWO.0), others: u64::MAX });
+        for place in [ONE, TWO] {
+            ledger.looks(place, now);
+            ledger.looked(place, Some(2), now);
+        }
+        ledger.acknowledged(TWO, 2, now);
+        assert_eq!(ledger.floor().lowest, 11);
+        ledger.rung([ONE], now);
+        ledger.has_read(12, true);
+        assert_eq!(ledger.floor().lowest, 12);
+        ledger.acknowledged(ONE, 2, now);
+        assert_eq!(ledger.floor(), Floor { lowest: 11, node: Some(ONE.0), others: 12 });
     }
 
     #[test]

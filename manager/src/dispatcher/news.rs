@@ -150,6 +150,7 @@ impl News {
         drop(listeners);
         // In this order: nobody counts as having taken in what it was not yet woken for.
         self.floors.rung(calls.iter().filter(|call| call.urgency > Urgency::Never).map(|call| call.place));
+        touched.lost.iter().for_each(|node| self.floors.give_up(*node));
         for Call { slot, urgency, membership, .. } in &calls {
             slot.ring(|pending| {
                 pending.urgency = (*urgency).max(pending.urgency);
