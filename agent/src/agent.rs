@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
@@ -139,6 +140,8 @@ struct Parts {
     volumes: Arc<VolumeStore>,
     membership: watch::Sender<Option<pb::Membership>>,
     settled: Arc<Settled>,
+    /// Something was taken in that is not in force yet.
+    stale: AtomicBool,
     records: Writer,
 }
 
@@ -230,6 +233,7 @@ impl Agent {
             volumes: Arc::clone(&executor.volumes),
             membership: watch::Sender::new(records.membership),
             settled,
+            stale: AtomicBool::new(false),
             records: writer,
         };
         Self {
@@ -366,6 +370,7 @@ impl Agent {
             () = self.parts.worker.ended() => {}
         }
         self.parts.complete(Vec::new(), 0).await;
+        self.parts.in_force().await;
         tracing::info!("no containers are left");
         Ended::Retired
     }
@@ -429,6 +434,12 @@ impl Sink for Parts {
         self.applied(touched).await;
     }
 
+    async fn in_force(&self) {
+        if self.stale.swap(false, Ordering::SeqCst) {
+            self.network.sync_services().await;
+        }
+    }
+
     async fn settled(&self, index: u64) {
         self.settled.settled(index);
     }
@@ -452,8 +463,8 @@ impl Parts {
             self.network.sync_networks().await;
         }
         self.worker.look();
-        if touched.endpoints {
-            self.network.kick();
+        if touched.endpoints || touched.peers {
+            self.stale.store(true, Ordering::SeqCst);
         }
     }
 

@@ -52,6 +52,10 @@ struct Manager {
     heard: watch::Sender<usize>,
     /// Images that it was told of last.
     images: watch::Sender<Vec<String>>,
+    /// Sent to the node of the session that is up.
+    out: Mutex<Option<mpsc::Sender<Result<pb::ManagerMessage, Status>>>>,
+    /// Sequences that were acknowledged.
+    acknowledged: watch::Sender<Vec<u64>>,
 }
 
 #[derive(Clone)]
@@ -85,6 +89,7 @@ impl Dispatcher for Service {
                 send.try_send(Ok(wire(manager_message::Message::Membership(membership)))).unwrap();
             }
         }
+        *manager.out.lock().unwrap() = Some(send.clone());
         let (mut inbound, mut changed) = (request.into_inner(), manager.mode.subscribe());
         tokio::spawn(async move {
             // The stream lives as long as this.
@@ -92,9 +97,15 @@ impl Dispatcher for Service {
             loop {
                 tokio::select! {
                     // The stream breaks as soon as the manager is something else.
-                    _ = changed.wait_for(|now| *now != mode) => return,
+                    _ = changed.wait_for(|now| *now != mode) => {
+                        manager.out.lock().unwrap().take();
+                        return;
+                    }
                     next = inbound.next() => match next.and_then(Result::ok).map(|message| message.message) {
                         Some(Some(agent_message::Message::Status(_))) => manager.heard.send_modify(|heard| *heard += 1),
+                        Some(Some(agent_message::Message::Ack(ack))) => {
+                            manager.acknowledged.send_modify(|known| known.push(ack.sequence));
+                        }
                         Some(Some(agent_message::Message::Register(register))) => {
                             manager.images.send_replace(register.description.unwrap().images);
                         }
@@ -141,7 +152,8 @@ impl Managers {
         let one = |number| {
             let (mode, heard) = (watch::Sender::new(mode), watch::Sender::new(0));
             let images = watch::Sender::default();
-            let manager = Arc::new(Manager { mode, membership: Mutex::default(), heard, images });
+            let (out, acknowledged) = (Mutex::default(), watch::Sender::default());
+            let manager = Arc::new(Manager { mode, membership: Mutex::default(), heard, images, out, acknowledged });
             let service = Service(Arc::clone(&manager));
             (address(number).address, (manager, serve(Server::builder().add_service(DispatcherServer::new(service)))))
         };
@@ -182,8 +194,8 @@ fn membership(numbers: &[u128]) -> pb::Membership {
     pb::Membership { managers: numbers.iter().map(one).collect(), ..pb::Membership::default() }
 }
 
-#[derive(Default)]
-struct Kept(watch::Sender<Option<pb::Membership>>);
+/// Keeps the membership and what is settled; brings assignments into force when it may.
+struct Kept(watch::Sender<Option<pb::Membership>>, watch::Receiver<bool>, watch::Sender<u64>);
 
 #[async_trait]
 impl Sink for Kept {
@@ -191,7 +203,13 @@ impl Sink for Kept {
 
     async fn changes(&self, _: Vec<pb::Assignment>, _: Vec<pb::AssignmentKey>, _: u64) {}
 
-    async fn settled(&self, _: u64) {}
+    async fn in_force(&self) {
+        let _ = self.1.clone().wait_for(|may| *may).await;
+    }
+
+    async fn settled(&self, index: u64) {
+        self.2.send_replace(index);
+    }
 
     async fn membership(&self, membership: pb::Membership) {
         self.0.send_replace(Some(membership));
@@ -203,6 +221,9 @@ struct Node {
     link: watch::Receiver<Option<Link>>,
     given: watch::Sender<Vec<ManagerAddress>>,
     images: watch::Sender<BTreeSet<String>>,
+    /// False while nothing that is assigned comes into force.
+    in_force: watch::Sender<bool>,
+    settled: watch::Receiver<u64>,
     board: Arc<Board>,
     shutdown: CancellationToken,
     running: tokio::task::JoinHandle<Ended>,
@@ -210,7 +231,9 @@ struct Node {
 
 impl Node {
     fn start(own: u128, managers: &Arc<Managers>, given: &[u128]) -> Self {
-        let (sink, board) = (Arc::new(Kept::default()), Arc::new(Board::default()));
+        let (in_force, may) = watch::channel(true);
+        let (settled, seen) = watch::channel(0);
+        let (sink, board) = (Arc::new(Kept(watch::Sender::default(), may, settled)), Arc::new(Board::default()));
         let (link, images) = (watch::Sender::new(None), watch::Sender::new(BTreeSet::new()));
         let given = watch::Sender::new(given.iter().map(|number| address(*number)).collect());
         let identity = Identity {
@@ -232,7 +255,7 @@ impl Node {
             link,
         });
         let running = tokio::spawn(client.run(shutdown.clone()));
-        Self { link: links, given, images, board, shutdown, running }
+        Self { link: links, given, images, in_force, settled: seen, board, shutdown, running }
     }
 
     /// Waits for a session with a manager that `wanted` takes; gives its address.
@@ -285,6 +308,36 @@ async fn images_are_told_with_the_register_and_as_they_change() {
     managers.set(2, Mode::Gone);
     let mut told = managers.at(&address(1).address).images.subscribe();
     tokio::time::timeout(PATIENCE, told.wait_for(|told| told.len() == 2)).await.unwrap().unwrap();
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn assignments_are_acknowledged_once_they_are_in_force_those_that_wait_together() {
+    let managers = Managers::new(1, Mode::Up);
+    let mut node = Node::start(9, &managers, &[1]);
+    node.linked(|_| true).await;
+    let manager = managers.at(&address(1).address);
+    let out = manager.out.lock().unwrap().clone().unwrap();
+    let say = async |message| out.send(Ok(wire(message))).await.unwrap();
+    let mut acknowledged = manager.acknowledged.subscribe();
+    let mut until = async |wanted: &[u64]| {
+        let found = tokio::time::timeout(PATIENCE, acknowledged.wait_for(|found| *found == wanted)).await;
+        found.unwrap_or_else(|_| panic!("not {wanted:?}: {:?}", manager.acknowledged.borrow())).map(drop).unwrap();
+    };
+    say(manager_message::Message::Complete(pb::AssignmentSet { sequence: 1, ..Default::default() })).await;
+    until(&[1]).await;
+    node.in_force.send_replace(false);
+    for sequence in 2..=4 {
+        let changes = pb::AssignmentChanges { sequence, index: 10 + sequence, ..Default::default() };
+        say(manager_message::Message::Changes(changes)).await;
+    }
+    // Nothing else waits for what is not in force yet.
+    say(manager_message::Message::Settled(pb::Settled { index: 14 })).await;
+    tokio::time::timeout(PATIENCE, node.settled.wait_for(|index| *index == 14)).await.unwrap().unwrap();
+    assert_eq!(*manager.acknowledged.borrow(), [1]);
+    node.in_force.send_replace(true);
+    until(&[1, 2, 4]).await;
+    drop(out);
     node.stop().await;
 }
 

@@ -1,4 +1,5 @@
-//! Several managers and nodes with tasks on one network: nodes learn of each other's places, and that the others know of theirs.
+//! Several managers and nodes with tasks on one network: nodes learn of each other's places, and that the others know
+//! of theirs.
 #![allow(clippy::unwrap_used)]
 
 mod cluster_support;

@@ -1,8 +1,8 @@
-//! Waits for the other nodes: before a task starts, so that they reach it from its first packet on; before one is stopped, so
-//! that nobody calls it any more.
+//! Waits for the other nodes: before a task starts, so that they reach it from its first packet on; before one is
+//! stopped, so that nobody calls it any more.
 //!
-//! Owns what is remembered of a task for that. Never decides whether a task starts or stops, and holds nothing up for longer than
-//! [`LIMIT`].
+//! Owns what is remembered of a task for that. Never decides whether a task starts or stops, and holds nothing up for
+//! longer than [`LIMIT`].
 
 use std::sync::Arc;
 use std::time::Duration;

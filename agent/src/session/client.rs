@@ -25,13 +25,16 @@ const ANSWER_SOON: Duration = Duration::from_secs(3);
 /// Agents that lost their manager come to the next over this part of a heartbeat's period.
 const SPREAD: u32 = 4;
 
-/// Takes in what a manager says. Returns when it is recorded and under way.
+/// Takes in what a manager says. Returns when it is recorded and under way; [`Sink::in_force`] says when it is done.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
     /// Everything that this node should know, from the managers' state at `index`.
     async fn complete(&self, assignments: Vec<pb::Assignment>, index: u64);
     /// Changes on top of it, from the managers' state at `index`.
     async fn changes(&self, updates: Vec<pb::Assignment>, removals: Vec<pb::AssignmentKey>, index: u64);
+    /// Returns when packets go where everything that was taken in before says: only then the manager is told that it
+    /// was.
+    async fn in_force(&self);
     /// All other nodes know what they have to of everything up to `index`.
     async fn settled(&self, index: u64);
     /// Who the managers are, and what this node should be.

@@ -1,7 +1,8 @@
 //! What the managers said that every other node knows of, and who on this node waits for it.
 //!
-//! Owns two indices of the managers' log: from which state this node heard of its own tasks last, and up to which one all other
-//! nodes know what they have to. Never holds anything up for longer than it is asked to, and not at all without a session.
+//! Owns two indices of the managers' log: from which state this node heard of its own tasks last, and up to which one
+//! all other nodes know what they have to. Never holds anything up for longer than it is asked to, and not at all
+//! without a session.
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -26,8 +27,8 @@ impl Settled {
         Self { progress: watch::Sender::default(), link }
     }
 
-    /// This node was told everything, from the state at `index`. An index that goes back is of another log: what was settled in
-    /// the old one says nothing.
+    /// This node was told everything, from the state at `index`. An index that goes back is of another log: what was
+    /// settled in the old one says nothing.
     pub fn began(&self, index: u64) {
         self.progress.send_modify(|progress| {
             if index < progress.heard {
@@ -52,8 +53,8 @@ impl Settled {
         self.progress.borrow().heard
     }
 
-    /// Waits until all other nodes know of everything up to `index`, at most until `end`, and only while a session is up: without
-    /// one nobody would say so. True when they know.
+    /// Waits until all other nodes know of everything up to `index`, at most until `end`, and only while a session is
+    /// up: without one nobody would say so. True when they know.
     pub async fn wait(&self, index: u64, end: Instant) -> bool {
         let (mut progress, mut link) = (self.progress.subscribe(), self.link.clone());
         tokio::select! {

@@ -13,6 +13,7 @@ use berth_proto::pb::{self, agent_message, manager_message};
 use berth_proto::removal;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -133,15 +134,18 @@ pub async fn run(
     board.forget_acknowledged();
     let period = Duration::from_nanos(welcome.heartbeat_period).max(Duration::from_millis(10));
     up(period);
-    let mut session = Session { send, outbox: Outbox::default(), sequence: None };
+    let mut session = Session { send, outbox: Outbox::default(), sequence: None, applying: None };
     session.run(stream, period, identity, board, sink, shutdown).await
 }
 
 struct Session {
     send: mpsc::Sender<pb::AgentMessage>,
     outbox: Outbox,
-    /// Of the last assignments that were applied; `None` before the complete set.
+    /// Of the last assignments that were taken in; `None` before the complete set.
     sequence: Option<u64>,
+    /// What is being brought into force, up to that sequence. Assignments that come meanwhile are brought into force
+    /// together.
+    applying: Option<(u64, JoinHandle<()>)>,
 }
 
 impl Session {
@@ -161,6 +165,14 @@ impl Session {
                 biased;
                 // Cancel-safe: a token stays cancelled.
                 () = shutdown.cancelled() => return Ok(()),
+                // Cancel-safe: what is under way is kept.
+                sequence = in_force(&mut self.applying) => {
+                    self.applying = None;
+                    self.send(agent_message::Message::Ack(pb::AssignmentAck { sequence })).await?;
+                    if self.sequence.is_some_and(|last| last > sequence) {
+                        self.apply(sink);
+                    }
+                }
                 // Cancel-safe: a message is taken whole or not at all.
                 next = stream.next() => match next.transpose()? {
                     Some(message) => self.take(message, board, sink).await?,
@@ -188,7 +200,8 @@ impl Session {
         match message.message {
             Some(manager_message::Message::Complete(set)) => {
                 sink.complete(set.assignments, set.index).await;
-                self.applied(set.sequence).await
+                self.taken(set.sequence, sink);
+                Ok(())
             }
             Some(manager_message::Message::Changes(changes)) => {
                 let expected = self.sequence.map_or(0, |last| last + 1);
@@ -197,7 +210,8 @@ impl Session {
                     return Err(SessionError::OutOfOrder { found: changes.sequence, expected });
                 }
                 sink.changes(changes.updates, changes.removals, changes.index).await;
-                self.applied(changes.sequence).await
+                self.taken(changes.sequence, sink);
+                Ok(())
             }
             Some(manager_message::Message::StatusAck(ack)) => {
                 self.outbox.acknowledged(ack.sequence, board);
@@ -215,9 +229,18 @@ impl Session {
         }
     }
 
-    async fn applied(&mut self, sequence: u64) -> Result<(), SessionError> {
+    fn taken(&mut self, sequence: u64, sink: &Arc<dyn Sink>) {
         self.sequence = Some(sequence);
-        self.send(agent_message::Message::Ack(pb::AssignmentAck { sequence })).await
+        if self.applying.is_none() {
+            self.apply(sink);
+        }
+    }
+
+    /// On its own, so that neither heartbeats nor statuses wait for it, and the end of the session does not end it.
+    fn apply(&mut self, sink: &Arc<dyn Sink>) {
+        let sink = Arc::clone(sink);
+        let applying = |sequence| (sequence, tokio::spawn(async move { sink.in_force().await }));
+        self.applying = self.sequence.map(applying);
     }
 
     async fn tell(&mut self, board: &Board) -> Result<(), SessionError> {
@@ -230,6 +253,15 @@ impl Session {
     async fn send(&self, content: agent_message::Message) -> Result<(), SessionError> {
         self.send.send(message(content)).await.map_err(|_| SessionError::Closed)
     }
+}
+
+/// Waits until what is under way is in force; its sequence. Forever when nothing is under way. Cancel-safe: it is kept.
+async fn in_force(applying: &mut Option<(u64, JoinHandle<()>)>) -> u64 {
+    let Some((sequence, applying)) = applying else { return std::future::pending().await };
+    if let Err(error) = applying.await {
+        tracing::error!(%error, "bringing assignments into force died");
+    }
+    *sequence
 }
 
 fn message(content: agent_message::Message) -> pb::AgentMessage {

@@ -1,6 +1,7 @@
 //! The nodes' addresses on the network that published ports lead through: one of each family, kept for a node's life.
 //!
-//! The lowest 16 bits of both are the same, and no other node's: on the nodes they mark the connections that came in there.
+//! The lowest 16 bits of both are the same, and no other node's: on the nodes they mark the connections that came in
+//! there.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use crate::store::Transaction;
 /// Nodes in one transaction: one that is written by somebody else at the same moment should not hold up all the others.
 const NODES: usize = 64;
 
-/// Gives every node that has none its addresses, as transactions. What was given is in the book when this returns. When some
-/// could get none, the reason comes with it.
+/// Gives every node that has none its addresses, as transactions. What was given is in the book when this returns. When
+/// some could get none, the reason comes with it.
 pub fn decide(book: &mut Book, turn: &Turn<'_>) -> (Vec<Transaction>, Option<String>) {
     let Some(network) = book.ingress_network else { return (Vec::new(), None) };
     let waiting: Vec<&Arc<Node>> = turn.state.nodes().filter(|node| node.ingress.is_empty()).collect();

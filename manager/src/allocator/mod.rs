@@ -49,8 +49,8 @@ pub use berth_proto::spec::INGRESS_NETWORK;
 pub struct AllocatorConfig {
     /// Subnets are cut out of this. Default 10.128.0.0/9.
     pub base: Ipv4Net,
-    /// Lengths of their prefixes, shortest first; see [`space::Space::cut`]. Default 16, that is 65,533 addresses for tasks and
-    /// services, then 20 and 24.
+    /// Lengths of their prefixes, shortest first; see [`space::Space::cut`]. Default 16, that is 65,533 addresses for
+    /// tasks and services, then 20 and 24.
     pub prefixes: Vec<u8>,
     /// Tried in this order when nothing is left in `base`. Default 172.16.0.0/12 and 192.168.0.0/16.
     pub fallback: Vec<Ipv4Net>,

@@ -84,8 +84,8 @@ impl fmt::Display for Claimed {
     }
 }
 
-/// Gives each network that has nothing yet what it needs, and makes the predefined ones where they are missing. What was given
-/// is in the book when this returns. Networks that could get nothing come back with the reason.
+/// Gives each network that has nothing yet what it needs, and makes the predefined ones where they are missing. What
+/// was given is in the book when this returns. Networks that could get nothing come back with the reason.
 pub fn decide(book: &mut Book, transaction: &mut Transaction, turn: &mut Turn<'_>) -> Vec<(NetworkId, NetworkError)> {
     let mut failures = Vec::new();
     let waiting: Vec<Arc<Network>> =
@@ -120,8 +120,8 @@ pub fn decide(book: &mut Book, transaction: &mut Transaction, turn: &mut Turn<'_
     failures
 }
 
-/// The first subnet that a person asks for and that overlaps another network's; for refusing a spec before it is written.
-/// `beside` are networks that come with the same write.
+/// The first subnet that a person asks for and that overlaps another network's; for refusing a spec before it is
+/// written. `beside` are networks that come with the same write.
 pub fn overlap<'a>(state: &'a State, beside: impl Iterator<Item = &'a Network>, spec: &NetworkSpec) -> Option<Overlap> {
     let others = state.networks().map(|network| &**network).chain(beside).filter(|other| other.spec.name != spec.name);
     let subnets = others.flat_map(|other| {
@@ -176,8 +176,8 @@ struct Room {
 }
 
 impl Room {
-    /// No subnet may overlap another network's, what is set, or what any node has a route to: a task on such a network could
-    /// not reach what the node reaches there, and the node not the task.
+    /// No subnet may overlap another network's, what is set, or what any node has a route to: a task on such a network
+    /// could not reach what the node reaches there, and the node not the task.
     fn of(book: &Book, state: &State) -> Self {
         let routes =
             state.nodes().filter_map(|node| node.description.as_ref()).flat_map(|said| said.routes.iter().copied());

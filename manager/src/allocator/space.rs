@@ -45,9 +45,8 @@ impl Space {
 
     /// The lowest free subnet of the first range that has one, by the first of `prefixes` that may be used.
     ///
-    /// What would leave less than half of all addresses to shorter-lived sizes is not cut by the first prefix, less than a
-    /// quarter not by the second, and so on: large subnets while there are few networks, and still room for thousands. The
-    /// last prefix takes whatever is left.
+    /// The first prefix may be used while half of all addresses stay free, the second while a quarter does, and so on;
+    /// the last one takes whatever is left. So networks are large while there are few, and thousands still find room.
     pub fn cut(&self, prefixes: &[u8]) -> Option<Ipv4Net> {
         let free = self.free();
         let sizes = prefixes.iter().enumerate().filter(|(at, prefix)| {

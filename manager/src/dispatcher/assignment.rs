@@ -63,7 +63,8 @@ pub enum Item {
 pub struct Assigned {
     /// All of it but other nodes.
     items: BTreeMap<Key, Item>,
-    /// Itself, and the nodes that it exchanges packets of networks with. All nodes are one map that every session shares.
+    /// Itself, and the nodes that it exchanges packets of networks with. All nodes are one map that every session
+    /// shares.
     peers: Peers,
     /// These are all nodes.
     everyone: bool,
@@ -118,8 +119,8 @@ pub(super) fn same_task(a: &Task, b: &Task) -> bool {
         && a.node == b.node
 }
 
-/// Everything that `node` should know: its tasks as long as their records are kept, what those need that have not ended, and
-/// where its packets go.
+/// Everything that `node` should know: its tasks as long as their records are kept, what those need that have not
+/// ended, and where its packets go.
 pub fn assigned(state: &State, node: NodeId) -> Assigned {
     assigned_by(state, node, |service| Arc::new(everywhere(state, service)))
 }
@@ -151,7 +152,8 @@ pub fn assigned_by(state: &State, node: NodeId, shared: impl FnMut(&Service) -> 
     set
 }
 
-/// The node itself, and those with tasks on an overlay network that it has tasks on. Every such task is behind its service.
+/// The node itself, and those with tasks on an overlay network that it has tasks on. Every such task is behind its
+/// service.
 fn peers(state: &State, own: NodeId, networks: &[NetworkId], endpoints: &[Arc<Endpoints>]) -> Peers {
     let is_overlay = |id: &&NetworkId| state.network(**id).is_some_and(|it| it.spec.driver == NetworkDriver::Overlay);
     let overlays: Vec<NetworkId> = networks.iter().filter(is_overlay).copied().collect();

@@ -1,5 +1,5 @@
-//! What an agent is told: the complete set, then changes, each as soon as it is urgent and the agent takes it; that the others
-//! know of its tasks, once they do; and what it has to know to stay part of the cluster, whenever that changes.
+//! What an agent is told: the complete set, then changes, each as soon as it is urgent and the agent takes it; that the
+//! others know of its tasks, once they do; and what it has to know to stay part of the cluster, whenever that changes.
 
 use std::collections::VecDeque;
 
@@ -128,7 +128,8 @@ impl Teller<'_> {
     }
 }
 
-/// Indices of the states from which the node heard of its own tasks, oldest first: it waits until the others know of them.
+/// Indices of the states from which the node heard of its own tasks, oldest first: it waits until the others know of
+/// them.
 #[derive(Debug, Default)]
 struct Owed(VecDeque<u64>);
 
@@ -144,7 +145,8 @@ impl Owed {
         self.0.push_back(index);
     }
 
-    /// Waits until the others know of the oldest of them; the last one that they know of. `None` when that is never said.
+    /// Waits until the others know of the oldest of them; the last one that they know of. `None` when that is never
+    /// said.
     async fn settled(&self, floor: &mut watch::Receiver<Floor>, node: NodeId) -> Option<u64> {
         let oldest = *self.0.front()?;
         let floor = floor.wait_for(|floor| floor.without(node) >= oldest).await.ok()?.without(node);

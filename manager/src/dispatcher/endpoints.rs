@@ -43,8 +43,8 @@ pub struct Backend {
     pub hostname: String,
     /// Its addresses.
     pub attachments: Vec<Attachment>,
-    /// True while its names are answered: it has started and is meant to go on. Before and after, others know only its place,
-    /// so that they reach it from its first packet to its last.
+    /// True while its names are answered: it has started and is meant to go on. Before and after, others know only its
+    /// place, so that they reach it from its first packet to its last.
     pub named: bool,
     /// True while it takes requests.
     pub ready: bool,

@@ -1,5 +1,5 @@
-//! What the nodes of all managers have taken in, put together: by the leader from what the others tell, by the others from what
-//! the leader says.
+//! What the nodes of all managers have taken in, put together: by the leader from what the others tell, by the others
+//! from what the leader says.
 //!
 //! Shared by everything that moves it; never waits for anybody. [`super::settle`] carries it between managers.
 
@@ -88,6 +88,11 @@ impl Floors {
     /// See [`Ledger::has_read`].
     pub fn has_read(&self, index: u64, is_wanted: bool) {
         self.change(|inner, _| inner.ledger.has_read(index, is_wanted));
+    }
+
+    /// See [`Ledger::give_up`].
+    pub fn give_up(&self, node: NodeId) {
+        self.change(|inner, _| inner.ledger.give_up(node));
     }
 
     /// See [`Ledger::looks`].

@@ -58,6 +58,8 @@ pub struct Touched {
     /// Where tasks came, went, or answer otherwise than before.
     networks: HashSet<NetworkId>,
     services: HashSet<ServiceId>,
+    /// Nodes that are down from now on.
+    pub(super) lost: Vec<NodeId>,
     /// A node that is another one to the others' data plane.
     peers: bool,
     /// Something that any node may know.
@@ -115,6 +117,9 @@ impl Touched {
     /// A node that is down answers no requests; one at another address has its tasks there.
     fn note_node(&mut self, old: &Node, new: &Node, state: &State) {
         let is_down = |node: &Node| node.status.state == NodeState::Down;
+        if is_down(new) && !is_down(old) {
+            self.lost.push(new.id);
+        }
         if is_down(old) != is_down(new) {
             self.services.extend(state.tasks_on_node(new.id).map(|task| task.service));
             self.tell(new.id, Urgency::Soon);

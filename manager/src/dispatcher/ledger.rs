@@ -1,8 +1,8 @@
-//! Up to which index of the log the nodes of this manager's sessions have taken in what they had to hear of. Pure: the time is
-//! an argument.
+//! Up to which index of the log the nodes of this manager's sessions have taken in what they had to hear of. Pure: the
+//! time is an argument.
 //!
-//! A session is behind from the commit that concerns its node until the node has acknowledged what it was told of it; one that
-//! is not behind has taken in everything that was read. Never says more than that; may say less.
+//! A session is behind from the commit that concerns its node until the node has acknowledged what it was told of it;
+//! one that is not behind has taken in everything that was read. Never says more than that; may say less.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -10,9 +10,11 @@ use std::time::Duration;
 use berth_proto::id::NodeId;
 use tokio::time::Instant;
 
-/// A node that acknowledges nothing for this long is waited for no more: one that hangs must not hold up all the others.
+/// A node that acknowledges nothing for this long is waited for no more: one that hangs must not hold up all the
+/// others.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Messages that are told apart while they wait for an acknowledgement; what comes after is counted with the last of them.
+/// Messages that are told apart while they wait for an acknowledgement; what comes after is counted with the last of
+/// them.
 const UNACKED: usize = 256;
 
 /// A session: its node, and a number that tells two streams of one node apart.
@@ -148,6 +150,18 @@ impl Ledger {
         }
         let moved = entry.unacked.len() < before;
         self.count(place, now, moved);
+    }
+
+    /// Leaves out a node that is down: its stream may stay open long after it, and others are to take over its tasks.
+    pub fn give_up(&mut self, node: NodeId) {
+        let of_node = self.sessions.iter_mut().filter(|((other, _), entry)| *other == node && !entry.left_out);
+        for (place, entry) in of_node {
+            if let Some(sure) = entry.sure.take() {
+                self.behind.remove(&(sure, *place));
+            }
+            entry.left_out = true;
+            self.left_out += 1;
+        }
     }
 
     /// Leaves out those that have not moved for [`PATIENCE`], and returns them.
@@ -302,6 +316,27 @@ mod tests {
         assert_eq!(ledger.floor(), Floor { lowest: 12, node: Some(ONE.0), others: u64::MAX });
         ledger.close(ONE);
         assert_eq!(ledger.floor(), Floor::NOBODY);
+    }
+
+    #[test]
+    fn a_node_that_is_down_is_not_waited_for_until_it_says_something() {
+        let now = Instant::now();
+        let mut ledger = settled(&[ONE, TWO], now);
+        ledger.rung([ONE, TWO], now);
+        ledger.give_up(ONE.0);
+        ledger.has_read(11, true);
+        assert_eq!(ledger.floor(), Floor { lowest: 10, node: Some(TWO.0), others: u64::MAX });
+        for place in [ONE, TWO] {
+            ledger.looks(place, now);
+            ledger.looked(place, Some(2), now);
+        }
+        ledger.acknowledged(TWO, 2, now);
+        assert_eq!(ledger.floor().lowest, 11);
+        ledger.rung([ONE], now);
+        ledger.has_read(12, true);
+        assert_eq!(ledger.floor().lowest, 12);
+        ledger.acknowledged(ONE, 2, now);
+        assert_eq!(ledger.floor(), Floor { lowest: 11, node: Some(ONE.0), others: 12 });
     }
 
     #[test]

@@ -24,10 +24,10 @@
 //! | [`holders`] | which nodes have an image |
 //! | [`report`] | what agents report, as transactions |
 //!
-//! Invariants: a node is sent only what its own tasks need; a session begins with a complete set and goes on with numbered
-//! changes without a gap; a report moves a task only forward; of two sessions of one node the newer one stays, whichever
-//! managers they are with; only the leader decides on node states; a node is told that something is settled only when every
-//! other one that has a session, and does not hang, has acknowledged it.
+//! Invariants: a node is sent only what its own tasks need; a session begins with a complete set and goes on with
+//! numbered changes without a gap; a report moves a task only forward; of two sessions of one node the newer one stays,
+//! whichever managers they are with; only the leader decides on node states; a node is told that something is settled
+//! only when every other one that has a session, and does not hang, has acknowledged it.
 
 pub mod assignment;
 mod downward;

@@ -20,8 +20,8 @@ use super::interest::{Interest, Touched, Urgency};
 use super::ledger::Place;
 use super::shared::Shared;
 
-/// Between two looks at changes that are not about the node's own tasks: the first one is told at once, those that come after
-/// it are put together for this long.
+/// Between two looks at changes that are not about the node's own tasks: the first one is told at once, those that come
+/// after it are put together for this long.
 const SETTLE: Duration = Duration::from_millis(20);
 /// Commits that are read before anybody is woken, so that nobody waits for all of a storm.
 const COMMITS: usize = 64;
@@ -150,6 +150,7 @@ impl News {
         drop(listeners);
         // In this order: nobody counts as having taken in what it was not yet woken for.
         self.floors.rung(calls.iter().filter(|call| call.urgency > Urgency::Never).map(|call| call.place));
+        touched.lost.iter().for_each(|node| self.floors.give_up(*node));
         for Call { slot, urgency, membership, .. } in &calls {
             slot.ring(|pending| {
                 pending.urgency = (*urgency).max(pending.urgency);
@@ -202,8 +203,8 @@ impl Listener {
         self.news.floors.looks(self.place);
     }
 
-    /// What there was to tell is told with the message of that sequence, or there was nothing that others wait for. To be said
-    /// before the message is sent.
+    /// What there was to tell is told with the message of that sequence, or there was nothing that others wait for. To
+    /// be said before the message is sent.
     pub fn looked(&self, sequence: Option<u64>) {
         self.news.floors.looked(self.place, sequence);
     }
@@ -213,9 +214,9 @@ impl Listener {
         Acknowledgements { floors: self.news.floors.clone(), place: self.place }
     }
 
-    /// Waits for something that the node should hear of. What is not about its own tasks waits for more of its kind when the last
-    /// look was a moment ago. True when the node may have to know something else to stay part of the cluster. Cancel-safe: what
-    /// was heard is kept.
+    /// Waits for something that the node should hear of. What is not about its own tasks waits for more of its kind
+    /// when the last look was a moment ago. True when the node may have to know something else to stay part of the
+    /// cluster. Cancel-safe: what was heard is kept.
     pub async fn next(&mut self) -> Result<bool, Status> {
         loop {
             let rung = self.slot.rung.notified();

@@ -1,7 +1,7 @@
 //! Carries between managers what their nodes have taken in: the others tell the leader, the leader says what all have.
 //!
-//! One stream from each manager to the leader. What changes while a message is on its way goes with the next one; what nobody
-//! waits for goes on a period. Decides nothing: [`super::floor`] does.
+//! One stream from each manager to the leader. What changes while a message is on its way goes with the next one; what
+//! nobody waits for goes on a period. Decides nothing: [`super::floor`] does.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,7 +21,8 @@ use crate::store::{Hub, State};
 use super::floor::{Floors, SILENCE};
 use super::ledger::Floor;
 
-/// Between two words although nothing changed: a manager that is there is heard several times before it counts as silent.
+/// Between two words although nothing changed: a manager that is there is heard several times before it counts as
+/// silent.
 const PERIOD: Duration = Duration::from_millis(250);
 /// Between two words while everything changes.
 const GAP: Duration = Duration::from_millis(2);
@@ -58,7 +59,7 @@ fn managers(state: &State, own: NodeId) -> BTreeSet<NodeId> {
 
 fn tire(floors: &Floors) {
     for node in floors.tire() {
-        tracing::warn!(%node, "the node takes in nothing any more: others do not wait for it before tasks start and stop");
+        tracing::warn!(%node, "the node takes in nothing any more: other nodes do not wait for it");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Endpoints that are the same for every node that hears of them, made once for each state: thousands of sessions share them,
-//! and compare them by address.
+//! Endpoints that are the same for every node that hears of them, made once for each state: thousands of sessions share
+//! them, and compare them by address.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -99,7 +99,7 @@ impl Dirty {
     }
 }
 
-/// Images and a manager's part change often, and no task comes or goes for them.
+/// Images and a manager's part change often, its place on the ingress network once, and no task comes or goes for them.
 fn says_nothing_of_tasks(event: &Event) -> bool {
     let (Some(Object::Node(old)), Some(Object::Node(new))) = (event.before(), event.after()) else { return false };
     let same_machine = match (&old.description, &new.description) {
@@ -125,5 +125,5 @@ fn says_nothing_of_tasks(event: &Event) -> bool {
         }
         (old, new) => old == new,
     };
-    same_machine && old.ingress == new.ingress && old.spec == new.spec && old.status.state == new.status.state
+    same_machine && old.spec == new.spec && old.status.state == new.status.state
 }

@@ -126,7 +126,8 @@ impl Reconciler {
         self.dirty = Dirty::everything(state);
     }
 
-    /// Why some nodes have no address on the ingress network, so that ports are not published there; `None` while all have.
+    /// Why some nodes have no address on the ingress network, so that ports are not published there; `None` while all
+    /// have.
     pub fn unpublished(&self) -> Option<&str> {
         self.unpublished.as_deref()
     }

@@ -1,5 +1,5 @@
-//! Nodes as the data plane of others sees them: kept beside the nodes, so that thousands of sessions share one map, and what
-//! changed between two states is found without looking at all nodes.
+//! Nodes as the data plane of others sees them: kept beside the nodes, so that thousands of sessions share one map, and
+//! what changed between two states is found without looking at all nodes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -192,8 +192,8 @@ impl Subscription {
         }
     }
 
-    /// The next commit, or the index of a newer state to which nothing but entries without an effect have led. Cancel-safe like
-    /// [`Self::next`].
+    /// The next commit, or the index of a newer state to which nothing but entries without an effect have led.
+    /// Cancel-safe like [`Self::next`].
     pub async fn next_step(&mut self) -> Result<Step, WatchError> {
         loop {
             if self.turn.borrow_and_update().is_none() {

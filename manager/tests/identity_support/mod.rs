@@ -90,14 +90,15 @@ impl Door {
         join::join(&self.addresses(), &self.token(role)).await.unwrap()
     }
 
-    /// Everything that there is, to see that nothing has changed. What the manager observes of nodes by itself changes with
-    /// time, whoever calls.
+    /// Everything that there is, to see that nothing has changed. What the manager observes of nodes and gives them by
+    /// itself changes with time, whoever calls.
     pub fn everything(&self) -> Vec<Object> {
         let still = |object| match object {
             Object::Node(node) => {
                 let mut node = Node::clone(&node);
                 (node.status.state, node.status.at) = Default::default();
                 node.status.message.clear();
+                node.ingress.clear();
                 (node.meta.version, node.meta.updated_at) = Default::default();
                 Object::from(node)
             }
