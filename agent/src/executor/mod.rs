@@ -113,13 +113,12 @@ impl Executor for NodeExecutor {
     }
 
     async fn publish(&self, task: TaskId, ready: bool) {
-        if ready {
-            self.barrier.ready(task);
+        match ready {
+            true => self.barrier.ready(task),
+            // The others first: what they still send here must find the task.
+            false => self.barrier.before_stop(task).await,
         }
         self.network.publish(task, ready).await;
-        if !ready {
-            self.barrier.before_stop(task).await;
-        }
     }
 
     async fn signal(&self, task: TaskId, signal: i32) {
