@@ -134,11 +134,12 @@ fn device_steps(device: &Device, found: Option<&ObservedDevice>, ops: &mut Vec<O
     if tunnel.key.is_none() {
         ops.push(Op::SetKey { name: name(), key: device.key.clone(), port: device.port });
     }
-    if !found.addresses.contains(&device.inner) {
-        ops.push(Op::AddAddress { name: name(), address: device.inner });
-    }
     if !found.up || found.mtu != device.mtu {
         ops.push(Op::Open { name: name(), mtu: device.mtu });
+    }
+    // Of a link that is down the kernel does not listen to an address.
+    if !found.addresses.contains(&device.inner) {
+        ops.push(Op::AddAddress { name: name(), address: device.inner });
     }
     let others = found.addresses.iter().filter(|address| **address != device.inner);
     late.extend(others.map(|address| Op::RemoveAddress { name: name(), address: *address }));

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rtnetlink::packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
@@ -24,6 +25,7 @@ use crate::name::{DeviceName, INNER_PREFIX, Instance, is_inner};
 /// Marks Berth's routes; see `/etc/iproute2/rt_protos` for the numbers that others use.
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(66);
 const MAIN_TABLE: u8 = 254;
+const LOCAL_PATIENCE: Duration = Duration::from_secs(1);
 const GUARD_BITS: u8 = 16;
 /// The last route that is asked.
 const GUARD_METRIC: u32 = u32::MAX;
@@ -116,13 +118,33 @@ impl Links {
         self.send(&Rt::SetLink(message), 0).map(drop).map_err(refused(format!("set up tunnel {name}")))
     }
 
-    /// Gives a link an address that can be used at once.
+    /// Gives a link that is up an address, and waits until packets to it arrive.
     pub fn add_address(&mut self, name: &DeviceName, address: Ipv6Addr) -> Result<(), TunnelError> {
         // Hosts without IPv6 mostly have it turned off like this, and may have it turned on per link.
         set(name, "disable_ipv6", "0")?;
         let message = address_message(self.index(name)?, address);
         unless(&[libc::EEXIST], self.send(&Rt::NewAddress(message), CREATE | EXCLUSIVE))
-            .map_err(refused(format!("give tunnel {name} the address {address}")))
+            .map_err(refused(format!("give tunnel {name} the address {address}")))?;
+        self.wait_until_local(address);
+        Ok(())
+    }
+
+    /// The kernel begins to listen to an address a little later, in the background; what came before then would be lost. A
+    /// kernel that is too busy for that is not waited for long: nothing else depends on it.
+    fn wait_until_local(&mut self, address: Ipv6Addr) {
+        let start = Instant::now();
+        while start.elapsed() < LOCAL_PATIENCE {
+            let mut message = RouteMessage::default();
+            message.header.address_family = AddressFamily::Inet6;
+            message.header.destination_prefix_length = 128;
+            message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet6(address))];
+            let answers = self.send(&Rt::GetRoute(message), 0).unwrap_or_default();
+            let local = |answer| matches!(answer, Rt::NewRoute(route) if route.header.kind == RouteType::Local);
+            if answers.iter().filter_map(read).any(local) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Takes an address away.
