@@ -6,7 +6,8 @@
 #   tests/run.sh --clean   removes what test runs left: target/e2e and cached packages
 #   tests/run.sh NAME...   only the end-to-end tests whose file is tests/tests/NAME.rs
 #
-# Not part of it, for it takes long: agent/tests/cgroup_v2.sh, every test of the runtime on cgroup v2.
+# Not part of it, for they take long: agent/tests/cgroup_v2.sh, every test of the runtime on cgroup v2;
+# netoverlay/tunnel/tests/in_kernel.sh, encrypted links by the kernel's WireGuard.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

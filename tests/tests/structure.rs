@@ -10,16 +10,17 @@ use berth_tests::image::repository;
 use serde_json::Value;
 
 /// Which crates of the workspace each crate may use, in the product (tests may use more).
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("berth-proto", &[]),
     ("berth-scheduler", &["berth-proto"]),
-    ("berth-netoverlay", &["berth-proto"]),
+    ("berth-tunnel", &["berth-proto"]),
+    ("berth-netoverlay", &["berth-proto", "berth-tunnel"]),
     ("berth-compose", &["berth-proto"]),
     ("berth-image", &["berth-proto"]),
     ("berth-shim", &[]),
     ("berth-manager", &["berth-proto", "berth-scheduler", "berth-compose"]),
-    ("berth-agent", &["berth-proto", "berth-netoverlay", "berth-image", "berth-shim"]),
-    ("berth", &["berth-proto", "berth-manager", "berth-agent", "berth-compose"]),
+    ("berth-agent", &["berth-proto", "berth-netoverlay", "berth-tunnel", "berth-image", "berth-shim"]),
+    ("berth", &["berth-proto", "berth-manager", "berth-agent", "berth-tunnel", "berth-compose"]),
     ("berth-tests", &[]),
 ];
 
