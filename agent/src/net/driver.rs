@@ -105,9 +105,7 @@ impl Driver {
     pub async fn sync_services(&self) {
         // Held over the call: a task that becomes ready or stops meanwhile comes after.
         let ready = self.ready.lock().await;
-        let services = self.inventory.read(|assigned| {
-            assigned.endpoints.values().map(|endpoints| desired::service(endpoints, &ready, self.node)).collect()
-        });
+        let services = self.inventory.read(|assigned| desired::services(assigned, &ready, self.node));
         tell("set services", self.network.set_services(services).await);
     }
 
@@ -120,9 +118,7 @@ impl Driver {
             return Ok(());
         }
         let ready = self.ready.lock().await;
-        let services = self.inventory.read(|assigned| {
-            assigned.endpoints.values().map(|endpoints| desired::service(endpoints, &ready, self.node)).collect()
-        });
+        let services = self.inventory.read(|assigned| desired::services(assigned, &ready, self.node));
         let report = self.network.set_services(services).await?;
         let ours = |port: &PublishedPort| {
             let protocol = match port.proto {
@@ -173,7 +169,7 @@ impl Driver {
             };
             let services = self.inventory.read(|assigned| {
                 changed.retain(|task, _| has_ports(assigned, task));
-                assigned.endpoints.values().map(|endpoints| desired::service(endpoints, &ready, self.node)).collect()
+                desired::services(assigned, &ready, self.node)
             });
             tell("set the readiness of tasks", self.network.set_services(services).await);
         }

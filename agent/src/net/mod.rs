@@ -16,7 +16,7 @@ use berth_netoverlay::{NameSockets, Overlay, OverlayError, Report, Sandbox};
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
-pub use desired::{network, nodes, sandbox, service};
+pub use desired::{network, nodes, sandbox, services};
 pub use driver::Driver;
 
 /// What the agent needs of the network; the real one is [`Overlay`], the fake is in tests.
