@@ -26,6 +26,7 @@ use crate::executor::{self, Barrier, FilesDir, FilesError, NodeExecutor, NodeIma
 use crate::local::LocalService;
 use crate::net::{self, Driver};
 use crate::node::describe;
+use crate::probe::{DataPath, Prober, ProberSetup};
 use crate::reach::{ManagerAddress, Reach};
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
 use crate::session::{self, Client, ClientSetup, Identity, Link, Settled, Sink};
@@ -53,6 +54,8 @@ pub struct AgentConfig {
     pub network: berth_netoverlay::Config,
     /// The image store's settings.
     pub images: StoreOptions,
+    /// By which way packets for tasks of other nodes go.
+    pub data_path: DataPath,
 }
 
 impl AgentConfig {
@@ -67,6 +70,7 @@ impl AgentConfig {
             cgroup_parent: "/berth".to_owned(),
             network: berth_netoverlay::Config::default(),
             images: StoreOptions::default(),
+            data_path: DataPath::default(),
         }
     }
 }
@@ -134,6 +138,7 @@ struct Parts {
     inventory: Arc<Inventory>,
     board: Arc<Board>,
     network: Arc<Driver>,
+    prober: Arc<Prober>,
     worker: Arc<Worker>,
     files: Arc<FilesDir>,
     volumes: Arc<VolumeStore>,
@@ -181,7 +186,14 @@ impl Agent {
     ) -> Self {
         let (inventory, board) = (Arc::new(assigned(records.assigned)), Arc::new(Board::default()));
         let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
-        let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node));
+        let prober = Arc::new(Prober::new(ProberSetup {
+            node: config.node,
+            inventory: Arc::clone(&inventory),
+            network: Arc::clone(&network),
+            reach: Arc::clone(&machine.reach),
+            data_path: config.data_path,
+        }));
+        let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node, prober.straight()));
         let link = watch::Sender::new(None);
         let settled = Arc::new(Settled::new(link.subscribe()));
         let peers = NodePeers::new(config.node, link.subscribe(), Arc::clone(&machine.reach));
@@ -225,6 +237,7 @@ impl Agent {
             inventory,
             board,
             network,
+            prober,
             worker: Arc::new(worker),
             files: Arc::clone(&executor.files),
             volumes: Arc::clone(&executor.volumes),
@@ -272,6 +285,7 @@ impl Agent {
             Arc::clone(&self.executor.runtime),
             self.images.clone(),
             Arc::clone(&self.parts.volumes),
+            (Arc::clone(&self.parts.prober), Arc::clone(&self.parts.network)),
             self.shutdown.clone(),
         )
     }
@@ -320,6 +334,7 @@ impl Agent {
             let (told, stop) = (Arc::clone(&self.told), stop.clone());
             async move { told.run(stop).await }
         });
+        let probing = tokio::spawn(Arc::clone(&self.parts.prober).run(stop.clone()));
         let client = Client::new(ClientSetup {
             identity: self.identity.clone(),
             board: Arc::clone(&self.parts.board),
@@ -343,6 +358,7 @@ impl Agent {
             (following, "the network driver"),
             (publishing, "the look at published ports"),
             (telling, "the look at images"),
+            (probing, "the look at other nodes"),
         ];
         for (running, what) in loops {
             if let Err(error) = running.await {
