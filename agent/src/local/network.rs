@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::LocalService;
 use super::service::Answers;
-use crate::probe::{Asked, Here, Look};
+use crate::probe::{Asked, Here};
 
 /// The most nodes that one call names.
 const MAX_PEERS: usize = 10_000;
@@ -49,6 +49,7 @@ fn here(service: &LocalService, here: &Here) -> pb::NetworkHere {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::Look;
     use berth_proto::id::NodeId;
 
     #[test]

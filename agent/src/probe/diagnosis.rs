@@ -90,8 +90,13 @@ impl Case<'_> {
         };
         finding(
             Level::Warning,
-            format!("The way from {own} to {peer} is not yet known: {who} has no place on the ingress network that {own} was told of."),
-            "The managers give it one within seconds of its joining; `berth node ls` shows whether it is ready, and `berth network ls` whether there is a network `ingress`.".to_owned(),
+            format!(
+                "The way from {own} to {peer} is not yet known: {who} has no place on the ingress network that \
+                {own} was told of."
+            ),
+            "The managers give it one within seconds of its joining; `berth node ls` shows whether it is ready, and \
+             `berth network ls` whether there is a network `ingress`."
+                .to_owned(),
         )
     }
 
@@ -99,8 +104,14 @@ impl Case<'_> {
         let Self { own, peer, .. } = self;
         finding(
             Level::Problem,
-            format!("{own} ({mine}) and {peer} ({theirs}) are known by addresses of different families, and no tunnel leads from one to the other."),
-            format!("Start the daemon of one of them with `--advertise-addr` and an IPv{} address.", if mine.is_ipv6() { 6 } else { 4 }),
+            format!(
+                "{own} ({mine}) and {peer} ({theirs}) are known by addresses of different families, and no tunnel \
+                 leads from one to the other."
+            ),
+            format!(
+                "Start the daemon of one of them with `--advertise-addr` and an IPv{} address.",
+                if mine.is_ipv6() { 6 } else { 4 }
+            ),
         )
     }
 
@@ -113,20 +124,32 @@ impl Case<'_> {
         if look.is_heard {
             return finding(
                 Level::Problem,
-                format!("Packets of tasks get from {peer} ({theirs}) to {own} ({mine}) but not back: UDP port 4789 is blocked in the direction from {own} to {peer}."),
+                format!(
+                    "Packets of tasks get from {peer} ({theirs}) to {own} ({mine}) but not back: UDP port 4789 is \
+                     blocked in the direction from {own} to {peer}."
+                ),
                 open_port(peer, theirs, mine),
             );
         }
         if look.control == Seen::Lost {
             return finding(
                 Level::Problem,
-                format!("{own} ({mine}) reaches {peer} ({theirs}) neither by the tunnel (UDP port 4789) nor at its port for nodes: it is off, cut off, or known by a wrong address."),
-                format!("See that {peer} runs and that {theirs} is its address; if it is not, start its daemon with `--advertise-addr`."),
+                format!(
+                    "{own} ({mine}) reaches {peer} ({theirs}) neither by the tunnel (UDP port 4789) nor at its port \
+                     for nodes: it is off, cut off, or known by a wrong address."
+                ),
+                format!(
+                    "See that {peer} runs and that {theirs} is its address; if it is not, start its daemon with \
+                     `--advertise-addr`."
+                ),
             );
         }
         finding(
             Level::Problem,
-            format!("No packet of tasks gets through between {own} ({mine}) and {peer} ({theirs}): UDP port 4789 is blocked between them, or one of the addresses is not where its tunnels end."),
+            format!(
+                "No packet of tasks gets through between {own} ({mine}) and {peer} ({theirs}): UDP port 4789 is \
+                 blocked between them, or one of the addresses is not where its tunnels end."
+            ),
             open_port(&format!("both {own} and {peer}"), theirs, mine),
         )
     }
@@ -135,8 +158,15 @@ impl Case<'_> {
         let Self { own, peer, here, .. } = self;
         finding(
             Level::Problem,
-            format!("Pings get through the tunnel between {own} and {peer}, UDP does not: a network card or its driver writes wrong checksums into packets inside of tunnels."),
-            format!("Turn that off on both nodes: `ethtool -K {} tx-checksum-ip-generic off` on {own}, the same on {peer} for the link with its address.", here.link),
+            format!(
+                "Pings get through the tunnel between {own} and {peer}, UDP does not: a network card or its driver \
+                 writes wrong checksums into packets inside of tunnels."
+            ),
+            format!(
+                "Turn that off on both nodes: `ethtool -K {} tx-checksum-ip-generic off` on {own}, the same on {peer} \
+                 for the link with its address.",
+                here.link
+            ),
         )
     }
 
@@ -148,8 +178,16 @@ impl Case<'_> {
         let outside = passes + around;
         finding(
             Level::Problem,
-            format!("Packets of up to {passes} bytes get from {own} ({mine}) to {peer} ({theirs}), those of {} are lost: link {link} of {own} says MTU {whole}, but something on the way takes no more than {outside} bytes.", here.tunnel_mtu),
-            format!("Let every link and switch between them take {whole} bytes; or tell the truth with `ip link set dev {link} mtu {outside}` on every node; or make networks with the option `com.docker.network.driver.mtu={passes}`."),
+            format!(
+                "Packets of up to {passes} bytes get from {own} ({mine}) to {peer} ({theirs}), those of {} are lost: \
+                 link {link} of {own} says MTU {whole}, but something on the way takes no more than {outside} bytes.",
+                here.tunnel_mtu
+            ),
+            format!(
+                "Let every link and switch between them take {whole} bytes; or tell the truth with `ip link set dev \
+                 {link} mtu {outside}` on every node; or make networks with the option \
+                 `com.docker.network.driver.mtu={passes}`."
+            ),
         )
     }
 
@@ -164,7 +202,10 @@ impl Case<'_> {
         let seconds = off as f64 / 1e9;
         Some(finding(
             level,
-            format!("The clock of {peer} is {seconds:.1} s {direction} that of {own}: certificates count by it, and the times of tasks and logs."),
+            format!(
+                "The clock of {peer} is {seconds:.1} s {direction} that of {own}: certificates count by it, and the \
+                 times of tasks and logs."
+            ),
             "Run NTP on both: `timedatectl set-ntp true`, or chrony.".to_owned(),
         ))
     }
@@ -175,8 +216,14 @@ impl Case<'_> {
         (look.small == Seen::Answered && look.control == Seen::Lost).then(|| {
             finding(
                 Level::Warning,
-                format!("{own} does not reach {peer} ({theirs}) at its port for nodes, though the tunnel works: images, logs and commands do not get through."),
-                format!("Let {own} reach the TCP port of {peer}'s daemon (4777 unless `--advertise-addr` says otherwise)."),
+                format!(
+                    "{own} does not reach {peer} ({theirs}) at its port for nodes, though the tunnel works: \
+                    images, logs and commands do not get through."
+                ),
+                format!(
+                    "Let {own} reach the TCP port of {peer}'s daemon (4777 unless `--advertise-addr` says \
+                    otherwise)."
+                ),
             )
         })
     }
@@ -186,7 +233,9 @@ impl Case<'_> {
 fn open_port(where_to: &str, theirs: IpAddr, mine: IpAddr) -> String {
     let (family, tool) = if mine.is_ipv6() { ("ip6", "ip6tables") } else { ("ip", "iptables") };
     format!(
-        "Let UDP port 4789 in between {mine} and {theirs} on {where_to}: `nft insert rule inet filter input {family} saddr {mine} udp dport 4789 accept`, or `{tool} -I INPUT -s {mine} -p udp --dport 4789 -j ACCEPT`; in a cloud, in the security group of both."
+        "Let UDP port 4789 in between {mine} and {theirs} on {where_to}: `nft insert rule inet filter input {family} \
+         saddr {mine} udp dport 4789 accept`, or `{tool} -I INPUT -s {mine} -p udp --dport 4789 -j ACCEPT`; in a \
+         cloud, in the security group of both."
     )
 }
 
@@ -233,17 +282,41 @@ mod tests {
         use Level::{Problem, Warning};
         for (what, look, level, says, remedy) in [
             ("blocked", lost(), Problem, "UDP port 4789 is blocked between", "nft insert rule"),
-            ("unasked", Look { control: Seen::Untried, ..lost() }, Problem, "UDP port 4789 is blocked between", "iptables"),
+            (
+                "unasked",
+                Look { control: Seen::Untried, ..lost() },
+                Problem,
+                "UDP port 4789 is blocked between",
+                "iptables",
+            ),
             ("one way", Look { is_heard: true, ..lost() }, Problem, "in the direction from a to b", "on b:"),
             ("off", Look { control: Seen::Lost, ..lost() }, Problem, "neither by the tunnel", "--advertise-addr"),
-            ("checksums", Look { echo: Seen::Answered, ..lost() }, Problem, "checksums", "ethtool -K eth0 tx-checksum-ip-generic off"),
-            ("mtu", Look { large: Seen::Lost, largest: 1350, ..healthy() }, Problem, "no more than 1400 bytes", "network.driver.mtu=1350"),
+            (
+                "checksums",
+                Look { echo: Seen::Answered, ..lost() },
+                Problem,
+                "checksums",
+                "ethtool -K eth0 tx-checksum-ip-generic off",
+            ),
+            (
+                "mtu",
+                Look { large: Seen::Lost, largest: 1350, ..healthy() },
+                Problem,
+                "no more than 1400 bytes",
+                "network.driver.mtu=1350",
+            ),
             ("clock", Look { clock: 2_000_000_000, ..healthy() }, Warning, "2.0 s ahead", "NTP"),
             ("wrong clock", Look { clock: -61_000_000_000, ..healthy() }, Problem, "61.0 s behind", "NTP"),
             ("control", Look { control: Seen::Lost, ..healthy() }, Warning, "port for nodes", "TCP"),
             ("no ingress", Look { entrance: None, ..lost() }, Warning, "not yet known: b", "node ls"),
             ("no address", Look { address: None, ..lost() }, Warning, "not yet known: b", "node ls"),
-            ("families", Look { address: Some("fd00::1".parse().unwrap()), ..lost() }, Problem, "different families", "IPv4"),
+            (
+                "families",
+                Look { address: Some("fd00::1".parse().unwrap()), ..lost() },
+                Problem,
+                "different families",
+                "IPv4",
+            ),
         ] {
             let found = diagnose("a", &here(), "b", &look);
             assert_eq!(found.len(), 1, "{what}: {found:?}");

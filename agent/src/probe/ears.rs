@@ -108,7 +108,8 @@ impl Ears {
         let (main, straight) = (Arc::new(socket::open(address)?), Arc::new(socket::open_straight(address)?));
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(read_probes(Arc::clone(&self.shared), Arc::clone(&main))));
-        let ping = if address.is_ipv4() { socket::open_ping(address) } else { Err(std::io::ErrorKind::Unsupported.into()) };
+        let ping =
+            if address.is_ipv4() { socket::open_ping(address) } else { Err(std::io::ErrorKind::Unsupported.into()) };
         let ping = ping.inspect_err(|error| tracing::debug!(%address, %error, "no pings from here")).ok().map(Arc::new);
         if let Some(ping) = &ping {
             let reading = read_pings(Arc::clone(&self.shared), Arc::clone(ping));
@@ -164,9 +165,7 @@ fn answered(heard: &Heard, asked: &[Instant]) -> Option<Answered> {
 }
 
 async fn send(socket: &UdpSocket, to: IpAddr, how: How, nonce: u64, sequence: u32) -> std::io::Result<usize> {
-    let probe = |kind, size| {
-        Message { kind, sequence, nonce, asked_at: now(), answered_at: Timestamp(0) }.encode(size)
-    };
+    let probe = |kind, size| Message { kind, sequence, nonce, asked_at: now(), answered_at: Timestamp(0) }.encode(size);
     match how {
         How::Tunnel(size) => socket.send_to(&probe(Kind::Question, size), (to, PROBE_PORT)).await,
         How::Straight => socket.send_to(&probe(Kind::Straight, message::LEN), (to, PROBE_PORT)).await,
@@ -211,7 +210,7 @@ async fn read_probes(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
         match message.kind {
             Kind::Answer => shared.give(source.ip(), message.nonce, message.sequence, Some(message)),
             Kind::Question | Kind::Straight => {
-                // Always to the port of probes: it is the one that lets them in. A full queue loses it like a full link.
+                // Always to the port of probes, which lets them in. A full queue loses it like a full link.
                 let to = SocketAddr::new(source.ip(), PROBE_PORT);
                 let _ = socket.try_send_to(&message.answered(now()).encode(message::LEN), to);
             }

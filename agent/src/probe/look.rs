@@ -43,7 +43,7 @@ pub struct Look {
     pub round_trip: Duration,
     /// How far its clock is ahead of this node's, nanoseconds.
     pub clock: i64,
-    /// Packets of it came in by the tunnel in the last seconds.
+    /// Packets of it came in by the tunnel during the look.
     pub is_heard: bool,
     /// Whether packets for its tasks go straight.
     pub path: Path,

@@ -32,19 +32,13 @@ use crate::worker::Inventory;
 /// Nodes that are looked at at the same time, on the period and for people each.
 const AT_ONCE: usize = 32;
 /// How long each try of a probe is waited for: one, and three more.
-const WAITS: [Duration; 4] = [
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(1),
-];
+const WAITS: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(1)];
 /// Bounds of the wait for a node whose distance is known.
 const LEAST_WAIT: Duration = Duration::from_millis(100);
 const MOST_WAIT: Duration = Duration::from_secs(1);
 /// Straight probes of one look at most: as many as change the decision.
 const STRAIGHT_PROBES: usize = 3;
-/// Packets that came in within this time say that the way from there is open.
-const HEARD: Duration = Duration::from_secs(5);
 /// What a probe's headers take: IPv4 and UDP.
 const HEADERS: u32 = 28;
 
@@ -233,7 +227,8 @@ impl Prober {
             Some(News::Right) => tracing::info!(%node, "the way to a node is right again"),
             Some(News::Wrong(findings)) if worst(&findings) == Level::Problem => {
                 let finding = &findings[0];
-                tracing::warn!(%node, problem = finding.problem, advice = finding.advice, "the way to a node is not right");
+                tracing::warn!(%node, problem = finding.problem, advice = finding.advice, "the way to a node is not \
+                    right");
             }
             Some(News::Wrong(findings)) => tracing::info!(%node, ?findings, "the way to a node is not quite right"),
             None => {}
@@ -249,6 +244,7 @@ impl Prober {
         let is_near_kin = view.here.address.is_some_and(|own| own.is_ipv6() == peer.address.is_ipv6());
         let ends = view.here.entrance.zip(look.entrance).filter(|_| is_near_kin && view.here.tunnel_mtu > 0);
         let Some((from, to)) = ends else { return look };
+        let begun = std::time::Instant::now();
         let small = self.ears.ask(from, to, How::Tunnel(message::LEN), &WAITS);
         let echo = self.ears.ask(from, to, How::Ping, &WAITS);
         let knock = async { if thorough { self.knock(asked).await } else { Seen::Untried } };
@@ -262,7 +258,7 @@ impl Prober {
             None if control == Seen::Untried => look.control = self.knock(asked).await,
             None => {}
         }
-        look.is_heard = self.ears.heard(to).is_some_and(|at| at.elapsed() < HEARD);
+        look.is_heard = self.ears.heard(to).is_some_and(|at| at >= begun);
         self.look_straight(view, asked.node, peer).await;
         look.path = if self.straight.borrow().contains(&asked.node) { Path::Straight } else { Path::Tunnel };
         look
@@ -339,8 +335,12 @@ impl Prober {
             false => straight.remove(&node),
         });
         match (is_new, is_straight) {
-            (true, true) => tracing::info!(%node, address = %peer.address, "packets for tasks of a node go straight by the link"),
-            (true, false) => tracing::info!(%node, address = %peer.address, "packets for tasks of a node go by tunnels"),
+            (true, true) => {
+                tracing::info!(%node, address = %peer.address, "packets for tasks of a node go straight by the link")
+            }
+            (true, false) => {
+                tracing::info!(%node, address = %peer.address, "packets for tasks of a node go by tunnels")
+            }
             (false, _) => {}
         }
     }
