@@ -71,7 +71,7 @@ fn wrong(node: &Node, (here, look): &(Here, Look)) -> Vec<String> {
 /// Drops packets that come in on this host, before anything else looks at them.
 fn drop_incoming(rule: &str) {
     sh("nft add table inet test; nft 'add chain inet test in { type filter hook input priority -350; }'");
-    sh(&format!("nft add rule inet test in {rule} drop"));
+    sh(&format!("nft 'add rule inet test in {rule} drop'"));
 }
 
 #[test]

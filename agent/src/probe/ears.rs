@@ -46,6 +46,8 @@ pub struct Ears {
 #[derive(Default)]
 struct Shared {
     open: Mutex<BTreeMap<IpAddr, Ear>>,
+    /// Addresses of this node at which it cannot listen.
+    refused: Mutex<BTreeSet<IpAddr>>,
     waiting: Mutex<HashMap<u64, Waiting>>,
     /// Addresses of other nodes, and when packets of theirs came in by the tunnel last.
     known: RwLock<BTreeMap<IpAddr, Mutex<Known>>>,
@@ -97,9 +99,15 @@ impl Ears {
                 continue;
             }
             match self.open(*address) {
-                Ok(ear) => drop(open.insert(*address, ear)),
-                // The next look tries again.
-                Err(error) => tracing::warn!(%address, %error, "cannot listen for probes of other nodes"),
+                Ok(ear) => {
+                    open.insert(*address, ear);
+                    lock(&self.shared.refused).remove(address);
+                }
+                // Tried again at each call, told once.
+                Err(error) if lock(&self.shared.refused).insert(*address) => {
+                    tracing::warn!(%address, %error, "cannot listen for probes of other nodes");
+                }
+                Err(_) => {}
             }
         }
     }

@@ -39,6 +39,8 @@ const LEAST_WAIT: Duration = Duration::from_millis(100);
 const MOST_WAIT: Duration = Duration::from_secs(1);
 /// Straight probes of one look at most: as many as change the decision.
 const STRAIGHT_PROBES: usize = 3;
+/// How long a view of the node's own links counts; a fifth of it while its end of the tunnel is missing.
+const GOOD_FOR: Duration = Duration::from_secs(5);
 /// What a probe's headers take: IPv4 and UDP.
 const HEADERS: u32 = 28;
 
@@ -84,6 +86,15 @@ struct View {
     nodes: Nodes,
     ground: Option<Ground>,
     here: Here,
+    at: Instant,
+}
+
+impl View {
+    /// Links do not change often, and listing them costs.
+    fn is_old(&self) -> bool {
+        let good_for = if self.here.tunnel_mtu > 0 { GOOD_FOR } else { GOOD_FOR / 5 };
+        self.at.elapsed() >= good_for
+    }
 }
 
 impl Prober {
@@ -133,7 +144,7 @@ impl Prober {
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let mut changed = self.setup.inventory.watch();
         let mut schedule = Schedule::default();
-        let mut looks: JoinSet<NodeId> = JoinSet::new();
+        let mut looks: JoinSet<(NodeId, bool)> = JoinSet::new();
         let mut nodes = None;
         let mut view = Arc::new(self.view().await);
         loop {
@@ -147,7 +158,7 @@ impl Prober {
                 schedule.follow(&others, Instant::now(), rand::random);
                 nodes = Some(now_known);
             }
-            if schedule.next().is_some_and(|at| at <= Instant::now()) && looks.len() < AT_ONCE {
+            if schedule.next().is_some_and(|at| at <= Instant::now()) && looks.len() < AT_ONCE && view.is_old() {
                 view = Arc::new(self.view().await);
                 // Sockets that could not be opened are tried again.
                 self.listen(&view.nodes);
@@ -164,7 +175,7 @@ impl Prober {
                 () = shutdown.cancelled() => return,
                 // Cancel-safe: what ended stays in the set.
                 Some(done) = looks.join_next() => match done {
-                    Ok(node) => schedule.done(node, Instant::now(), rand::random()),
+                    Ok((node, was_tried)) => schedule.done(node, was_tried, Instant::now(), rand::random()),
                     Err(error) => tracing::error!(%error, "a look at another node died"),
                 },
                 // Cancel-safe, both: nothing is lost but time.
@@ -196,7 +207,7 @@ impl Prober {
             link_mtu: below.map_or(0, |below| below.mtu),
             tunnel_mtu: ground.as_ref().and_then(|ground| ground.tunnel.as_ref()).map_or(0, |(_, mtu)| *mtu),
         };
-        View { nodes, ground, here }
+        View { nodes, ground, here, at: Instant::now() }
     }
 
     /// Listens at this node's addresses for the others.
@@ -218,8 +229,8 @@ impl Prober {
         });
     }
 
-    /// A look on the period. The log hears of what changed.
-    async fn look_and_tell(&self, view: &View, node: NodeId) -> NodeId {
+    /// A look on the period, and whether there was a way to try. The log hears of what changed.
+    async fn look_and_tell(&self, view: &View, node: NodeId) -> (NodeId, bool) {
         let look = self.look(view, &Asked { node, control: String::new() }, false).await;
         let (own, peer) = (self.setup.node.to_string(), node.to_string());
         let findings = diagnose(&own, &view.here, &peer, &look);
@@ -233,7 +244,7 @@ impl Prober {
             Some(News::Wrong(findings)) => tracing::info!(%node, ?findings, "the way to a node is not quite right"),
             None => {}
         }
-        node
+        (node, look.small != Seen::Untried)
     }
 
     /// One look at one node.

@@ -40,10 +40,11 @@ impl Schedule {
         Some(node)
     }
 
-    /// It was looked at.
-    pub fn done(&mut self, node: NodeId, now: Instant, random: f64) {
+    /// It was looked at, or there was no way yet that could be tried.
+    pub fn done(&mut self, node: NodeId, was_tried: bool, now: Instant, random: f64) {
         self.taken.remove(&node);
-        self.due.insert(node, now + PERIOD.mul_f64(1.0 + SPREAD * (random - 0.5)));
+        let period = if was_tried { PERIOD } else { SOON };
+        self.due.insert(node, now + period.mul_f64(1.0 + SPREAD * (random - 0.5)));
     }
 
     /// When the next one is due.
@@ -54,6 +55,7 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -68,9 +70,12 @@ mod tests {
         schedule.follow(&nodes, soon, || 0.0);
         assert_eq!((schedule.take(soon), schedule.next()), (None, None), "they are being looked at");
         for (node, random) in nodes.iter().zip([0.0, 0.5, 1.0]) {
-            schedule.done(*node, soon, random);
+            schedule.done(*node, true, soon, random);
         }
         assert_eq!(schedule.next(), Some(soon + PERIOD.mul_f64(0.8)));
+        let first = schedule.take(soon + PERIOD).unwrap();
+        schedule.done(first, false, soon, 0.5);
+        assert_eq!(schedule.next(), Some(soon + SOON), "what could not be tried comes again soon");
         schedule.follow(&BTreeSet::new(), soon, || 0.0);
         assert_eq!(schedule.take(soon + 2 * PERIOD), None);
     }

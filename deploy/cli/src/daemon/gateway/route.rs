@@ -34,7 +34,7 @@ pub fn reached(state: &State, node: NodeId, named: &[Peer]) -> Result<Vec<Peer>,
     let peer = |found: &Node| Peer { node_id: found.id.to_string(), address: found.status.address.clone() };
     if named.is_empty() {
         let others = state.nodes().filter(|other| other.id != node && other.status.state == NodeState::Ready);
-        return Ok(others.map(peer).collect());
+        return Ok(others.map(|found| peer(found)).collect());
     }
     let find = |named: &Peer| {
         let id: NodeId = named.node_id.parse().map_err(|error| Status::invalid_argument(format!("node: {error}")))?;
