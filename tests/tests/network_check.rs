@@ -1,6 +1,7 @@
 //! The network doctor: what is wrong between machines is named, and gone from its report once it is mended.
 #![allow(clippy::unwrap_used)]
 
+use berth_tests::image::hello;
 use berth_tests::{Cluster, Host, Output, wait_until};
 use serde_json::Value;
 
@@ -35,6 +36,11 @@ fn mend(host: &Host) {
 #[test]
 fn what_is_wrong_between_machines_is_named_and_gone_once_mended() {
     let cluster = Cluster::new("check", 1, 2);
+    // Without a port or a network that they share the machines have nothing to say to each other.
+    let report = check(cluster.host(0), &[]).1;
+    assert!(report["ways"].as_array().unwrap().iter().all(|way| way["state"] == "unused"), "{report:#}");
+    cluster.host(0).load(&hello());
+    cluster.host(0).apply("s", "services:\n  web:\n    image: berth/hello:1\n    ports: [\"8080:80\"]\n");
     let names: Vec<&str> = (0..3).map(|at| cluster.host(at).hostname()).collect();
     let healthy = |what: &str| {
         wait_until(

@@ -33,7 +33,7 @@ impl Level {
     }
 }
 
-/// One thing that is wrong.
+/// One thing that is wrong, or, at level ok, worth knowing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// How bad.
@@ -52,7 +52,8 @@ pub fn worst(findings: &[Finding]) -> Level {
 /// What is wrong between this node and another, worst first. `own` and `peer` are what people call them.
 pub fn diagnose(own: &str, here: &Here, peer: &str, look: &Look) -> Vec<Finding> {
     let case = Case { own, here, peer, look };
-    let (Some(mine), Some(theirs)) = (here.address, look.address) else { return vec![case.unknown()] };
+    let Some(mine) = here.address else { return vec![case.unknown()] };
+    let Some(theirs) = look.address else { return vec![case.unused()] };
     if mine.is_ipv6() != theirs.is_ipv6() {
         return vec![case.families(mine, theirs)];
     }
@@ -81,6 +82,19 @@ fn finding(level: Level, problem: String, advice: String) -> Finding {
 }
 
 impl Case<'_> {
+    /// No manager told this node of the other: none of its tasks has anything to say to one there.
+    fn unused(&self) -> Finding {
+        let Self { own, peer, .. } = self;
+        finding(
+            Level::Ok,
+            format!(
+                "No packets of tasks go from {own} to {peer}: no port is published, and no overlay network has tasks on \
+                 both, so there is no tunnel to look at."
+            ),
+            "Once there is one of these, look again.".to_owned(),
+        )
+    }
+
     fn unknown(&self) -> Finding {
         let Self { own, peer, .. } = self;
         let who = if self.here.address.is_none() || self.here.entrance.is_none() || self.here.tunnel_mtu == 0 {
@@ -309,7 +323,7 @@ mod tests {
             ("wrong clock", Look { clock: -61_000_000_000, ..healthy() }, Problem, "61.0 s behind", "NTP"),
             ("control", Look { control: Seen::Lost, ..healthy() }, Warning, "port for nodes", "TCP"),
             ("no ingress", Look { entrance: None, ..lost() }, Warning, "not yet known: b", "node ls"),
-            ("no address", Look { address: None, ..lost() }, Warning, "not yet known: b", "node ls"),
+            ("nothing in common", Look { address: None, ..lost() }, Level::Ok, "no tunnel to look at", "look again"),
             (
                 "families",
                 Look { address: Some("fd00::1".parse().unwrap()), ..lost() },

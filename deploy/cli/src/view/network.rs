@@ -65,7 +65,7 @@ pub struct WayRow {
     pub node: String,
     /// The other.
     pub peer: String,
-    /// `ok`, `warning`, `problem`, `unknown`.
+    /// `ok`, `warning`, `problem`; `unused` where no packets of tasks go, `unknown` where the nodes have not heard of it yet.
     pub state: &'static str,
     /// `tunnel` or `direct`: how packets for tasks of the other go.
     pub path: &'static str,
@@ -90,7 +90,7 @@ pub struct WayRow {
 /// Something that is wrong.
 #[derive(Debug, Clone, Serialize)]
 pub struct FindingRow {
-    /// `warning`, `problem`.
+    /// `problem`, `warning`, `ok`.
     pub level: &'static str,
     /// The node that looked.
     pub node: String,
@@ -111,7 +111,9 @@ impl CheckReport {
             said.looks.sort_by_cached_key(|look| name(look.node));
             report.take(&said, &name);
         }
-        report.findings.sort_by_key(|finding| finding.level != Level::Problem.as_str());
+        report.findings.sort_by_key(|finding| {
+            [Level::Problem, Level::Warning].iter().position(|level| finding.level == level.as_str()).unwrap_or(2)
+        });
         report
     }
 
@@ -156,7 +158,8 @@ impl CheckReport {
             self.ways.iter().for_each(|way| way.in_full(&mut text));
             self.nodes.iter().for_each(|node| node.in_full(&mut text));
         }
-        for finding in &self.findings {
+        let is_shown = |finding: &&FindingRow| in_full || finding.level != Level::Ok.as_str();
+        for finding in self.findings.iter().filter(is_shown) {
             // Into a string it does not fail.
             let _ = write!(text, "\n{}: {}\n  {}\n", finding.level, finding.problem, finding.advice);
         }
@@ -212,7 +215,11 @@ impl WayRow {
         Self {
             node: node.to_owned(),
             peer: peer.to_owned(),
-            state: if is_unknown { "unknown" } else { level.as_str() },
+            state: match look.address {
+                None => "unused",
+                Some(_) if is_unknown => "unknown",
+                Some(_) => level.as_str(),
+            },
             path: if look.path == Path::Straight { "direct" } else { "tunnel" },
             rtt_ms: is_answered.then_some(look.round_trip.as_secs_f64() * 1e3),
             mtu: is_answered.then_some(look.largest),
@@ -334,6 +341,10 @@ mod tests {
         let report = CheckReport::new(vec![said(1, vec![unknown])], name);
         assert_eq!((report.ways[0].state, report.has_problem()), ("unknown", false));
         assert_eq!(report.findings.len(), 1);
+        let apart = CheckReport::new(vec![said(1, vec![Look { address: None, ..look(2, Seen::Untried) }])], name);
+        assert_eq!((apart.ways[0].state, apart.has_problem()), ("unused", false));
+        assert!(!apart.text(false, 10).contains("no tunnel to look at"));
+        assert!(apart.text(true, 10).contains("ok: No packets of tasks go from n1 to n2"));
         let well = CheckReport::new(vec![said(1, vec![Look { clock: 0, ..look(2, Seen::Answered) }])], name);
         assert_eq!((well.ways[0].state, well.findings.len()), ("ok", 0));
     }
