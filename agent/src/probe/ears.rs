@@ -263,3 +263,56 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const WAIT: [Duration; 1] = [Duration::from_secs(20)];
+
+    fn address(node: u8) -> IpAddr {
+        [127, 47, 79, node].into()
+    }
+
+    /// Node 1 asks, all others answer; each knows all of `known`.
+    fn ears(own: &[u8], known: &[u8]) -> Ears {
+        let ears = Ears::default();
+        let all = |nodes: &[u8]| nodes.iter().map(|node| address(*node)).collect();
+        ears.follow(&all(own), &all(known));
+        ears
+    }
+
+    #[tokio::test]
+    async fn many_nodes_are_asked_at_once_and_each_answers_for_itself() {
+        let nodes: Vec<u8> = (2..=100).collect();
+        let (asker, _answerers) = (ears(&[1], &nodes), ears(&nodes, &[1]));
+        let ask = |node: u8| {
+            let asker = &asker;
+            async move {
+                let small = asker.ask(address(1), address(node), How::Tunnel(message::LEN), &WAIT).await.unwrap();
+                let large = asker.ask(address(1), address(node), How::Tunnel(1400), &WAIT).await;
+                let ping = asker.ask(address(1), address(node), How::Ping, &WAIT).await;
+                assert!(small.clock.abs() < 1_000_000_000 && large.is_some() && ping.is_some(), "{node}: {small:?}");
+            }
+        };
+        futures::future::join_all(nodes.iter().map(|node| ask(*node))).await;
+        assert!(nodes.iter().all(|node| asker.heard(address(*node)).is_some()));
+        assert!(lock(&asker.shared.waiting).is_empty(), "nothing stays behind");
+    }
+
+    #[tokio::test]
+    async fn strangers_are_not_answered_and_addresses_come_and_go() {
+        let (asker, answerer) = (ears(&[101], &[102]), ears(&[102], &[]));
+        let ask = || asker.ask(address(101), address(102), How::Tunnel(0), &[Duration::from_millis(50); 2]);
+        assert_eq!(ask().await, None, "it does not know who asks");
+        assert_eq!(answerer.heard(address(101)), None);
+        answerer.follow(&[address(102)].into(), &[address(101)].into());
+        let found = asker.ask(address(101), address(102), How::Tunnel(0), &WAIT).await;
+        assert!(found.is_some() && answerer.heard(address(101)).is_some());
+        asker.follow(&BTreeSet::new(), &[address(102)].into());
+        assert_eq!(ask().await, None, "it has no address to ask from");
+        asker.follow(&[address(101)].into(), &[address(102)].into());
+        assert!(asker.ask(address(101), address(102), How::Tunnel(0), &WAIT).await.is_some(), "and has one again");
+    }
+}
