@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::NodeFacts;
 use crate::db::{Change, Db, DbError, Records, Writer};
 use crate::executor::{self, Barrier, FilesDir, FilesError, NodeExecutor, NodeImages};
-use crate::local::LocalService;
+use crate::local::{LocalService, LocalSetup};
 use crate::net::{self, Driver};
 use crate::node::describe;
 use crate::probe::{DataPath, Prober, ProberSetup};
@@ -186,13 +186,7 @@ impl Agent {
     ) -> Self {
         let (inventory, board) = (Arc::new(assigned(records.assigned)), Arc::new(Board::default()));
         let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
-        let prober = Arc::new(Prober::new(ProberSetup {
-            node: config.node,
-            inventory: Arc::clone(&inventory),
-            network: Arc::clone(&network),
-            reach: Arc::clone(&machine.reach),
-            data_path: config.data_path,
-        }));
+        let prober = prober(config, &machine.reach, &inventory, &network);
         let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node, prober.straight()));
         let link = watch::Sender::new(None);
         let settled = Arc::new(Settled::new(link.subscribe()));
@@ -278,16 +272,17 @@ impl Agent {
 
     /// The service that people's commands reach: logs, exec, attach, stats, copies, images, volumes.
     pub fn local_service(&self) -> LocalService {
-        LocalService::new(
-            self.identity.node,
-            Arc::clone(&self.parts.worker),
-            Arc::clone(&self.parts.inventory),
-            Arc::clone(&self.executor.runtime),
-            self.images.clone(),
-            Arc::clone(&self.parts.volumes),
-            (Arc::clone(&self.parts.prober), Arc::clone(&self.parts.network)),
-            self.shutdown.clone(),
-        )
+        LocalService::new(LocalSetup {
+            node: self.identity.node,
+            worker: Arc::clone(&self.parts.worker),
+            inventory: Arc::clone(&self.parts.inventory),
+            runtime: Arc::clone(&self.executor.runtime),
+            images: self.images.clone(),
+            volumes: Arc::clone(&self.parts.volumes),
+            prober: Arc::clone(&self.parts.prober),
+            network: Arc::clone(&self.parts.network),
+            shutdown: self.shutdown.clone(),
+        })
     }
 
     /// Tells whether nodes are part of the cluster.
@@ -508,6 +503,21 @@ struct Machine {
     volumes: VolumeStore,
     files: FilesDir,
     reach: Arc<dyn Reach>,
+}
+
+fn prober(
+    config: &AgentConfig,
+    reach: &Arc<dyn Reach>,
+    inventory: &Arc<Inventory>,
+    network: &Arc<dyn net::Network>,
+) -> Arc<Prober> {
+    Arc::new(Prober::new(ProberSetup {
+        node: config.node,
+        inventory: Arc::clone(inventory),
+        network: Arc::clone(network),
+        reach: Arc::clone(reach),
+        data_path: config.data_path,
+    }))
 }
 
 fn open_records(directory: &Path) -> Result<(Arc<Db>, Records), AgentError> {

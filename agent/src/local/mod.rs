@@ -58,17 +58,23 @@ pub struct LocalService {
     shutdown: CancellationToken,
 }
 
+/// What the service answers from.
+pub(crate) struct LocalSetup {
+    pub node: NodeId,
+    pub worker: Arc<Worker>,
+    pub inventory: Arc<Inventory>,
+    pub runtime: Arc<dyn Runtime>,
+    pub images: ImageStore,
+    pub volumes: Arc<VolumeStore>,
+    pub prober: Arc<Prober>,
+    pub network: Arc<Driver>,
+    /// Ends what follows something.
+    pub shutdown: CancellationToken,
+}
+
 impl LocalService {
-    pub(crate) fn new(
-        node: NodeId,
-        worker: Arc<Worker>,
-        inventory: Arc<Inventory>,
-        runtime: Arc<dyn Runtime>,
-        images: ImageStore,
-        volumes: Arc<VolumeStore>,
-        (prober, network): (Arc<Prober>, Arc<Driver>),
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(setup: LocalSetup) -> Self {
+        let LocalSetup { node, worker, inventory, runtime, images, volumes, prober, network, shutdown } = setup;
         Self { node, worker, inventory, runtime, images, volumes, prober, network, watches: Arc::default(), shutdown }
     }
 

@@ -269,6 +269,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// For questions that nobody answers.
+    const SHORT: [Duration; 2] = [Duration::from_millis(50); 2];
     const WAIT: [Duration; 1] = [Duration::from_secs(20)];
 
     fn address(node: u8) -> IpAddr {
@@ -304,7 +306,7 @@ mod tests {
     #[tokio::test]
     async fn strangers_are_not_answered_and_addresses_come_and_go() {
         let (asker, answerer) = (ears(&[101], &[102]), ears(&[102], &[]));
-        let ask = || asker.ask(address(101), address(102), How::Tunnel(0), &[Duration::from_millis(50); 2]);
+        let ask = || asker.ask(address(101), address(102), How::Tunnel(0), &SHORT);
         assert_eq!(ask().await, None, "it does not know who asks");
         assert_eq!(answerer.heard(address(101)), None);
         answerer.follow(&[address(102)].into(), &[address(101)].into());

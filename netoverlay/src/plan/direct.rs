@@ -21,7 +21,7 @@ pub(super) fn goes_straight(network: &Network, peer: &Peer, address: IpAddr) -> 
 fn may_go_straight(network: &Network) -> bool {
     const ENCRYPTED: [&str; 2] = ["encrypted", "com.docker.network.driver.overlay.encrypted"];
     let says_so = |option: &&str| network.options.get(*option).is_some_and(|value| value != "false");
-    matches!(network.driver, Driver::Overlay { .. }) && !ENCRYPTED.iter().any(|option| says_so(option))
+    matches!(network.driver, Driver::Overlay { .. }) && !ENCRYPTED.iter().any(says_so)
 }
 
 /// Makes the missing ways and removes those that are not wanted.

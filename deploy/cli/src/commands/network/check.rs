@@ -25,7 +25,8 @@ const MOST_ROWS: usize = 1000;
 /// Flags of `network check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Node, by host name or id; `self` is the one that answers [default: every node that is ready]
+    /// Node that looks, by host name or id; `self` is the one that answers. Twice: the ways between the two, in full
+    /// [default: every node that is ready]
     #[arg(long, value_name = "NODE")]
     node: Vec<String>,
     /// Print as table, json or yaml
