@@ -50,6 +50,8 @@ fn udp(address: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
 fn finish(socket: std::os::fd::OwnedFd, address: SocketAddr) -> io::Result<UdpSocket> {
     use std::os::fd::AsRawFd;
     setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    // An address that goes and comes back finds its old socket still being closed.
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     // A raw socket sends and reads datagrams by the same calls.
     UdpSocket::from_std(std::net::UdpSocket::from(socket))
