@@ -24,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::NodeFacts;
 use crate::db::{Change, Db, DbError, Records, Writer};
 use crate::executor::{self, Barrier, FilesDir, FilesError, NodeExecutor, NodeImages};
-use crate::local::LocalService;
+use crate::local::{LocalService, LocalSetup};
 use crate::net::{self, Driver};
 use crate::node::describe;
+use crate::probe::{DataPath, Prober, ProberSetup};
 use crate::reach::{ManagerAddress, Reach};
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
 use crate::session::{self, Client, ClientSetup, Identity, Link, Settled, Sink};
@@ -54,6 +55,8 @@ pub struct AgentConfig {
     pub network: berth_netoverlay::Config,
     /// The image store's settings.
     pub images: StoreOptions,
+    /// By which way packets for tasks of other nodes go.
+    pub data_path: DataPath,
 }
 
 impl AgentConfig {
@@ -68,6 +71,7 @@ impl AgentConfig {
             cgroup_parent: "/berth".to_owned(),
             network: berth_netoverlay::Config::default(),
             images: StoreOptions::default(),
+            data_path: DataPath::default(),
         }
     }
 }
@@ -135,6 +139,7 @@ struct Parts {
     inventory: Arc<Inventory>,
     board: Arc<Board>,
     network: Arc<Driver>,
+    prober: Arc<Prober>,
     worker: Arc<Worker>,
     files: Arc<FilesDir>,
     volumes: Arc<VolumeStore>,
@@ -184,7 +189,8 @@ impl Agent {
     ) -> Self {
         let (inventory, board) = (Arc::new(assigned(records.assigned)), Arc::new(Board::default()));
         let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
-        let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node));
+        let prober = prober(config, &machine.reach, &inventory, &network);
+        let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node, prober.straight()));
         let link = watch::Sender::new(None);
         let settled = Arc::new(Settled::new(link.subscribe()));
         let peers = NodePeers::new(config.node, link.subscribe(), Arc::clone(&machine.reach));
@@ -228,6 +234,7 @@ impl Agent {
             inventory,
             board,
             network,
+            prober,
             worker: Arc::new(worker),
             files: Arc::clone(&executor.files),
             volumes: Arc::clone(&executor.volumes),
@@ -269,15 +276,17 @@ impl Agent {
 
     /// The service that people's commands reach: logs, exec, attach, stats, copies, images, volumes.
     pub fn local_service(&self) -> LocalService {
-        LocalService::new(
-            self.identity.node,
-            Arc::clone(&self.parts.worker),
-            Arc::clone(&self.parts.inventory),
-            Arc::clone(&self.executor.runtime),
-            self.images.clone(),
-            Arc::clone(&self.parts.volumes),
-            self.shutdown.clone(),
-        )
+        LocalService::new(LocalSetup {
+            node: self.identity.node,
+            worker: Arc::clone(&self.parts.worker),
+            inventory: Arc::clone(&self.parts.inventory),
+            runtime: Arc::clone(&self.executor.runtime),
+            images: self.images.clone(),
+            volumes: Arc::clone(&self.parts.volumes),
+            prober: Arc::clone(&self.parts.prober),
+            network: Arc::clone(&self.parts.network),
+            shutdown: self.shutdown.clone(),
+        })
     }
 
     /// Tells whether nodes are part of the cluster.
@@ -324,6 +333,7 @@ impl Agent {
             let (told, stop) = (Arc::clone(&self.told), stop.clone());
             async move { told.run(stop).await }
         });
+        let probing = tokio::spawn(Arc::clone(&self.parts.prober).run(stop.clone()));
         let client = Client::new(ClientSetup {
             identity: self.identity.clone(),
             board: Arc::clone(&self.parts.board),
@@ -347,6 +357,7 @@ impl Agent {
             (following, "the network driver"),
             (publishing, "the look at published ports"),
             (telling, "the look at images"),
+            (probing, "the look at other nodes"),
         ];
         for (running, what) in loops {
             if let Err(error) = running.await {
@@ -503,6 +514,21 @@ struct Machine {
     volumes: VolumeStore,
     files: FilesDir,
     reach: Arc<dyn Reach>,
+}
+
+fn prober(
+    config: &AgentConfig,
+    reach: &Arc<dyn Reach>,
+    inventory: &Arc<Inventory>,
+    network: &Arc<dyn net::Network>,
+) -> Arc<Prober> {
+    Arc::new(Prober::new(ProberSetup {
+        node: config.node,
+        inventory: Arc::clone(inventory),
+        network: Arc::clone(network),
+        reach: Arc::clone(reach),
+        data_path: config.data_path,
+    }))
 }
 
 fn open_records(directory: &Path) -> Result<(Arc<Db>, Records), AgentError> {

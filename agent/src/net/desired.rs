@@ -133,9 +133,13 @@ fn backend(
     }
 }
 
-/// This node among the others, in the overlay's words.
-pub fn nodes(peers: &BTreeMap<NodeId, Arc<worker::Peer>>, own: NodeId) -> Nodes {
-    let peer = |peer: &worker::Peer| Peer { address: peer.address, ingress: peer.ingress.clone(), direct: false };
+/// This node among the others, in the overlay's words. Packets for tasks of those in `straight` go straight by the link.
+pub fn nodes(peers: &BTreeMap<NodeId, Arc<worker::Peer>>, own: NodeId, straight: &BTreeSet<NodeId>) -> Nodes {
+    let peer = |peer: &worker::Peer| Peer {
+        address: peer.address,
+        ingress: peer.ingress.clone(),
+        direct: straight.contains(&peer.node),
+    };
     let others = peers.values().filter(|peer| peer.node != own);
     Nodes { own: peers.get(&own).map(|own| peer(own)), peers: others.map(|other| (other.node, peer(other))).collect() }
 }

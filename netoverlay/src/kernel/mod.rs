@@ -11,6 +11,7 @@ mod namespace;
 mod netlink;
 mod nft_io;
 mod ports;
+mod probe_io;
 mod proc;
 mod purging;
 mod reaper;
@@ -18,12 +19,12 @@ mod route_io;
 mod sandbox;
 mod tunnel_io;
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
 use berth_proto::id::TaskId;
 
-use crate::model::{Observed, PublishedPort};
+use crate::model::{Ground, Observed, PublishedPort};
 use crate::plan::Op;
 
 pub use host::host_routes;
@@ -112,6 +113,9 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// Ranges that the node has routes to, other than by its own bridges: networks should not be given these.
     fn routes(&self) -> Result<Vec<ipnet::IpNet>, KernelError>;
+
+    /// What tunnels from this address of the node go by; `None` when it has no such address.
+    fn ground(&self, own: IpAddr) -> Result<Option<Ground>, KernelError>;
 
     /// Makes namespaces ahead for the next tasks, where that pays. Called when nothing else is to do.
     fn prepare_spares(&self) -> Result<(), KernelError>;

@@ -49,7 +49,8 @@ impl<'a> Tunnels<'a> {
         if desired.nodes.reachable_own().is_some() {
             for (network, node, addresses) in desired.services.values().flat_map(|service| places(service)) {
                 let Some(peer) = desired.nodes.reachable_peer(node) else { continue };
-                if !addresses.iter().all(|address| goes_straight(peer, *address)) {
+                let straight = |of: &Network| addresses.iter().all(|address| goes_straight(of, peer, *address));
+                if !desired.networks.get(&network).is_some_and(straight) {
                     elsewhere.entry(network).or_default().insert(node);
                 }
             }
@@ -197,7 +198,7 @@ impl<'a> Tunnels<'a> {
     fn stations<'b>(
         &self,
         desired: &'b Desired,
-        network: &Network,
+        network: &'b Network,
         service: &'b Service,
     ) -> impl Iterator<Item = Way> + use<'b> {
         let (id, is_overlay) = (network.id, matches!(network.driver, Driver::Overlay { .. }));
@@ -208,7 +209,8 @@ impl<'a> Tunnels<'a> {
                 let addresses = backend.addresses.get(&id)?;
                 let derived = || task_mac(backend.task, id, addresses.first().copied());
                 let mac = backend.macs.get(&id).copied().unwrap_or_else(derived);
-                let tunnelled: Vec<IpAddr> = addresses.iter().copied().filter(|a| !goes_straight(peer, *a)).collect();
+                let tunnelled: Vec<IpAddr> =
+                    addresses.iter().copied().filter(|a| !goes_straight(network, peer, *a)).collect();
                 (!tunnelled.is_empty()).then_some((peer.address, mac, tunnelled))
             })
             .flat_map(|(via, mac, addresses)| {

@@ -42,6 +42,9 @@ pub struct DaemonArgs {
     /// Make a cluster of this manager alone out of what it has, when the other managers are lost for good
     #[arg(long)]
     pub force_new_cluster: bool,
+    /// Way of packets between tasks of different nodes: straight by the link where that works (auto), or always by tunnels
+    #[arg(long, value_enum, value_name = "PATH", default_value_t = DataPathArg::Auto, hide_possible_values = true)]
+    pub data_path: DataPathArg,
     /// error, warn, info, debug, trace, or filters as in RUST_LOG
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
@@ -63,6 +66,15 @@ fn parse_manager(text: &str) -> Result<String, String> {
         Err(_) if is_host(text) => Ok(format!("{text}:{NODE_PORT}")),
         Err(_) => Err("not HOST or HOST:PORT".to_owned()),
     }
+}
+
+/// By which way packets between tasks of different nodes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DataPathArg {
+    /// Straight by the link where that was seen to work.
+    Auto,
+    /// By tunnels.
+    Tunnel,
 }
 
 /// How log lines look.
