@@ -58,6 +58,37 @@ fn tasks_on_different_nodes_reach_each_other() {
 }
 
 #[test]
+fn nodes_that_know_each_other_by_ipv6() {
+    on_nodes("tunnel::nodes_that_know_each_other_by_ipv6", 2, async |node| {
+        let (overlay, _) = one_task_each(&node, &[port(Proto::Tcp, 8080, 80)]).await;
+        let own = node.host.task(node.at + 2);
+        for direct in [false, true] {
+            let mut nodes = node.nodes();
+            nodes.own.as_mut().unwrap().address = underlay6(node.at);
+            for (other, peer) in &mut nodes.peers {
+                let at = (0..node.count).find(|at| node_id(*at) == *other).unwrap();
+                (peer.address, peer.direct) = (underlay6(at), direct);
+            }
+            overlay.set_nodes(nodes).await.unwrap();
+            node.step(&format!("set {direct}"));
+            let report = overlay.reconcile().await.unwrap();
+            assert!(report.steps.is_empty(), "listing finds what was made: {:#?}", report.steps);
+            for t in (0..node.count).map(|other| other + 2) {
+                let from = node.at + 2;
+                assert_eq!(ask(&own, (address(1, t), 80)).unwrap(), format!("t{t} {}", address(1, from)));
+                assert_eq!(ask(&own, (address6(1, t), 80)).unwrap(), format!("t{t} {}", address6(1, from)));
+            }
+            let seen: BTreeSet<String> = (0..40).map(|_| ask(node.host.client(), (HOST, 8080)).unwrap()).collect();
+            assert_eq!(seen, ["t2 192.0.2.2", "t3 192.0.2.2"].map(str::to_owned).into());
+            let links = sh("ip -d -o link show type vxlan");
+            assert!(links.contains("local 2001:db8:100::") && links.contains("mtu 1430"), "{links}");
+            node.step(&format!("asked {direct}"));
+        }
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
 fn nodes_on_one_link_send_straight() {
     on_nodes("tunnel::nodes_on_one_link_send_straight", 3, async |node| {
         let (overlay, _) = one_task_each(&node, &[]).await;
