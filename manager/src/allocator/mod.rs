@@ -24,6 +24,8 @@ pub mod pool;
 pub mod space;
 
 #[cfg(test)]
+mod book_tests;
+#[cfg(test)]
 mod tests;
 
 use std::ops::RangeInclusive;

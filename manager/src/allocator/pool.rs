@@ -15,8 +15,10 @@ pub struct Pool {
     /// Addresses are given out from `first..=last`.
     first: u128,
     last: u128,
-    /// Never given out, but nobody's: network, broadcast, gateway and reserved ones within the range.
+    /// Never given out, but nobody's: network, broadcast, gateway and reserved ones.
     reserved: HashSet<u128>,
+    /// How many there are to give.
+    size: u128,
     taken: HashSet<u128>,
     /// Given back lately, oldest first; still in nobody's hands.
     resting: VecDeque<(Timestamp, u128)>,
@@ -41,6 +43,12 @@ pub enum PoolError {
         /// The address.
         address: IpAddr,
     },
+    /// That one is the gateway's, the network's own, or reserved by its spec.
+    #[error("address {address} is kept for the network itself")]
+    Reserved {
+        /// The address.
+        address: IpAddr,
+    },
     /// That one is not of this subnet.
     #[error("address {address} is not in {subnet}")]
     Outside {
@@ -60,11 +68,13 @@ impl Pool {
         let single = subnet.prefix_len() + 1 >= subnet.max_prefix_len();
         let edges = edge.into_iter().filter(|_| !single);
         let reserved: HashSet<u128> = reserved.into_iter().map(bits).chain(edges).collect();
+        let within = reserved.iter().filter(|at| (first..=last).contains(*at)).count();
         Self {
             subnet,
             first,
             last,
-            reserved: reserved.into_iter().filter(|at| (first..=last).contains(at)).collect(),
+            size: (last - first).saturating_add(1) - within as u128,
+            reserved,
             taken: HashSet::new(),
             resting: VecDeque::new(),
             rests: HashSet::new(),
@@ -79,7 +89,7 @@ impl Pool {
 
     /// How many addresses it has to give in all.
     pub fn size(&self) -> u128 {
-        (self.last - self.first).saturating_add(1) - self.reserved.len() as u128
+        self.size
     }
 
     /// How many are taken.
@@ -122,6 +132,9 @@ impl Pool {
             return Err(PoolError::Outside { address, subnet: self.subnet });
         }
         let at = bits(address);
+        if self.reserved.contains(&at) {
+            return Err(PoolError::Reserved { address });
+        }
         if !self.taken.insert(at) {
             return Err(PoolError::Taken { address });
         }

@@ -9,7 +9,7 @@ use berth_proto::id::{NetworkId, ServiceId, TaskId};
 use ipnet::IpNet;
 
 use super::book::Book;
-use crate::model::{Desired, Mode, SandboxSpec};
+use crate::model::{Desired, Mode, SandboxSpec, Service};
 
 /// What the zone says to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,9 @@ struct Names {
 struct View {
     networks: Vec<NetworkId>,
     servers: Vec<IpAddr>,
-    /// No way to the outside: names of the outside are not asked for either.
+    /// The stack of the task's service: its names come first where another stack's service has the same.
+    stack: Option<String>,
+    /// No way to the outside: names of the outside are not asked for either, whatever servers are named.
     inside_only: bool,
 }
 
@@ -84,8 +86,9 @@ impl Zone {
         }
         let networks: Vec<NetworkId> = spec.attachments().iter().map(|a| a.network).collect();
         let inside = |id: &NetworkId| desired.networks.get(id).is_some_and(|n| n.internal);
-        let inside_only = spec.dns.servers.is_empty() && networks.iter().all(inside);
-        self.tasks.insert(spec.task, View { networks, servers: spec.dns.servers.clone(), inside_only });
+        let inside_only = networks.iter().all(inside);
+        let stack = spec.service.and_then(|id| desired.services.get(&id)).and_then(|service| stack(service));
+        self.tasks.insert(spec.task, View { networks, servers: spec.dns.servers.clone(), stack, inside_only });
     }
 
     /// Looks a name up as a task sees it. A final dot does not matter, nor does case.
@@ -93,7 +96,14 @@ impl Zone {
         let Some(view) = self.tasks.get(&task) else { return Found::Nothing };
         let name = fold(name);
         let networks = || view.networks.iter().filter_map(|id| self.networks.get(id));
-        if let Some(addresses) = networks().find_map(|n| n.find(&name)) {
+        let own = view.stack.as_ref().and_then(|stack| {
+            let full = match name.strip_prefix("tasks.") {
+                Some(name) => format!("tasks.{stack}_{name}"),
+                None => format!("{stack}_{name}"),
+            };
+            networks().find_map(|n| n.services.service(&full))
+        });
+        if let Some(addresses) = own.or_else(|| networks().find_map(|n| n.find(&name))) {
             return Found::Addresses(addresses);
         }
         for network in networks() {
@@ -121,6 +131,13 @@ impl Zone {
         }
         Found::Elsewhere(view.servers.clone())
     }
+}
+
+/// The stack that a service's full name begins with: its short name is the first of its other names.
+fn stack(service: &Service) -> Option<String> {
+    let full = fold(&service.name);
+    let mut short = service.aliases.values().filter_map(|names| names.first());
+    short.find_map(|short| full.strip_suffix(&fold(short))?.strip_suffix('_').map(str::to_owned))
 }
 
 fn service_book(desired: &Desired, network: NetworkId) -> Book {
@@ -187,7 +204,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Attachment, Backend, DnsConfig, Driver, EndpointMode, Network, Service, Subnet};
+    use crate::model::{Attachment, Backend, DnsConfig, Driver, EndpointMode, Network, Subnet};
 
     fn net(n: u8) -> NetworkId {
         NetworkId::from_random(u128::from(n))
@@ -315,8 +332,33 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_the_own_stack_comes_first_on_a_network_of_several() {
+        let mut desired = desired();
+        // Both stacks' services on network 1, and a task of each there.
+        for n in [1u8, 2] {
+            let mut both = service(n);
+            both.aliases.insert(net(1), vec!["web".into()]);
+            both.vips.insert(net(1), vec![[10, 1, 0, 200 + n].into()]);
+            let mut of_stack = sandbox(20 + n, &[1]);
+            of_stack.service = Some(both.id);
+            desired.services.insert(both.id, Arc::new(both));
+            desired.sandboxes.insert(of_stack.task, Arc::new(of_stack));
+        }
+        let zone = Zone::new(&desired, &Zone::default());
+        for n in [1u8, 2] {
+            let vip = Found::Addresses(vec![[10, 1, 0, 200 + n].into()]);
+            assert_eq!(zone.lookup(task(20 + n), "web"), vip, "stack {n}");
+        }
+        let both = Found::Addresses(vec![[10, 1, 0, 201].into(), [10, 1, 0, 202].into()]);
+        assert_eq!(zone.lookup(task(9), "web"), both, "to a task of neither they are equal");
+    }
+
+    #[test]
     fn internal_networks_do_not_ask_outside() {
         let mut desired = desired();
+        let mut named = sandbox(9, &[1]);
+        named.dns.servers = vec![[192, 0, 2, 1].into()];
+        desired.sandboxes.insert(task(9), Arc::new(named));
         desired.networks.values_mut().for_each(|n| n.internal = true);
         let zone = Zone::new(&desired, &Zone::default());
         assert_eq!(zone.lookup(task(9), "example.org"), Found::Nothing);

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::KernelError;
 use super::netlink::{Answer, Netlink};
+use crate::model::Proto;
 use crate::nft::message::{Attributes, Message, attribute};
 use crate::plan::Flow;
 
@@ -15,6 +16,9 @@ const DELETE: u16 = SUBSYSTEM | 2;
 const GET_COUNT: u16 = SUBSYSTEM | 5;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
+const PROTOCOL: u16 = 4;
+/// The state of a connection whose first packet has no answer (`enum tcp_conntrack`).
+const SYN_SENT: u8 = 1;
 const FAMILY_V4: u8 = 2;
 const FAMILY_V6: u8 = 10;
 
@@ -78,12 +82,18 @@ fn matching<'a>(answer: &'a Answer, flows: &HashMap<IpAddr, Vec<&Flow>>) -> Opti
     let (answers, asks) = (source(reply), source(original));
     let mut about = [answers, asks].into_iter().flatten().filter_map(|address| flows.get(&address)).flatten();
     let wanted = about.any(|flow| {
-        flow.proto.is_none_or(|p| proto == Some(p.number()))
+        flow.proto.is_none_or(|p| proto == Some(p.number()) && (p != Proto::Tcp || is_opening(body)))
             && flow.towards.is_none_or(|address| destination(original) == Some(address))
             && flow.port.is_none_or(|port| source_port(reply) == Some(port))
             && (answers == Some(flow.backend) || flow.proto.is_none() && asks == Some(flow.backend))
     });
     wanted.then_some(original)
+}
+
+/// Whether nobody has answered a connection of TCP yet.
+fn is_opening(body: &[u8]) -> bool {
+    let state = attribute(body, PROTOCOL).and_then(|info| attribute(info, 1)).and_then(|tcp| attribute(tcp, 1));
+    state == Some(&[SYN_SENT])
 }
 
 fn source(tuple: &[u8]) -> Option<IpAddr> {

@@ -26,12 +26,14 @@ pub(super) struct Host {
     filter: Netlink,
     table: String,
     bridge_nf_off: bool,
+    /// The limits of the neighbour tables may be changed, as far as is known.
+    limits_give: bool,
 }
 
 impl Host {
     /// Opens them in the calling thread's namespace.
     pub fn open(table: String, bridge_nf_off: bool) -> Result<Self, KernelError> {
-        Ok(Self { route: Netlink::route()?, filter: Netlink::filter()?, table, bridge_nf_off })
+        Ok(Self { route: Netlink::route()?, filter: Netlink::filter()?, table, bridge_nf_off, limits_give: true })
     }
 
     /// Lists bridges, task links, forwarding and the table.
@@ -58,8 +60,10 @@ impl Host {
         observed.direct = direct_io::list(&mut self.route, &links, &bridges)?;
         observed.probes = probe_io::list(&mut self.route, &links)?;
         observed.table = nft_io::list(&mut self.filter, Scope::Node, &self.table)?.0;
-        let on = |setting| proc::read(setting).as_deref() == Some("1");
-        observed.forwarding = (on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding"));
+        // Somebody else may have turned it on, with the limits of a machine that forwards for nobody.
+        let suffice = |v6| !self.limits_give || low_neighbour_limits(v6).is_empty();
+        let on = |setting, v6| proc::read(setting).as_deref() == Some("1") && suffice(v6);
+        observed.forwarding = (on("ipv4/ip_forward", false), on("ipv6/conf/all/forwarding", true));
         Ok(())
     }
 
@@ -170,8 +174,12 @@ impl Host {
     }
 
     /// Lets the node forward packets of a family.
-    pub fn forward(&self, v6: bool) -> Result<(), KernelError> {
-        raise_neighbour_limits(v6)?;
+    pub fn forward(&mut self, v6: bool) -> Result<(), KernelError> {
+        if let Err(error) = raise_neighbour_limits(v6) {
+            // Packets are forwarded all the same.
+            tracing::warn!(%error, "the neighbour tables stay small: with hundreds of tasks some will not be reached");
+            self.limits_give = false;
+        }
         if !v6 {
             return proc::write("ipv4/ip_forward", "1");
         }
@@ -316,16 +324,19 @@ fn tunnel_state(link: &Link, tunnel: Vxlan, bridge: Option<LinkName>) -> TunnelS
 
 /// The neighbour tables are shared by all namespaces of the machine; 1,024 entries are few for hundreds of tasks.
 fn raise_neighbour_limits(v6: bool) -> Result<(), KernelError> {
+    low_neighbour_limits(v6).iter().try_for_each(|(setting, least)| proc::write(setting, &least.to_string()))
+}
+
+/// Those that are too low, with what they should be at least. Only the machine's own network namespace shows them.
+fn low_neighbour_limits(v6: bool) -> Vec<(String, u32)> {
     let family = if v6 { "ipv6" } else { "ipv4" };
     // From the hard limit down, so that each stays above the next.
-    for (number, least) in [(3, 65_536), (2, 32_768), (1, 8192)] {
-        let setting = format!("{family}/neigh/default/gc_thresh{number}");
-        let now = proc::read(&setting).and_then(|text| text.parse::<u32>().ok());
-        if now.is_some_and(|now| now < least) {
-            proc::write(&setting, &least.to_string())?;
-        }
-    }
-    Ok(())
+    let limits = [(3, 65_536), (2, 32_768), (1, 8192)];
+    let settings = limits.map(|(number, least)| (format!("{family}/neigh/default/gc_thresh{number}"), least));
+    let is_low = |(setting, least): &(String, u32)| {
+        proc::read(setting).and_then(|text| text.parse::<u32>().ok()).is_some_and(|now| now < *least)
+    };
+    settings.into_iter().filter(is_low).collect()
 }
 
 fn interfaces() -> Vec<String> {

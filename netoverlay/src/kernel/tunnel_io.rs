@@ -169,7 +169,8 @@ impl Places {
             Way::Port { mac } => {
                 // Static, but not of the bridge itself.
                 message.header.state = NeighbourState::Noarp;
-                message.header.flags = NeighbourFlags::Controller;
+                // It stays there although a task on this node sends in its name: static entries alone follow the sender.
+                message.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
                 message.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())];
             }
             Way::Neighbour { address, mac } => {
@@ -239,7 +240,8 @@ fn read_way(message: &NeighbourMessage, family: AddressFamily) -> Option<Way> {
         return Some(if mac.0 == [0; 6] { Way::Flood { via } } else { Way::Station { mac, via } });
     }
     let is_static = message.header.state == NeighbourState::Noarp;
-    is_static.then_some(Way::Port { mac })
+    let is_sticky = message.header.flags.contains(NeighbourFlags::Sticky);
+    (is_static && is_sticky).then_some(Way::Port { mac })
 }
 
 fn from_bytes(bytes: &[u8]) -> Option<IpAddr> {

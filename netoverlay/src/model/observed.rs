@@ -161,6 +161,17 @@ pub enum Way {
     },
 }
 
+impl Way {
+    /// Whether the other one cannot stay beside this one: the same address leads elsewhere.
+    pub fn replaces(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Station { mac, .. }, Self::Station { mac: other, .. }) => mac == other,
+            (Self::Neighbour { address, .. }, Self::Neighbour { address: other, .. }) => address == other,
+            _ => false,
+        }
+    }
+}
+
 /// One of the things by which replies to clients of a published port go back to the node that the client called: that node's
 /// number is kept with the tracked connection and made the destination of each reply (`crate::nft::stamp`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -155,7 +155,15 @@ fn tunnels() -> Vec<Rule> {
         let rule = rule.load_vni(R0).lookup(Set::Vnis, R0, true).load_source(family, R0).lookup(peers, R0, false);
         rule.verdict(&Verdict::Drop)
     };
+    // Tasks leave with the node's address: what they send would be taken for the node's own.
+    let of_task = |family: Family, peers| {
+        let rule = Rule::new("raw", "tasks have no business with tunnels").family(family).transport(UDP);
+        let rule = rule.port(TUNNEL_PORT).device_in(Device::In, Set::Bridges, true).load_destination(family, R0);
+        rule.lookup(peers, R0, true).verdict(&Verdict::Drop)
+    };
     vec![
+        of_task(Family::V4, Set::Peers4),
+        of_task(Family::V6, Set::Peers6),
         stranger(Family::V4, Set::Peers4),
         stranger(Family::V6, Set::Peers6),
         ours("raw", "tunnels are not tracked").untracked(),

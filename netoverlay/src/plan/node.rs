@@ -70,7 +70,7 @@ pub(super) fn table(rules: &Rules, desired: &Desired, observed: &Observed) -> Ve
     if change.is_empty() {
         return Vec::new();
     }
-    let flows = lost_udp_backends(&change, &wanted);
+    let flows = lost_backends(&change, &wanted);
     let forget = (!flows.is_empty()).then_some(Op::Forget { place: Place::Node, flows });
     std::iter::once(Op::Table { place: Place::Node, change }).chain(forget).collect()
 }
@@ -122,29 +122,31 @@ fn among_nodes(rules: &Rules, desired: &Desired, own: &Peer, elements: &mut Draf
     }
 }
 
-/// UDP backends that a published port no longer leads to: tracked "connections" would keep going there.
-fn lost_udp_backends(change: &TableChange, wanted: &Elements) -> Arc<[Flow]> {
+/// Backends that a published port no longer leads to: tracked "connections" of UDP would keep going there, and clients of TCP
+/// that have no answer yet would keep asking there.
+fn lost_backends(change: &TableChange, wanted: &Elements) -> Arc<[Flow]> {
     let slots =
         [Set::PortSlots4, Set::PortSlots6, Set::BoundSlots4, Set::BoundSlots6, Set::ArrivedSlots4, Set::ArrivedSlots6];
     let data = |value: &Value| if let Value::Data(data) = value { Some(*data) } else { None };
-    let backends = |elements: &Elements| -> BTreeSet<(Octets, Octets)> {
-        let udp = elements.0.iter().filter(|((set, key), _)| slots.contains(set) && is_udp(*set, key));
-        udp.filter_map(|((set, key), value)| Some((frontend_key(*set, key)?, data(value)?))).collect()
+    let backends = |elements: &Elements| -> BTreeSet<(Option<Proto>, Octets, Octets)> {
+        let all = elements.0.iter().filter(|((set, _), _)| slots.contains(set));
+        all.filter_map(|((set, key), value)| Some((transport(*set, key), frontend_key(*set, key)?, data(value)?)))
+            .collect()
     };
     let removed = backends(&change.remove);
     if removed.is_empty() {
         return Arc::default();
     }
     let still = backends(wanted);
-    let lost = removed.difference(&still).filter_map(|(frontend, data)| {
+    let lost = removed.difference(&still).filter_map(|(proto, frontend, data)| {
         let set = slots.iter().find(|set| Some(**set as u8) == frontend.first().copied())?;
         let field = value_fields(*set)[0];
         let at = field.bytes() as usize;
         let port = u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?]);
-        Some((address(field, data)?, port))
+        Some(((*proto)?, address(field, data)?, port))
     });
-    let lost: BTreeSet<(IpAddr, u16)> = lost.collect();
-    let flow = |(backend, port)| Flow { proto: Some(Proto::Udp), towards: None, backend, port: Some(port) };
+    let lost: BTreeSet<(Proto, IpAddr, u16)> = lost.collect();
+    let flow = |(proto, backend, port)| Flow { proto: Some(proto), towards: None, backend, port: Some(port) };
     lost.into_iter().map(flow).collect()
 }
 
@@ -155,13 +157,14 @@ fn frontend_key(set: Set, key: &[u8]) -> Option<Octets> {
     id.push(key.get(..key.len().checked_sub(slot)?)?).then_some(id)
 }
 
-fn is_udp(set: Set, key: &[u8]) -> bool {
+fn transport(set: Set, key: &[u8]) -> Option<Proto> {
     let before = match set.key()[0] {
         Field::V4 => 4,
         Field::V6 => 16,
         _ => 0,
     };
-    key.get(before) == Some(&Proto::Udp.number())
+    let number = *key.get(before)?;
+    [Proto::Tcp, Proto::Udp].into_iter().find(|proto| proto.number() == number)
 }
 
 /// Links that nothing wants: task links whose task or network is gone, then bridges.

@@ -84,7 +84,8 @@ pub struct TunnelPlan {
 /// Which tracked connections to forget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
-    /// Only this transport.
+    /// Only this transport; of TCP only those that the backend has not answered yet: what is asked again goes to another one,
+    /// and what is established stays.
     pub proto: Option<Proto>,
     /// Only those that were addressed to it (the virtual address), if set.
     pub towards: Option<IpAddr>,
@@ -215,7 +216,11 @@ impl Op {
                     for way in remove {
                         state.ways.remove(way);
                     }
-                    state.ways.extend(add);
+                    // As in the kernel: an address leads to one place, and the last word counts.
+                    for way in add {
+                        state.ways.retain(|old| !way.replaces(old));
+                        state.ways.insert(*way);
+                    }
                 }
             }
             Self::Direct { remove, add } => {

@@ -179,6 +179,12 @@ impl<'a> Tunnels<'a> {
             services.flat_map(|service| self.stations(desired, network, service)).collect()
         };
         let (before, mut now) = (of(previous), of(self.desired));
+        let lost: BTreeSet<IpAddr> = before.difference(&now).filter_map(address_of).collect();
+        if !lost.is_empty() {
+            // An address that moved to another service moments ago must not go with what the old one leaves.
+            let heirs = self.desired.services.values().filter(|service| has_one_of(service, network.id, &lost));
+            now.extend(heirs.flat_map(|service| self.stations(self.desired, network, service)));
+        }
         if matches!(network.driver, Driver::Overlay { .. }) {
             now.extend(self.floods(network.id));
         }
@@ -232,6 +238,18 @@ impl<'a> Tunnels<'a> {
             .map(|own| Way::Neighbour { address: return_gateway(own.addr().is_ipv6()), mac: RETURN_MAC });
         ways.chain(gateways).collect()
     }
+}
+
+fn address_of(way: &Way) -> Option<IpAddr> {
+    match way {
+        Way::Neighbour { address, .. } => Some(*address),
+        Way::Flood { .. } | Way::Station { .. } | Way::Port { .. } => None,
+    }
+}
+
+fn has_one_of(service: &Service, network: NetworkId, addresses: &BTreeSet<IpAddr>) -> bool {
+    let held = service.backends.iter().filter_map(|backend| backend.addresses.get(&network)).flatten();
+    held.into_iter().any(|address| addresses.contains(address))
 }
 
 /// Stands for "the node that was called" in the default route of replies; link-local, so that it is nobody's address.

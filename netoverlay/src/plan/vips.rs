@@ -101,7 +101,8 @@ fn networks(spec: &SandboxSpec) -> Networks {
     spec.attachments().iter().map(|a| a.network).collect()
 }
 
-/// Backends that a virtual address no longer leads to; UDP clients would keep talking to them.
+/// Backends that a virtual address no longer leads to: UDP clients would keep talking to them, and TCP clients that have no
+/// answer yet would keep asking them, for two minutes.
 fn lost_backends(change: &TableChange, wanted: &BTreeMap<Key, Value>) -> Arc<[Flow]> {
     let pair = |set: Set, key: &[u8], value: &Value| {
         let Value::Data(data) = value else { return None };
@@ -116,11 +117,9 @@ fn lost_backends(change: &TableChange, wanted: &BTreeMap<Key, Value>) -> Arc<[Fl
     }
     let still: BTreeSet<(IpAddr, IpAddr)> =
         wanted.iter().filter(|((s, _), _)| slots(*s)).filter_map(|((s, k), v)| pair(*s, k, v)).collect();
-    let flow = |(vip, backend): &(IpAddr, IpAddr)| Flow {
-        proto: Some(Proto::Udp),
-        towards: Some(*vip),
-        backend: *backend,
-        port: None,
+    let flows = |(vip, backend): &(IpAddr, IpAddr)| {
+        let (towards, backend) = (Some(*vip), *backend);
+        [Proto::Udp, Proto::Tcp].map(|proto| Flow { proto: Some(proto), towards, backend, port: None })
     };
-    gone.difference(&still).map(flow).collect()
+    gone.difference(&still).flat_map(flows).collect()
 }

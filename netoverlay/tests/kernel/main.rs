@@ -7,5 +7,6 @@ mod lifecycle;
 mod nodes;
 mod publish;
 mod reach;
+mod trouble;
 mod tunnel;
 mod vip;
