@@ -14,7 +14,7 @@ use imbl::ordmap::DiffItem;
 use crate::store::State;
 use crate::store::peers::{Peer, Peers};
 
-use super::endpoints::{Endpoints, EndpointsChange, endpoints_for, everywhere};
+use super::endpoints::{Endpoints, endpoints_for, everywhere};
 
 /// Names one thing that a node knows. Ordered so that everything comes before the tasks that need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,8 +54,6 @@ pub enum Item {
     Secret(Arc<Secret>, ContentDigest),
     /// Who answers for a service.
     Endpoints(Arc<Endpoints>),
-    /// What changed of it since the node was told of it. Only among changes.
-    EndpointsChange(Arc<EndpointsChange>),
     /// A task.
     Task(Arc<Task>),
 }
@@ -92,7 +90,6 @@ impl Item {
             Self::Config(config, digest) => Key::Config(config.id, *digest),
             Self::Secret(secret, digest) => Key::Secret(secret.id, *digest),
             Self::Endpoints(endpoints) => Key::Endpoints(endpoints.service),
-            Self::EndpointsChange(change) => Key::Endpoints(change.of.service),
             Self::Task(task) => Key::Task(task.id),
         }
     }
@@ -192,15 +189,6 @@ fn needs_of(state: &State, spec: &ServiceSpec) -> Vec<Item> {
 
 /// What turns `old` into `new`.
 pub fn diff(old: &Assigned, new: &Assigned) -> Changes {
-    diff_by(old, new, |old, new| EndpointsChange::between(old, new).map(Arc::new))
-}
-
-/// The same with changes of endpoints that are worked out once for all nodes.
-pub fn diff_by(
-    old: &Assigned,
-    new: &Assigned,
-    mut change: impl FnMut(&Arc<Endpoints>, &Arc<Endpoints>) -> Option<Arc<EndpointsChange>>,
-) -> Changes {
     let mut changes = Changes::default();
     let mut gone = Vec::new();
     // Maps of all nodes share what did not change, and that is passed over.
@@ -212,11 +200,8 @@ pub fn diff_by(
             DiffItem::Remove(node, _) => gone.push(Key::Peer(*node)),
         }
     }
-    let changed = |(key, item): (&Key, &Item)| match (old.items.get(key), item) {
-        (Some(known), _) if known.same(item) => None,
-        (Some(Item::Endpoints(known)), Item::Endpoints(now)) => {
-            Some(change(known, now).map_or_else(|| item.clone(), Item::EndpointsChange))
-        }
+    let changed = |(key, item): (&Key, &Item)| match old.items.get(key) {
+        Some(known) if known.same(item) => None,
         _ => Some(item.clone()),
     };
     changes.updates.extend(new.items.iter().filter_map(changed));
@@ -255,6 +240,11 @@ impl Changes {
     /// True when the node hears of tasks of its own.
     pub fn has_tasks(&self) -> bool {
         self.keys().any(|key| matches!(key, Key::Task(_)))
+    }
+
+    /// True when it hears of how others see that node.
+    pub fn has_node(&self, node: NodeId) -> bool {
+        self.keys().any(|key| key == Key::Peer(node))
     }
 
     /// True when the node hears of what others wait for it to know: where tasks are and who answers.
