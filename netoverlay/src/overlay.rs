@@ -17,7 +17,7 @@ use crate::dns::Dns;
 use crate::error::OverlayError;
 use crate::files::{self, SandboxFiles};
 use crate::kernel::{Kernel, KernelError, Linux, NameSockets};
-use crate::model::{Desired, Ground, Mode, Network, Nodes, SandboxSpec, Service};
+use crate::model::{Desired, Mode, Network, Nodes, SandboxSpec, Service};
 
 /// The node's container network. Cheap to clone.
 #[derive(Clone)]
@@ -185,10 +185,10 @@ impl Overlay {
         blocking(move || kernel.routes()).await?.map_err(|source| OverlayError::List { source })
     }
 
-    /// What tunnels from this address of the node go by; `None` when the node has no such address.
-    pub async fn ground(&self, own: IpAddr) -> Result<Option<Ground>, OverlayError> {
+    /// Payload size of the node's link that has this address, bytes; `None` when none has, or when that cannot be seen.
+    pub async fn underlay_mtu(&self, address: IpAddr) -> Option<u32> {
         let kernel = self.kernel.clone();
-        blocking(move || kernel.ground(own)).await?.map_err(|source| OverlayError::List { source })
+        blocking(move || kernel.underlay_mtu(address)).await.ok()?.ok()?
     }
 
     /// What is desired now.

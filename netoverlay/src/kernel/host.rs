@@ -1,22 +1,20 @@
 //! The node's own namespace: bridges, forwarding, the node's table.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::netlink::Netlink;
 use super::route_io::Link;
 use super::tunnel_io::{self, Vxlan};
-use super::{KernelError, conntrack, direct_io, nft_io, probe_io, proc, route_io};
+use super::{KernelError, conntrack, direct_io, nft_io, proc, route_io};
 use crate::claimed::claimed;
 use crate::config::Config;
-use crate::model::{
-    BridgeState, DirectWay, Ground, MacAddr, Observed, ProbeWay, ReturnWay, TunnelState, Underlay, VethState, Way,
-};
-use crate::names::{Instance, LinkName};
+use crate::model::{BridgeState, DirectWay, MacAddr, Observed, ReturnWay, TunnelState, Underlay, VethState, Way};
+use crate::names::{Instance, LinkForm, LinkName};
 use crate::nft::TableChange;
 use crate::nft::sets::Scope;
+use crate::nft::skeleton::Layout;
 use crate::plan::{Flow, LinkEnd, LinkPlan, TunnelPlan};
 
 /// Sockets in the node's namespace.
@@ -25,13 +23,15 @@ pub(super) struct Host {
     pub route: Netlink,
     filter: Netlink,
     table: String,
+    links: LinkForm,
     bridge_nf_off: bool,
 }
 
 impl Host {
     /// Opens them in the calling thread's namespace.
-    pub fn open(table: String, bridge_nf_off: bool) -> Result<Self, KernelError> {
-        Ok(Self { route: Netlink::route()?, filter: Netlink::filter()?, table, bridge_nf_off })
+    pub fn open(config: &Config, bridge_nf_off: bool) -> Result<Self, KernelError> {
+        let (table, links) = (config.table.clone(), config.instance.links());
+        Ok(Self { route: Netlink::route()?, filter: Netlink::filter()?, table, links, bridge_nf_off })
     }
 
     /// Lists bridges, task links, forwarding and the table.
@@ -50,13 +50,13 @@ impl Host {
                 let bridge = link.master.and_then(|index| names.get(&index).cloned());
                 observed.veths.insert(name, VethState { up: link.up, bridge, apart: link.isolated });
             } else {
-                observed.underlay.extend(link.addresses.iter().map(|net| (net.addr(), underlay(link, net))));
+                let below = |range: &IpNet| Underlay { link: name.clone(), range: range.trunc(), mtu: link.mtu };
+                observed.underlay.extend(link.addresses.iter().map(|net| (net.addr(), below(net))));
             }
         }
         self.list_tunnels(&links, observed)?;
         let bridges: Vec<&Link> = links.iter().filter(|l| instance.owns_bridge(&l.name)).collect();
         observed.direct = direct_io::list(&mut self.route, &links, &bridges)?;
-        observed.probes = probe_io::list(&mut self.route, &links)?;
         observed.table = nft_io::list(&mut self.filter, Scope::Node, &self.table)?.0;
         let on = |setting| proc::read(setting).as_deref() == Some("1");
         observed.forwarding = (on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding"));
@@ -135,24 +135,6 @@ impl Host {
         direct_io::change(&mut self.route, remove, add)
     }
 
-    /// Changes which nodes of the same link are sent probes straight.
-    pub fn change_probes(&mut self, remove: &[ProbeWay], add: &[ProbeWay]) -> Result<(), KernelError> {
-        probe_io::change(&mut self.route, remove, add)
-    }
-
-    /// The link that has this address, and the node's end of the ingress network.
-    pub fn ground(&mut self, instance: &Instance, own: IpAddr) -> Result<Option<Ground>, KernelError> {
-        let links = route_io::links(&mut self.route)?;
-        let is_ingress = |link: &&Link| link.vxlan.is_some() && link.master.is_none();
-        let tunnel = links.iter().filter(is_ingress).find(|link| instance.owns_tunnel(&link.name));
-        let below = links.iter().flat_map(|link| link.addresses.iter().map(move |net| (link, net)));
-        let below = below.filter(|(link, _)| !instance.owns_bridge(&link.name)).find(|(_, net)| net.addr() == own);
-        Ok(below.map(|(link, net)| Ground {
-            below: underlay(link, net),
-            tunnel: tunnel.map(|link| (LinkName::listed(&link.name), link.mtu)),
-        }))
-    }
-
     /// Lets replies leave by the ingress device to the node that a client called.
     pub fn add_return(&mut self, link: &LinkName, way: ReturnWay) -> Result<(), KernelError> {
         match way {
@@ -228,7 +210,7 @@ impl Host {
 
     /// Changes the node's table.
     pub fn change(&mut self, change: &TableChange) -> Result<(), KernelError> {
-        nft_io::change(&mut self.filter, Scope::Node, &self.table, change)
+        nft_io::change(&mut self.filter, Layout::Node(&self.links), &self.table, change)
     }
 
     /// Forgets tracked connections.
@@ -236,11 +218,12 @@ impl Host {
         conntrack::forget(&mut self.filter, flows)
     }
 
-    /// Ranges that the node has routes to, other than by our own bridges.
+    /// Ranges that the node has routes to, other than by our own bridges and links.
     pub fn routes(&mut self, instance: &Instance) -> Result<Vec<ipnet::IpNet>, KernelError> {
         let links = route_io::links(&mut self.route)?;
-        let own: Vec<_> =
-            links.into_iter().filter(|l| instance.owns_bridge(&l.name) || instance.owns_tunnel(&l.name)).collect();
+        let is_own =
+            |name: &str| instance.owns_bridge(name) || instance.owns_tunnel(name) || instance.links().matches(name);
+        let own: Vec<_> = links.into_iter().filter(|l| is_own(&l.name)).collect();
         route_io::destinations(&mut self.route, &own).map(claimed)
     }
 
@@ -260,15 +243,9 @@ impl Host {
         ways.into_iter().try_for_each(|way| self.remove_return(way))
     }
 
-    fn remove_probes(&mut self) -> Result<(), KernelError> {
-        let links = route_io::links(&mut self.route)?;
-        probe_io::clear(&mut self.route, &links)
-    }
-
-    /// Deletes the node's table, and what leads replies and probes to other nodes; tells whether there was a table.
+    /// Deletes the node's table, and what leads replies back to other nodes; tells whether there was a table.
     pub fn delete_table(&mut self) -> Result<bool, KernelError> {
         self.remove_returns()?;
-        self.remove_probes()?;
         let there = nft_io::exists(&mut self.filter, &self.table)?;
         if there {
             nft_io::delete(&mut self.filter, &self.table)?;
@@ -292,11 +269,7 @@ impl Host {
 
 /// What [`crate::Overlay::routes`] gives, before there is an overlay. Changes nothing; blocks for a moment.
 pub fn host_routes(config: &Config) -> Result<Vec<ipnet::IpNet>, KernelError> {
-    Host::open(config.table.clone(), false)?.routes(&config.instance)
-}
-
-fn underlay(link: &Link, net: &IpNet) -> Underlay {
-    Underlay { link: LinkName::listed(&link.name), range: net.trunc(), mtu: link.mtu }
+    Host::open(config, false)?.routes(&config.instance)
 }
 
 fn tunnel_state(link: &Link, tunnel: Vxlan, bridge: Option<LinkName>) -> TunnelState {

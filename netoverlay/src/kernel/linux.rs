@@ -17,7 +17,7 @@ use super::reaper::Reaper;
 use super::sandbox::Namespace;
 use super::{DnsSockets, Kernel, KernelError, NameSockets, PortError, namespace, route_io};
 use crate::config::Config;
-use crate::model::{Ground, Observed, PublishedPort};
+use crate::model::{Observed, PublishedPort};
 use crate::names::Instance;
 use crate::plan::{Op, Place};
 
@@ -49,7 +49,7 @@ impl Linux {
             instance: config.instance.clone(),
             table: config.table.clone(),
             directory: config.netns_dir.clone(),
-            host: Mutex::new(Host::open(config.table.clone(), config.bridge_nf_off)?),
+            host: Mutex::new(Host::open(config, config.bridge_nf_off)?),
             namespaces: Mutex::default(),
             spare: Mutex::default(),
             spares: config.spare_namespaces,
@@ -146,7 +146,6 @@ impl Linux {
             Op::MendTunnel { tunnel } => host().set_up_tunnel(tunnel),
             Op::Ways { tunnel, bridge, remove, add } => host().change_ways(tunnel, bridge.as_ref(), remove, add),
             Op::Direct { remove, add } => host().change_direct(remove, add),
-            Op::Probes { remove, add } => host().change_probes(remove, add),
             Op::AddReturn { link, way } => host().add_return(link, *way),
             Op::RemoveReturn { way } => host().remove_return(*way),
             Op::DeleteLink { link } => host().delete_link(link),
@@ -264,8 +263,10 @@ impl Kernel for Linux {
         lock(&self.host).routes(&self.instance)
     }
 
-    fn ground(&self, own: IpAddr) -> Result<Option<Ground>, KernelError> {
-        lock(&self.host).ground(&self.instance, own)
+    fn underlay_mtu(&self, address: IpAddr) -> Result<Option<u32>, KernelError> {
+        let links = route_io::links(&mut lock(&self.host).route)?;
+        let has = |link: &&route_io::Link| link.addresses.iter().any(|net| net.addr() == address);
+        Ok(links.iter().find(has).map(|link| link.mtu))
     }
 
     fn prepare_spares(&self) -> Result<(), KernelError> {

@@ -1,7 +1,8 @@
 //! Steps for tasks on nodes of the same link, to which packets go straight by a route instead of by a tunnel ("host-gw").
 //!
 //! The bridge answers for such an address, the node sends the packet on to the task's node, and that one leads it to its bridge.
-//! Only for addresses of the family that the nodes know each other by; the others go by the tunnel.
+//! Only for addresses of the family that the nodes know each other by; the others go by the tunnel, and so does all of an encrypted
+//! network.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,16 +13,9 @@ use crate::names::LinkName;
 use crate::nft::sets::Bytes;
 use crate::nft::{Draft, Set};
 
-/// Whether packets for this address of a task on that node go straight.
+/// Whether packets of this network for this address of a task on that node go straight.
 pub(super) fn goes_straight(network: &Network, peer: &Peer, address: IpAddr) -> bool {
-    peer.direct && peer.address.is_ipv6() == address.is_ipv6() && may_go_straight(network)
-}
-
-/// Packets of an encrypted network never leave the node as they are, whatever the link carries.
-fn may_go_straight(network: &Network) -> bool {
-    const ENCRYPTED: [&str; 2] = ["encrypted", "com.docker.network.driver.overlay.encrypted"];
-    let says_so = |option: &&str| network.options.get(*option).is_some_and(|value| value != "false");
-    matches!(network.driver, Driver::Overlay { .. }) && !ENCRYPTED.iter().any(says_so)
+    peer.direct && !network.encrypted && peer.address.is_ipv6() == address.is_ipv6()
 }
 
 /// Makes the missing ways and removes those that are not wanted.
@@ -43,7 +37,7 @@ fn wanted(rules: &Rules, desired: &Desired, observed: &Observed) -> BTreeSet<Dir
     if !desired.nodes.reachable_peers().any(|(_, peer)| peer.direct) {
         return BTreeSet::new();
     }
-    let networks = straight_networks(desired);
+    let networks = overlays(desired);
     let ways = networks.flat_map(|network| {
         let bridge = rules.instance.bridge(network.id);
         let way = move |(peer, address): (&Peer, IpAddr)| DirectWay {
@@ -61,7 +55,10 @@ fn wanted(rules: &Rules, desired: &Desired, observed: &Observed) -> BTreeSet<Dir
 /// nodes of the same link, whether or not this node sends to them straight.
 pub(super) fn elements(rules: &Rules, desired: &Desired, observed: &Observed, elements: &mut Draft) {
     let Some(below) = desired.nodes.reachable_own().and_then(|own| observed.underlay_of(own.address)) else { return };
-    for network in straight_networks(desired) {
+    if !desired.nodes.reachable_peers().any(|(_, peer)| peer.direct) {
+        return;
+    }
+    for network in overlays(desired) {
         let bridge: LinkName = rules.instance.bridge(network.id);
         for (peer, address) in elsewhere(desired, network) {
             if !below.range.contains(&peer.address) || peer.address.is_ipv6() != address.is_ipv6() {
@@ -73,8 +70,9 @@ pub(super) fn elements(rules: &Rules, desired: &Desired, observed: &Observed, el
     }
 }
 
-fn straight_networks(desired: &Desired) -> impl Iterator<Item = &Network> {
-    desired.networks.values().filter(|network| may_go_straight(network))
+/// Networks over all nodes whose packets may go as they are.
+fn overlays(desired: &Desired) -> impl Iterator<Item = &Network> {
+    desired.networks.values().filter(|network| matches!(network.driver, Driver::Overlay { .. }) && !network.encrypted)
 }
 
 /// Addresses of tasks on other nodes, each with its node.

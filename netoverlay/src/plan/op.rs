@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::{Route, SourceRule};
 use crate::model::{
-    BridgeState, DirectWay, LinkState, MacAddr, MacvlanMode, Observed, ProbeWay, Proto, ReturnWay, SandboxState,
-    TunnelState, VethState, Way,
+    BridgeState, DirectWay, LinkState, MacAddr, MacvlanMode, Observed, Proto, ReturnWay, SandboxState, TunnelState,
+    VethState, Way,
 };
 use crate::names::LinkName;
 use crate::nft::TableChange;
@@ -69,8 +69,8 @@ pub struct TunnelPlan {
     pub link: LinkName,
     /// Network identifier.
     pub vni: u32,
-    /// The node's own end.
-    pub local: IpAddr,
+    /// The node's own end. None: a tunnel of an encrypted network, by IPv6; its end follows from the route to the other one.
+    pub local: Option<IpAddr>,
     /// UDP port, the same on all nodes.
     pub port: u16,
     /// Payload size, bytes.
@@ -116,8 +116,6 @@ pub enum Op {
     Ways { tunnel: LinkName, bridge: Option<LinkName>, remove: Vec<Way>, add: Vec<Way> },
     /// Change which tasks of nodes on the same link are reached straight.
     Direct { remove: Vec<DirectWay>, add: Vec<DirectWay> },
-    /// Change which nodes of the same link are sent probes straight.
-    Probes { remove: Vec<ProbeWay>, add: Vec<ProbeWay> },
     /// Let replies leave by the ingress device to the node that a client called.
     AddReturn { link: LinkName, way: ReturnWay },
     /// Take that away.
@@ -222,10 +220,6 @@ impl Op {
                 observed.direct.retain(|way| !remove.contains(way));
                 observed.direct.extend(add.iter().cloned());
             }
-            Self::Probes { remove, add } => {
-                observed.probes.retain(|way| !remove.contains(way));
-                observed.probes.extend(add.iter().cloned());
-            }
             Self::AddReturn { way, .. } => drop(observed.returns.insert(*way)),
             Self::RemoveReturn { way } => drop(observed.returns.remove(way)),
             Self::DeleteSandbox { task } => {
@@ -295,7 +289,8 @@ impl fmt::Display for Op {
             Self::AddNodeAddress { link, address } => write!(f, "add {address} to {link}: missing"),
             Self::RemoveNodeAddress { link, address } => write!(f, "remove {address} from {link}: not wanted"),
             Self::CreateTunnel { tunnel: TunnelPlan { link, vni, local, mtu, .. } } => {
-                write!(f, "make tunnel {link}, vni {vni}, from {local}, mtu {mtu}: missing")
+                let from = local.map_or("encrypted".to_owned(), |local| format!("from {local}"));
+                write!(f, "make tunnel {link}, vni {vni}, {from}, mtu {mtu}: missing")
             }
             Self::MendTunnel { tunnel } => {
                 write!(f, "set tunnel {} up, mtu {}: it was changed", tunnel.link, tunnel.mtu)
@@ -308,11 +303,6 @@ impl fmt::Display for Op {
                 let example = add.first().or(remove.first());
                 let example = example.map(|w| format!(", such as {} by {}", w.address, w.via)).unwrap_or_default();
                 write!(f, "{} tasks reached straight, {} no more{example}", add.len(), remove.len())
-            }
-            Self::Probes { remove, add } => {
-                let example = add.iter().chain(remove).find_map(ProbeWay::destination);
-                let example = example.map(|to| format!(", such as {to}")).unwrap_or_default();
-                write!(f, "probes go straight by {} ways more, {} less{example}", add.len(), remove.len())
             }
             Self::AddReturn { link, way } => write!(f, "{way} by {link}: missing"),
             Self::RemoveReturn { way } => write!(f, "{way} no more: nothing wants it"),
@@ -374,7 +364,7 @@ impl TunnelPlan {
             mtu: self.mtu,
             vni: self.vni,
             port: self.port,
-            local: Some(self.local),
+            local: self.local,
             mac: self.mac,
             bridge: self.bridge.clone(),
             quiet: self.bridge.is_some(),
