@@ -203,8 +203,6 @@ impl Sink for Parts {
         self.worker.look();
     }
 
-    async fn in_force(&self) {}
-
     async fn settled(&self, _: u64) {}
 
     async fn membership(&self, membership: pb::Membership) {
