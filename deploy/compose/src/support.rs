@@ -33,7 +33,8 @@ const TABLE: &[(&str, Support)] = &[
     (
         "networks.*.driver_opts",
         Honoured(
-            "MTU, masquerading, tasks apart (`enable_icc`), encryption (`encrypted`); names are warned about, everything else is refused",
+            "MTU, masquerading, tasks apart (`enable_icc`), encryption (`encrypted`); names are warned about, \
+                everything else is refused",
         ),
     ),
     ("networks.*.ipam.driver", Warned("addresses are always given out by Berth itself")),

@@ -179,6 +179,7 @@ fn identity(number: usize, node: NodeId) -> Identity {
         description,
         routes: watch::Sender::default().subscribe(),
         images: watch::channel([crate::IMAGE.to_owned()].into()).1,
+        keys: watch::Sender::default().subscribe(),
         // Nobody reaches the agents: they have no containers to look into.
         address: String::new(),
         session: String::new(),
@@ -202,6 +203,8 @@ impl Sink for Parts {
         self.worker.apply_changes(updates, removals).await;
         self.worker.look();
     }
+
+    async fn in_force(&self) {}
 
     async fn settled(&self, _: u64) {}
 
