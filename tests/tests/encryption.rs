@@ -177,7 +177,7 @@ fn published_ports_are_encrypted_when_the_cluster_says_so_and_a_reset_leaves_not
         host.berth(&["cluster", "update", &format!("--encrypt-networks={on}")]).ok();
         wait_until("the ingress network to follow", || is_encrypted(host, "ingress"), |is| *is == on);
         for at in 0..3 {
-            let has_links = |left: &String| !left.is_empty() == on;
+            let has_links = |left: &String| left.is_empty() != on;
             wait_until("links to come or go", || left(cluster.host(at)), has_links);
         }
         for at in 0..3 {
