@@ -37,8 +37,7 @@ networks:
 }
 
 fn load_images(cluster: &Cluster) {
-    cluster.host(0).load(&debian("socat"));
-    cluster.host(0).load(&hello());
+    cluster.load(&[debian("socat"), hello()]);
 }
 
 fn node_address(at: usize) -> IpAddr {
