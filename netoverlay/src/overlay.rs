@@ -4,6 +4,7 @@
 //! work runs on blocking threads and is never cut off by a dropped future. Nothing here decides what to do about a
 //! difference: that is [`crate::plan`].
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -182,6 +183,12 @@ impl Overlay {
     pub async fn routes(&self) -> Result<Vec<ipnet::IpNet>, OverlayError> {
         let kernel = self.kernel.clone();
         blocking(move || kernel.routes()).await?.map_err(|source| OverlayError::List { source })
+    }
+
+    /// Payload size of the node's link that has this address, bytes; `None` when none has, or when that cannot be seen.
+    pub async fn underlay_mtu(&self, address: IpAddr) -> Option<u32> {
+        let kernel = self.kernel.clone();
+        blocking(move || kernel.underlay_mtu(address)).await.ok()?.ok()?
     }
 
     /// What is desired now.

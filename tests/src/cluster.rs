@@ -248,7 +248,7 @@ impl Cluster {
     }
 
     fn signal(&self, at: usize, signal: Signal) {
-        for pid in self.hosts[at].processes() {
+        for pid in self.hosts[at].processes().into_iter().chain(self.hosts[at].tunnels()) {
             // It may have ended by itself.
             let _ = kill(Pid::from_raw(pid), signal);
         }

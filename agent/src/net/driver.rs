@@ -4,6 +4,7 @@
 //! back by an older set of services. One change at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use ipnet::IpNet;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Network, desired};
+use super::{Network, SecureWays, desired};
 use crate::worker::{Assignments, Inventory};
 
 /// Between two full looks at the kernel.
@@ -34,6 +35,7 @@ pub struct Driver {
     look: Notify,
     routes: watch::Sender<BTreeSet<IpNet>>,
     settled: std::sync::atomic::AtomicBool,
+    secure: std::sync::Mutex<SecureWays>,
 }
 
 impl Driver {
@@ -48,6 +50,7 @@ impl Driver {
             look: Notify::new(),
             routes: watch::Sender::default(),
             settled: std::sync::atomic::AtomicBool::new(false),
+            secure: std::sync::Mutex::default(),
         }
     }
 
@@ -97,8 +100,27 @@ impl Driver {
 
     /// Replaces what is known of the nodes by what the managers say; returns when what leads to them is made.
     pub async fn sync_nodes(&self) {
-        let nodes = self.inventory.read(|assigned| desired::nodes(&assigned.peers, self.node));
+        let secure = self.secure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let nodes = self.inventory.read(|assigned| desired::nodes(&assigned.peers, self.node, &secure));
         tell("set nodes", self.network.set_nodes(nodes).await);
+    }
+
+    /// Sets where packets of encrypted networks go; returns when they do.
+    pub async fn set_secure(&self, ways: SecureWays) {
+        let is_new = {
+            let mut secure = self.secure.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_new = *secure != ways;
+            *secure = ways;
+            is_new
+        };
+        if is_new {
+            self.sync_nodes().await;
+        }
+    }
+
+    /// Payload size of the node's link that has this address, bytes; `None` when none has.
+    pub async fn underlay_mtu(&self, address: IpAddr) -> Option<u32> {
+        self.network.underlay_mtu(address).await
     }
 
     /// Replaces the services by those assigned; returns when the kernel has them.
@@ -286,6 +308,9 @@ mod tests {
         }
         async fn routes(&self) -> Result<Vec<IpNet>, OverlayError> {
             Ok(self.1.lock().unwrap().clone())
+        }
+        async fn underlay_mtu(&self, _: IpAddr) -> Option<u32> {
+            None
         }
     }
 

@@ -10,13 +10,15 @@
 mod desired;
 mod driver;
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use berth_netoverlay::model::{Network as OverlayNetwork, Nodes, SandboxSpec, Service};
 use berth_netoverlay::{NameSockets, Overlay, OverlayError, Report, Sandbox};
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
-pub use desired::{network, nodes, sandbox, service};
+pub use desired::{SecureWays, is_encrypted, network, nodes, sandbox, service};
 pub use driver::Driver;
 
 /// What the agent needs of the network; the real one is [`Overlay`], the fake is in tests.
@@ -42,6 +44,8 @@ pub trait Network: Send + Sync + 'static {
     async fn reconcile(&self) -> Result<Report, OverlayError>;
     /// Ranges that the node has routes to by other means than its own networks.
     async fn routes(&self) -> Result<Vec<IpNet>, OverlayError>;
+    /// Payload size of the node's link that has this address, bytes; `None` when none has.
+    async fn underlay_mtu(&self, address: IpAddr) -> Option<u32>;
 }
 
 #[async_trait]
@@ -75,5 +79,8 @@ impl Network for Overlay {
     }
     async fn routes(&self) -> Result<Vec<IpNet>, OverlayError> {
         Overlay::routes(self).await
+    }
+    async fn underlay_mtu(&self, address: IpAddr) -> Option<u32> {
+        Overlay::underlay_mtu(self, address).await
     }
 }

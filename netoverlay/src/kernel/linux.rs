@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,7 +49,7 @@ impl Linux {
             instance: config.instance.clone(),
             table: config.table.clone(),
             directory: config.netns_dir.clone(),
-            host: Mutex::new(Host::open(config.table.clone(), config.bridge_nf_off)?),
+            host: Mutex::new(Host::open(config, config.bridge_nf_off)?),
             namespaces: Mutex::default(),
             spare: Mutex::default(),
             spares: config.spare_namespaces,
@@ -260,6 +261,12 @@ impl Kernel for Linux {
 
     fn routes(&self) -> Result<Vec<ipnet::IpNet>, KernelError> {
         lock(&self.host).routes(&self.instance)
+    }
+
+    fn underlay_mtu(&self, address: IpAddr) -> Result<Option<u32>, KernelError> {
+        let links = route_io::links(&mut lock(&self.host).route)?;
+        let has = |link: &&route_io::Link| link.addresses.iter().any(|net| net.addr() == address);
+        Ok(links.iter().find(has).map(|link| link.mtu))
     }
 
     fn prepare_spares(&self) -> Result<(), KernelError> {

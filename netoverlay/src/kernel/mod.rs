@@ -18,7 +18,7 @@ mod route_io;
 mod sandbox;
 mod tunnel_io;
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
 use berth_proto::id::TaskId;
@@ -112,6 +112,9 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// Ranges that the node has routes to, other than by its own bridges: networks should not be given these.
     fn routes(&self) -> Result<Vec<ipnet::IpNet>, KernelError>;
+
+    /// Payload size of the node's link that has this address, bytes; `None` when none has.
+    fn underlay_mtu(&self, address: IpAddr) -> Result<Option<u32>, KernelError>;
 
     /// Makes namespaces ahead for the next tasks, where that pays. Called when nothing else is to do.
     fn prepare_spares(&self) -> Result<(), KernelError>;

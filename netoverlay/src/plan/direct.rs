@@ -1,7 +1,8 @@
 //! Steps for tasks on nodes of the same link, to which packets go straight by a route instead of by a tunnel ("host-gw").
 //!
 //! The bridge answers for such an address, the node sends the packet on to the task's node, and that one leads it to its bridge.
-//! Only for addresses of the family that the nodes know each other by; the others go by the tunnel.
+//! Only for addresses of the family that the nodes know each other by; the others go by the tunnel, and so does all of an encrypted
+//! network.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,9 +13,9 @@ use crate::names::LinkName;
 use crate::nft::sets::Bytes;
 use crate::nft::{Draft, Set};
 
-/// Whether packets for this address of a task on that node go straight.
-pub(super) fn goes_straight(peer: &Peer, address: IpAddr) -> bool {
-    peer.direct && peer.address.is_ipv6() == address.is_ipv6()
+/// Whether packets of this network for this address of a task on that node go straight.
+pub(super) fn goes_straight(network: &Network, peer: &Peer, address: IpAddr) -> bool {
+    peer.direct && !network.encrypted && peer.address.is_ipv6() == address.is_ipv6()
 }
 
 /// Makes the missing ways and removes those that are not wanted.
@@ -45,7 +46,7 @@ fn wanted(rules: &Rules, desired: &Desired, observed: &Observed) -> BTreeSet<Dir
             via: peer.address,
             device: below.link.clone(),
         };
-        elsewhere(desired, network).filter(|(peer, address)| goes_straight(peer, *address)).map(way)
+        elsewhere(desired, network).filter(|(peer, address)| goes_straight(network, peer, *address)).map(way)
     });
     ways.collect()
 }
@@ -69,8 +70,9 @@ pub(super) fn elements(rules: &Rules, desired: &Desired, observed: &Observed, el
     }
 }
 
+/// Networks over all nodes whose packets may go as they are.
 fn overlays(desired: &Desired) -> impl Iterator<Item = &Network> {
-    desired.networks.values().filter(|network| matches!(network.driver, Driver::Overlay { .. }))
+    desired.networks.values().filter(|network| matches!(network.driver, Driver::Overlay { .. }) && !network.encrypted)
 }
 
 /// Addresses of tasks on other nodes, each with its node.

@@ -212,6 +212,7 @@ impl Node {
         let reach = NodeReach::new(id, self.credentials.clone());
         let mut config = AgentConfig::new(id, self.args.data_dir.join("agent"));
         config.address = self.advertise.to_string();
+        config.secure.period = self.args.key_period;
         share::separate(&mut config, &self.args.data_dir);
         let agent = Agent::open(config, Arc::new(reach.clone())).await;
         let agent = Arc::new(agent.map_err(|error| failed("cannot start the agent", &error))?);
