@@ -1,8 +1,9 @@
-//! Builds the shim, a small static binary of its own, and hands its path to the compiler, which embeds it.
+//! Builds two small static binaries, the shim and the process of an encrypted link, and hands their paths to the compiler, which
+//! embeds them.
 //!
-//! Its own cargo run, because it has another profile (small), another C runtime (static) and features the
-//! agent must not have. It is kept under the workspace's `target/berth-shim`, wherever the outer build goes,
-//! so that it is built once; `BERTH_SHIM_TARGET_DIR` names another place.
+//! Their own cargo runs, because they have another profile (small), another C runtime (static) and features the
+//! agent must not have. They are kept under the workspace's `target/berth-shim`, wherever the outer build goes,
+//! so that they are built once; `BERTH_SHIM_TARGET_DIR` names another place.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::process::Command;
 
 fn main() {
     let here = PathBuf::from(var("CARGO_MANIFEST_DIR"));
-    for path in ["shim/src", "shim/Cargo.toml"] {
+    for path in ["shim/src", "shim/Cargo.toml", "../netoverlay/tunnel/src", "../netoverlay/tunnel/Cargo.toml"] {
         println!("cargo:rerun-if-changed={}", here.join(path).display());
     }
     for name in ["LIBSECCOMP_LIB_PATH", "BERTH_SHIM_TARGET_DIR"] {
@@ -19,16 +20,25 @@ fn main() {
     let out = PathBuf::from(var("OUT_DIR"));
     let release = var("PROFILE") == "release";
     let base = env::var_os("BERTH_SHIM_TARGET_DIR").map_or_else(|| here.join("../target/berth-shim"), PathBuf::from);
-    let binary = build(&here, &base.join(if release { "release" } else { "debug" }), &var("TARGET"), release);
-    // A copy, so that two builds at once cannot see each other's half-written file.
-    let embedded = out.join("berth-shim");
-    if let Err(error) = std::fs::copy(&binary, &embedded) {
-        panic!("copying {}: {error}", binary.display());
+    let base = base.join(if release { "release" } else { "debug" });
+    let shim = ["--features", "bin", "--bin", "berth-shim"];
+    let tunnel = ["--bin", "berth-tunnel"];
+    for (variable, name, manifest, args) in [
+        ("BERTH_SHIM", "berth-shim", "shim/Cargo.toml", &shim[..]),
+        ("BERTH_TUNNEL", "berth-tunnel", "../netoverlay/tunnel/Cargo.toml", &tunnel[..]),
+    ] {
+        let binary = build(name, &here.join(manifest), args, &base, release);
+        // A copy, so that two builds at once cannot see each other's half-written file.
+        let embedded = out.join(name);
+        if let Err(error) = std::fs::copy(&binary, &embedded) {
+            panic!("copying {}: {error}", binary.display());
+        }
+        println!("cargo:rustc-env={variable}={}", embedded.display());
     }
-    println!("cargo:rustc-env=BERTH_SHIM={}", embedded.display());
 }
 
-fn build(here: &Path, target_dir: &Path, target: &str, release: bool) -> PathBuf {
+fn build(name: &str, manifest: &Path, args: &[&str], target_dir: &Path, release: bool) -> PathBuf {
+    let target = &var("TARGET");
     let mut cargo = Command::new(var("CARGO"));
     // What the outer cargo sets for its own crates does not hold for this one.
     for (name, _) in env::vars() {
@@ -52,13 +62,13 @@ fn build(here: &Path, target_dir: &Path, target: &str, release: bool) -> PathBuf
     if env::var_os("LIBSECCOMP_LIB_PATH").is_none() {
         cargo.env("LIBSECCOMP_LIB_PATH", format!("/usr/lib/{}", multiarch(target)));
     }
-    cargo.args(["build", "--profile", "shim", "--features", "bin", "--bin", "berth-shim", "--target", target]);
-    cargo.arg("--manifest-path").arg(here.join("shim/Cargo.toml"));
+    cargo.args(["build", "--profile", "shim", "--target", target]).args(args);
+    cargo.arg("--manifest-path").arg(manifest);
     cargo.arg("--target-dir").arg(target_dir);
     match cargo.status() {
-        Ok(status) if status.success() => target_dir.join(target).join("shim/berth-shim"),
-        Ok(status) => panic!("building the shim failed ({status}); on Debian it needs libseccomp-dev and libc6-dev"),
-        Err(error) => panic!("running cargo for the shim: {error}"),
+        Ok(status) if status.success() => target_dir.join(target).join("shim").join(name),
+        Ok(status) => panic!("building {name} failed ({status}); on Debian it needs libseccomp-dev and libc6-dev"),
+        Err(error) => panic!("running cargo for {name}: {error}"),
     }
 }
 

@@ -17,6 +17,7 @@ use berth_proto::object::NodeDescription;
 use berth_proto::pb;
 use berth_proto::spec::Labels;
 use berth_proto::time::Timestamp;
+use berth_tunnel::TunnelError;
 use dashmap::DashMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,7 @@ use crate::node::describe;
 use crate::probe::{DataPath, Prober, ProberSetup};
 use crate::reach::{ManagerAddress, Reach};
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
+use crate::secure::{Keeper, KeeperSetup, SecureConfig, TunnelLinks};
 use crate::session::{self, Client, ClientSetup, Identity, Link, Settled, Sink};
 use crate::share::{NodePeers, ShareService, Told};
 use crate::standing::Standing;
@@ -53,6 +55,8 @@ pub struct AgentConfig {
     pub cgroup_parent: String,
     /// The network side; daemons that share a host must differ in `instance`, `table` and `netns_dir`.
     pub network: berth_netoverlay::Config,
+    /// Encrypted links; daemons that share a host must differ in `directory` and `base_port`.
+    pub secure: SecureConfig,
     /// The image store's settings.
     pub images: StoreOptions,
     /// By which way packets for tasks of other nodes go.
@@ -70,6 +74,7 @@ impl AgentConfig {
             engine_labels: Labels::new(),
             cgroup_parent: "/berth".to_owned(),
             network: berth_netoverlay::Config::default(),
+            secure: SecureConfig::default(),
             images: StoreOptions::default(),
             data_path: DataPath::default(),
         }
@@ -105,6 +110,9 @@ pub enum AgentError {
     /// The network.
     #[error("cannot open the node's network")]
     Network(#[from] Box<OverlayError>),
+    /// Encrypted links.
+    #[error("cannot use encrypted links")]
+    Secure(#[from] TunnelError),
     /// A worker thread died.
     #[error("a thread of the agent died at start")]
     Thread(#[from] tokio::task::JoinError),
@@ -145,8 +153,11 @@ struct Parts {
     volumes: Arc<VolumeStore>,
     membership: watch::Sender<Option<pb::Membership>>,
     settled: Arc<Settled>,
+    secure: Arc<Keeper>,
     /// Something was taken in that is not in force yet.
     stale: AtomicBool,
+    /// The same of what encrypted links follow from.
+    links_stale: AtomicBool,
     records: Writer,
 }
 
@@ -175,7 +186,8 @@ impl Agent {
         let description = describe(config.hostname.clone(), config.engine_labels.clone());
         let found = runtime.list().await?;
         let restored = restore(&records, found);
-        let machine = Machine { runtime: Arc::new(runtime), images, overlay, volumes, files, reach };
+        let links = TunnelLinks::new(&config.secure, &config.network.instance, config.data_dir.join("programs"))?;
+        let machine = Machine { runtime: Arc::new(runtime), images, overlay, links, volumes, files, reach };
         Ok(Self::assemble(&config, description, machine, db, records, restored))
     }
 
@@ -193,6 +205,16 @@ impl Agent {
         let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node, prober.straight()));
         let link = watch::Sender::new(None);
         let settled = Arc::new(Settled::new(link.subscribe()));
+        let secure = Arc::new(Keeper::new(KeeperSetup {
+            node: config.node,
+            config: config.secure.clone(),
+            instance: config.network.instance.clone(),
+            keys: SecureConfig::keys(&config.data_dir),
+            links: Arc::new(machine.links),
+            network: Arc::clone(&network),
+            inventory: Arc::clone(&inventory),
+            settled: Arc::clone(&settled),
+        }));
         let peers = NodePeers::new(config.node, link.subscribe(), Arc::clone(&machine.reach));
         let executor = Arc::new(NodeExecutor {
             node: facts(config.node, &description),
@@ -203,6 +225,7 @@ impl Agent {
             inventory: Arc::clone(&inventory),
             files: Arc::new(machine.files),
             barrier: Barrier::new(Arc::clone(&settled), Arc::clone(&inventory)),
+            secure: Arc::clone(&secure),
             created: DashMap::new(),
             creating: executor::creations(),
         });
@@ -227,6 +250,7 @@ impl Agent {
             description,
             routes: network.routes(),
             images: told.references(),
+            keys: secure.announced(),
             address: config.address.clone(),
             session: String::new(),
         };
@@ -240,7 +264,9 @@ impl Agent {
             volumes: Arc::clone(&executor.volumes),
             membership: watch::Sender::new(records.membership),
             settled,
+            secure,
             stale: AtomicBool::new(false),
+            links_stale: AtomicBool::new(false),
             records: writer,
         };
         Self {
@@ -258,7 +284,7 @@ impl Agent {
         }
     }
 
-    /// What this node says of itself, but for its routes and images, which may change.
+    /// What this node says of itself, but for its routes, images and keys, which may change.
     pub fn description(&self) -> &NodeDescription {
         &self.identity.description
     }
@@ -334,6 +360,10 @@ impl Agent {
             async move { told.run(stop).await }
         });
         let probing = tokio::spawn(Arc::clone(&self.parts.prober).run(stop.clone()));
+        let securing = tokio::spawn({
+            let (secure, stop) = (Arc::clone(&self.parts.secure), stop.clone());
+            async move { secure.run(stop).await }
+        });
         let client = Client::new(ClientSetup {
             identity: self.identity.clone(),
             board: Arc::clone(&self.parts.board),
@@ -358,6 +388,7 @@ impl Agent {
             (publishing, "the look at published ports"),
             (telling, "the look at images"),
             (probing, "the look at other nodes"),
+            (securing, "the look at encrypted links"),
         ];
         for (running, what) in loops {
             if let Err(error) = running.await {
@@ -398,6 +429,8 @@ impl Agent {
 
     /// Brings up what the records say, before any manager is heard.
     async fn adopt(&self) {
+        // Links first: packets of encrypted networks go by those that are there.
+        self.parts.secure.pass().await;
         self.parts.network.sync_nodes().await;
         self.parts.network.sync_networks().await;
         self.reattach().await;
@@ -431,21 +464,29 @@ impl Sink for Parts {
     async fn complete(&self, assignments: Vec<pb::Assignment>, index: u64) {
         self.settled.began(index);
         let touched = self.worker.apply_complete(assignments).await;
+        self.secure.heard(index);
         self.applied(touched).await;
         self.network.settle();
         self.clean().await;
     }
 
     async fn changes(&self, updates: Vec<pb::Assignment>, removals: Vec<pb::AssignmentKey>, index: u64) {
-        // Before any task acts on it. Of the rest nobody is told when it is settled.
+        // Before any task acts on it. Of the rest, but for this node itself, nobody is told when it is settled.
         if concerns_tasks(&updates, &removals) {
             self.settled.heard(index);
         }
         let touched = self.worker.apply_changes(updates, removals).await;
+        if touched.peers {
+            self.secure.heard(index);
+        }
         self.applied(touched).await;
     }
 
     async fn in_force(&self) {
+        if self.links_stale.swap(false, Ordering::SeqCst) {
+            // Others send by a new key of theirs once this node has said that it is on its devices.
+            self.secure.pass().await;
+        }
         if self.stale.swap(false, Ordering::SeqCst) {
             self.network.sync_services().await;
         }
@@ -474,6 +515,9 @@ impl Parts {
             self.network.sync_networks().await;
         }
         self.worker.look();
+        if touched.peers || touched.networks {
+            self.links_stale.store(true, Ordering::SeqCst);
+        }
         if touched.endpoints || touched.peers {
             self.stale.store(true, Ordering::SeqCst);
         }
@@ -511,6 +555,7 @@ struct Machine {
     runtime: Arc<dyn Runtime>,
     images: ImageStore,
     overlay: Overlay,
+    links: TunnelLinks,
     volumes: VolumeStore,
     files: FilesDir,
     reach: Arc<dyn Reach>,

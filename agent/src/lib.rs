@@ -15,10 +15,12 @@
 //! | [`standing`] | whether a node that calls is part of the cluster |
 //! | [`probe`] | how other nodes are reached, and what is wrong |
 //! | [`net`] | the node's network as the agent drives it |
+//! | [`secure`] | encrypted links to other nodes |
 //! | [`local`] | what people ask of this node: logs, exec, stats, copies, images, volumes |
 //! | [`log`] | reading logs |
 //! | [`node`] | what this node says of itself |
 //! | [`db`] | the agent's records |
+//! | `carried` | the small binaries inside this one |
 //! | [`runtime`] | running containers |
 //! | [`reset`] | taking all of it back |
 //!
@@ -26,6 +28,7 @@
 //! when one says that the node was removed; what is wanted comes only from the session, what is observed only from the machine, and they are different types.
 
 pub mod agent;
+mod carried;
 pub mod config;
 pub mod db;
 mod errors;
@@ -39,6 +42,7 @@ pub mod probe;
 pub mod reach;
 pub mod reset;
 pub mod runtime;
+pub mod secure;
 pub mod session;
 pub mod share;
 pub mod standing;
@@ -51,6 +55,7 @@ pub use agent::{Agent, AgentConfig, AgentError, Ended};
 pub use berth_netoverlay as netoverlay;
 pub use local::LocalService;
 pub use reach::{ManagerAddress, Reach};
+pub use secure::SecureConfig;
 pub use session::Link;
 pub use share::ShareService;
 pub use standing::Standing;

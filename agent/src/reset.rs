@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use berth_netoverlay::{Purged, purge, unmount_below};
 use berth_shim::cgroup::Hierarchies;
+use berth_tunnel::TunnelError;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::agent::AgentConfig;
 use crate::runtime::{Phase, Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
+use crate::secure;
 
 /// How long a control group may stay busy after the end of its processes.
 const CGROUP_PATIENCE: Duration = Duration::from_secs(10);
@@ -36,6 +38,8 @@ pub struct Taken {
     pub containers: Vec<String>,
     /// Packet filter tables, links, namespaces, mounts.
     pub network: Purged,
+    /// Encrypted links.
+    pub links: Vec<String>,
     /// Control groups.
     pub cgroups: Vec<PathBuf>,
     /// The agent's directory, if there was one.
@@ -56,6 +60,9 @@ pub enum ResetError {
         /// Cause.
         source: io::Error,
     },
+    /// Encrypted links.
+    #[error("cannot take away the encrypted links")]
+    Links(#[from] TunnelError),
     /// Network or mounts; the data is left alone, because something of others may still be mounted in it.
     #[error("cannot take back everything in the kernel, so the data stays: {}", .0.join("; "))]
     Kernel(Vec<String>),
@@ -98,6 +105,7 @@ pub async fn reset(config: &AgentConfig) -> Result<Taken, ResetError> {
     }
     end_supervisors(&tasks);
     taken.cgroups = remove_cgroups(&config.cgroup_parent)?;
+    taken.links = secure::remove(&config.secure, &config.network.instance)?;
     taken.network = purge(&config.network);
     unmount_below(&config.data_dir, &mut taken.network);
     if !taken.network.failures.is_empty() {

@@ -241,6 +241,7 @@ impl Node {
             description: NodeDescription::default(),
             routes: watch::Sender::default().subscribe(),
             images: images.subscribe(),
+            keys: watch::Sender::default().subscribe(),
             address: String::new(),
             session: String::new(),
         };

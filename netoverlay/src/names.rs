@@ -50,6 +50,11 @@ impl Instance {
         LinkName(format!("{}x{:.TAIL$}", self.0, tail(network.as_u128())))
     }
 
+    /// What the encrypted links of `berth-tunnel` are called.
+    pub fn links(&self) -> LinkForm {
+        LinkForm(format!("{}w", self.0))
+    }
+
     /// Whether a tunnel's name has this instance's form.
     pub fn owns_tunnel(&self, name: &str) -> bool {
         self.owns(name, 'x')
@@ -69,6 +74,29 @@ impl Instance {
         name.strip_prefix(self.0.as_str()).and_then(|rest| rest.strip_prefix(kind)).is_some_and(|rest| {
             rest.len() == TAIL && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         })
+    }
+}
+
+/// The form of the names of an instance's encrypted links: `<instance>w` and six characters. Other devices of no instance have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkForm(String);
+
+impl LinkForm {
+    /// Characters of a name that are free.
+    const FREE: usize = 6;
+
+    /// Which bits of a device's name are compared (the kernel's 16 bytes, zeroes at the end), and with what.
+    pub fn bytes(&self) -> ([u8; 16], [u8; 16]) {
+        let (mut mask, mut name) = ([0xff; 16], [0; 16]);
+        let len = self.0.len();
+        name[..len].copy_from_slice(self.0.as_bytes());
+        mask[len..len + Self::FREE].fill(0);
+        (mask, name)
+    }
+
+    /// Whether a device's name has it.
+    pub fn matches(&self, name: &str) -> bool {
+        name.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.len() == Self::FREE)
     }
 }
 
@@ -180,6 +208,27 @@ mod tests {
         assert!(instance.owns_bridge(bridge.as_str()) && !instance.owns_veth(bridge.as_str()));
         assert!(instance.owns_veth(veth.as_str()) && !Instance::default().owns_veth(veth.as_str()));
         assert!(network.to_string().ends_with(&bridge.as_str()[5..]), "a person can match bridge and network");
+    }
+
+    #[test]
+    fn encrypted_links_are_told_from_all_else() {
+        let form = |instance: &str| Instance::new(instance).unwrap().links();
+        let masked = |form: &LinkForm, device: &str| {
+            let ((mask, name), mut bytes) = (form.bytes(), [0; 16]);
+            bytes[..device.len()].copy_from_slice(device.as_bytes());
+            let matches = bytes.iter().zip(mask).map(|(byte, mask)| byte & mask).eq(name);
+            assert_eq!(matches, form.matches(device), "{device}");
+            matches
+        };
+        assert!(
+            masked(&form("bth"), "bthw000001")
+                && masked(&form("bt01"), "bt01wzzzzzz")
+                && masked(&form("b"), "bw000001")
+        );
+        let bridge = Instance::new("bthw").unwrap().bridge(NetworkId::from_random(1));
+        for other in ["eth0", "bthw0000001", "bthv000001", bridge.as_str(), "bthww000001"] {
+            assert!(!masked(&form("bth"), other), "{other}");
+        }
     }
 
     #[test]

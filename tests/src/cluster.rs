@@ -1,6 +1,7 @@
 //! Several hosts on one wire that form a cluster, and what can go wrong with each of them.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -170,6 +171,21 @@ impl Cluster {
         })
     }
 
+    /// Loads image archives on host 0 and waits until the managers know that the others get them there.
+    ///
+    /// # Panics
+    /// When one is refused.
+    #[track_caller]
+    pub fn load(&self, archives: &[PathBuf]) {
+        let host = self.host(0);
+        archives.iter().for_each(|archive| host.load(archive));
+        wait_for("the managers to know who has the images", || {
+            let node = host.berth(&["node", "inspect", host.hostname()]).json();
+            let known = node.pointer("/0/description/images").and_then(Value::as_array).map_or(0, Vec::len);
+            if known >= archives.len() { Ok(()) } else { Err(node) }
+        });
+    }
+
     /// A machine on the wire that is no part of the cluster, with the last but one address of the network.
     pub fn outside(&self) -> Outside {
         const AT: usize = 252;
@@ -248,7 +264,7 @@ impl Cluster {
     }
 
     fn signal(&self, at: usize, signal: Signal) {
-        for pid in self.hosts[at].processes() {
+        for pid in self.hosts[at].processes().into_iter().chain(self.hosts[at].tunnels()) {
             // It may have ended by itself.
             let _ = kill(Pid::from_raw(pid), signal);
         }

@@ -397,11 +397,24 @@ impl Drop for Host {
 }
 
 impl Host {
-    /// Ends what is left of the host's tasks: of a test that failed.
+    /// Ends what is left of the host's tasks, of a test that failed, and its encrypted links, which outlive a daemon.
     fn kill_leftovers(&self) {
-        for pid in self.processes() {
+        for pid in self.processes().into_iter().chain(self.tunnels()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
+    }
+
+    /// Processes of encrypted links in the machine's network namespace.
+    pub fn tunnels(&self) -> Vec<i32> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let own = namespace(&self.keeper.id().to_string());
+        let names =
+            fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|it| it.file_name().into_string().ok());
+        let is_tunnel = |pid: &String| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).next() == Some(b"berth-tunnel") && namespace(pid) == own
+        };
+        names.filter(is_tunnel).filter_map(|pid| pid.parse().ok()).collect()
     }
 
     /// The daemon, the shims and their containers: processes that have the host's data dir in their command line, and all

@@ -5,7 +5,8 @@
 //! | [`host`] | a machine of its own: network, mount and UTS namespace, data dir, one daemon |
 //! | [`cluster`] | several hosts on one wire, and what can go wrong with them |
 //! | [`switch`] | that wire |
-//! | `delay.rs`, `frames.rs` | what makes it slow |
+//! | `delay.rs` | what makes it slow |
+//! | [`frames`] | what goes by on it |
 //! | [`cli`] | running `berth` commands against a host |
 //! | [`wait`] | waiting for a state, with the last one seen in the failure |
 //! | [`outside`] | a machine on that wire that is a client, and load from it |
@@ -16,7 +17,7 @@
 pub mod cli;
 pub mod cluster;
 mod delay;
-mod frames;
+pub mod frames;
 pub mod host;
 pub mod image;
 pub mod outside;

@@ -57,12 +57,7 @@ fn every_node_answers(cluster: &Cluster, what: &str, mut ask: impl FnMut() -> St
 }
 
 fn load_images(cluster: &Cluster) {
-    cluster.host(0).load(&debian("socat"));
-    cluster.host(0).load(&hello());
-    let told = || cluster.host(0).berth(&["node", "inspect", cluster.host(0).hostname()]).ok();
-    wait_until("the managers to know who has the images", told, |said| {
-        said.contains("berth-test/socat:1") && said.contains("berth/hello:1")
-    });
+    cluster.load(&[debian("socat"), hello()]);
 }
 
 #[test]

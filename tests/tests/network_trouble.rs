@@ -25,12 +25,8 @@ fn node_address(at: usize) -> IpAddr {
 }
 
 fn load_images(cluster: &Cluster, names: &[&str]) {
-    cluster.host(0).load(&hello());
-    names.iter().for_each(|name| cluster.host(0).load(&debian(name)));
-    let told = || cluster.host(0).berth(&["node", "inspect", cluster.host(0).hostname()]).ok();
-    wait_until("the managers to know who has the images", told, |said| {
-        said.contains("berth/hello:1") && names.iter().all(|name| said.contains(&format!("berth-test/{name}:1")))
-    });
+    let archives: Vec<_> = std::iter::once(hello()).chain(names.iter().map(|name| debian(name))).collect();
+    cluster.load(&archives);
 }
 
 /// The running task of a service on a host.

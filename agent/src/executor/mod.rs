@@ -30,12 +30,14 @@ use berth_proto::id::TaskId;
 use berth_proto::time::Timestamp;
 use dashmap::DashMap;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::NodeFacts;
 use crate::health::Prober;
 use crate::net;
 use crate::runtime::{Exit, Runtime, RuntimeError};
+use crate::secure;
 use crate::task::{Ended, Executor, Found, Prepared, Progress, Refusal, Work};
 use crate::volume::VolumeStore;
 use crate::worker::Inventory;
@@ -65,6 +67,8 @@ pub struct NodeExecutor {
     pub files: Arc<FilesDir>,
     /// What tasks wait for before they start and stop.
     pub barrier: Barrier,
+    /// Encrypted links.
+    pub secure: Arc<secure::Keeper>,
     /// Process ids of containers that were created and not yet started.
     pub created: DashMap<TaskId, u32>,
     /// Containers made at the same time: more only take each other's time, and the first would come up last.
@@ -90,7 +94,9 @@ impl Executor for NodeExecutor {
 
     async fn start(&self, work: &Work) -> Result<i32, Refusal> {
         let id = work.task.id.to_string();
+        let end = Instant::now() + barrier::LIMIT;
         self.barrier.before_start(&work.task).await;
+        self.secure.known(&work.task, end).await;
         self.runtime.start(&id).await.map_err(|error| Refusal::Rejected(crate::errors::chain(&error)))?;
         let pid = match self.created.remove(&work.task.id) {
             Some((_, pid)) => Some(pid),

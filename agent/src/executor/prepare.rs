@@ -40,6 +40,8 @@ pub async fn prepare(
     };
     let network = async {
         let refuse = |error: OverlayError| Refusal::Rejected(crate::errors::chain(&error));
+        let secure = executor.secure.require(&work.task).await;
+        secure.map_err(|error| Refusal::Rejected(crate::errors::chain(&error)))?;
         let sandbox = executor.network.attach(sandbox).await.map_err(refuse)?;
         executor.network.require_ports(&ingress_ports(executor, work)).await.map_err(refuse)?;
         Ok(sandbox)

@@ -4,7 +4,7 @@
 //! say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use berth_netoverlay::model::{
@@ -20,8 +20,24 @@ use crate::config::ConfigError;
 use crate::task::Work;
 use crate::worker::{self, Assignments, ServiceEndpoints};
 
+/// Where packets of encrypted networks go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecureWays {
+    /// For each node that there is an encrypted link to, the address that leads into it.
+    pub to: BTreeMap<NodeId, Ipv6Addr>,
+    /// UDP ports of this node's links.
+    pub ports: BTreeSet<u16>,
+}
+
+/// Whether what leaves the node on a network is encrypted.
+pub fn is_encrypted(network: &object::Network) -> bool {
+    let given = network.allocation.as_ref().is_some_and(|given| given.encrypted);
+    network.spec.driver == NetworkDriver::Overlay && (given || network.spec.encrypted() == Some(true))
+}
+
 /// A network in the overlay's words; `None` while the managers have given it no addresses.
 pub fn network(network: &object::Network) -> Option<Network> {
+    let encrypted = is_encrypted(network);
     let allocation = network.allocation.clone();
     let driver = match network.spec.driver {
         NetworkDriver::Overlay if network.spec.is_ingress() => Driver::Ingress { vni: allocation.as_ref()?.vni },
@@ -39,6 +55,7 @@ pub fn network(network: &object::Network) -> Option<Network> {
         driver,
         subnets: pools.into_iter().map(|(range, gateway)| Subnet { range: range.trunc(), gateway }).collect(),
         internal: network.spec.internal,
+        encrypted,
         mtu,
         options: network.spec.options.clone(),
     })
@@ -134,14 +151,24 @@ fn backend(
 }
 
 /// This node among the others, in the overlay's words. Packets for tasks of those in `straight` go straight by the link.
-pub fn nodes(peers: &BTreeMap<NodeId, Arc<worker::Peer>>, own: NodeId, straight: &BTreeSet<NodeId>) -> Nodes {
+pub fn nodes(
+    peers: &BTreeMap<NodeId, Arc<worker::Peer>>,
+    own: NodeId,
+    straight: &BTreeSet<NodeId>,
+    secure: &SecureWays,
+) -> Nodes {
     let peer = |peer: &worker::Peer| Peer {
         address: peer.address,
         ingress: peer.ingress.clone(),
         direct: straight.contains(&peer.node),
+        secure: secure.to.get(&peer.node).copied().map(IpAddr::V6),
     };
     let others = peers.values().filter(|peer| peer.node != own);
-    Nodes { own: peers.get(&own).map(|own| peer(own)), peers: others.map(|other| (other.node, peer(other))).collect() }
+    Nodes {
+        own: peers.get(&own).map(|own| peer(own)),
+        peers: others.map(|other| (other.node, peer(other))).collect(),
+        secure_ports: secure.ports.clone(),
+    }
 }
 
 fn published(port: &PortConfig) -> Option<PublishedPort> {

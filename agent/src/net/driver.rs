@@ -4,6 +4,7 @@
 //! back by an older set of services. One change at a time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use ipnet::IpNet;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Network, desired};
+use super::{Network, SecureWays, desired};
 use crate::worker::{Assignments, Inventory};
 
 /// Between two full looks at the kernel.
@@ -49,6 +50,7 @@ pub struct Driver {
     /// Nodes for whose tasks packets go straight; held over a change, so that the newest set is the last.
     straight: Mutex<watch::Receiver<BTreeSet<NodeId>>>,
     mended: std::sync::Mutex<Mended>,
+    secure: std::sync::Mutex<SecureWays>,
 }
 
 impl Driver {
@@ -70,6 +72,7 @@ impl Driver {
             settled: std::sync::atomic::AtomicBool::new(false),
             straight: Mutex::new(straight),
             mended: std::sync::Mutex::default(),
+            secure: std::sync::Mutex::default(),
         }
     }
 
@@ -121,8 +124,27 @@ impl Driver {
     pub async fn sync_nodes(&self) {
         let mut straight = self.straight.lock().await;
         let now = straight.borrow_and_update().clone();
-        let nodes = self.inventory.read(|assigned| desired::nodes(&assigned.peers, self.node, &now));
+        let secure = self.secure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let nodes = self.inventory.read(|assigned| desired::nodes(&assigned.peers, self.node, &now, &secure));
         tell("set nodes", self.network.set_nodes(nodes).await);
+    }
+
+    /// Sets where packets of encrypted networks go; returns when they do.
+    pub async fn set_secure(&self, ways: SecureWays) {
+        let is_new = {
+            let mut secure = self.secure.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_new = *secure != ways;
+            *secure = ways;
+            is_new
+        };
+        if is_new {
+            self.sync_nodes().await;
+        }
+    }
+
+    /// Payload size of the node's link that has this address, bytes; `None` when none has.
+    pub async fn underlay_mtu(&self, address: IpAddr) -> Option<u32> {
+        self.network.underlay_mtu(address).await
     }
 
     /// Replaces the services by those assigned; returns when the kernel has them.
@@ -335,6 +357,9 @@ mod tests {
         }
         async fn ground(&self, _: std::net::IpAddr) -> Result<Option<Ground>, OverlayError> {
             Ok(None)
+        }
+        async fn underlay_mtu(&self, _: IpAddr) -> Option<u32> {
+            None
         }
     }
 

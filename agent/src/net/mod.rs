@@ -18,7 +18,7 @@ use berth_netoverlay::{NameSockets, Overlay, OverlayError, Report, Sandbox};
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
-pub use desired::{network, nodes, sandbox, services};
+pub use desired::{SecureWays, is_encrypted, network, nodes, sandbox, services};
 pub use driver::{Driver, Mended};
 
 /// What the agent needs of the network; the real one is [`Overlay`], the fake is in tests.
@@ -46,6 +46,8 @@ pub trait Network: Send + Sync + 'static {
     async fn routes(&self) -> Result<Vec<IpNet>, OverlayError>;
     /// What tunnels from this address of the node go by; `None` when it has no such address.
     async fn ground(&self, own: IpAddr) -> Result<Option<Ground>, OverlayError>;
+    /// Payload size of the node's link that has this address, bytes; `None` when none has.
+    async fn underlay_mtu(&self, address: IpAddr) -> Option<u32>;
 }
 
 #[async_trait]
@@ -82,5 +84,8 @@ impl Network for Overlay {
     }
     async fn ground(&self, own: IpAddr) -> Result<Option<Ground>, OverlayError> {
         Overlay::ground(self, own).await
+    }
+    async fn underlay_mtu(&self, address: IpAddr) -> Option<u32> {
+        Overlay::underlay_mtu(self, address).await
     }
 }

@@ -186,7 +186,9 @@ impl Prober {
     }
 
     fn nodes(&self) -> Nodes {
-        self.setup.inventory.read(|assigned| net::nodes(&assigned.peers, self.setup.node, &BTreeSet::new()))
+        self.setup.inventory.read(|assigned| {
+            net::nodes(&assigned.peers, self.setup.node, &BTreeSet::new(), &net::SecureWays::default())
+        })
     }
 
     async fn view(&self) -> View {

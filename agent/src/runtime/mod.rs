@@ -7,7 +7,6 @@
 //! | `host.rs` | what the machine offers, as input to it |
 //! | `seccomp.rs`, `seccomp_table.rs` | system call filters, compiled once |
 //! | `bundle.rs` | files before and after a shim |
-//! | `shim_binary.rs` | the embedded shim |
 //! | `connection.rs`, `streams.rs` | sockets, pipes and terminals on tokio |
 //! | `shim_runtime.rs`, `exec_session.rs` | the real runtime |
 //! | `stats.rs` | use of resources |
@@ -23,7 +22,6 @@ mod exec_session;
 mod host;
 mod seccomp;
 mod seccomp_table;
-mod shim_binary;
 mod shim_runtime;
 mod spec;
 mod stats;

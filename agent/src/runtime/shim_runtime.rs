@@ -24,8 +24,9 @@ use super::connection::Connection;
 use super::warm_up::WarmUp;
 use super::{
     AttachSession, ContainerState, Created, ExecConfig, ExecSession, Exit, Layers, Phase, Runtime, RuntimeError, Stats,
-    TtySize, exec_session, host, shim_binary, stats, streams,
+    TtySize, exec_session, host, stats, streams,
 };
+use crate::carried;
 
 /// Longest creation: the shim itself gives up after a minute.
 const CREATE_PATIENCE: Duration = Duration::from_secs(75);
@@ -92,7 +93,7 @@ impl ShimRuntime {
             move |source| RuntimeError::Io { path, source }
         };
         std::fs::create_dir_all(&options.tasks_dir).map_err(io(&options.tasks_dir))?;
-        let shim = shim_binary::install(&options.runtime_dir).map_err(io(&options.runtime_dir))?;
+        let shim = carried::install(&carried::SHIM, &options.runtime_dir).map_err(io(&options.runtime_dir))?;
         let hierarchies = Hierarchies::detect().map_err(io(Path::new("/proc/self/mountinfo")))?;
         let obstacle = host::obstacle(&hierarchies);
         if let Some(obstacle) = &obstacle {

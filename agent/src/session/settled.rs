@@ -53,6 +53,17 @@ impl Settled {
         self.progress.borrow().heard
     }
 
+    /// Whether all other nodes know of everything up to `index`.
+    pub fn has(&self, index: u64) -> bool {
+        self.progress.borrow().settled >= index
+    }
+
+    /// Returns once all other nodes know of everything up to `index`, however long that takes. Cancel-safe: it stays so.
+    pub async fn reached(&self, index: u64) {
+        // The sender is this value's own.
+        let _ = self.progress.subscribe().wait_for(|progress| progress.settled >= index).await;
+    }
+
     /// Waits until all other nodes know of everything up to `index`, at most until `end`, and only while a session is
     /// up: without one nobody would say so. True when they know.
     pub async fn wait(&self, index: u64, end: Instant) -> bool {

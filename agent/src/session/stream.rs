@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_proto::id::NodeId;
-use berth_proto::object::NodeDescription;
+use berth_proto::object::{NodeDescription, TunnelKey};
 use berth_proto::pb::dispatcher_client::DispatcherClient;
 use berth_proto::pb::{self, agent_message, manager_message};
 use berth_proto::removal;
@@ -36,12 +36,14 @@ const MAX_MESSAGE: usize = 256 << 20;
 pub struct Identity {
     /// The node.
     pub node: NodeId,
-    /// What it is, but for its routes and images.
+    /// What it is, but for its routes, images and keys.
     pub description: NodeDescription,
     /// The ranges that it has routes to, as they change.
     pub routes: watch::Receiver<BTreeSet<IpNet>>,
     /// The references of images that it has whole, as they change.
     pub images: watch::Receiver<BTreeSet<String>>,
+    /// Its keys for encrypted networks, as they change.
+    pub keys: watch::Receiver<Vec<TunnelKey>>,
     /// Address that others reach it at; empty lets the manager take the stream's.
     pub address: String,
     /// The last session's id; empty for none.
@@ -49,17 +51,19 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What it is now; its routes and images count as told.
+    /// What it is now; its routes, images and keys count as told.
     fn describe(&mut self) -> pb::NodeDescription {
         let routes = self.routes.borrow_and_update().clone();
         let images = self.images.borrow_and_update().clone();
-        (&NodeDescription { routes, images, ..self.description.clone() }).into()
+        let tunnel_keys = self.keys.borrow_and_update().clone();
+        (&NodeDescription { routes, images, tunnel_keys, ..self.description.clone() }).into()
     }
 
-    /// Waits until its routes or images are not those that were told last. Cancel-safe: a change that is not taken stays one.
+    /// Waits until its routes, images or keys are not those that were told last. Cancel-safe: a change that is not taken stays one.
     async fn changed(&mut self) {
         tokio::select! {
-            // Cancel-safe, both.
+            // Cancel-safe, all.
+            () = super::changed(&mut self.keys) => {}
             () = super::changed(&mut self.routes) => {}
             () = super::changed(&mut self.images) => {}
         }

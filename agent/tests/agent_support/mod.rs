@@ -289,7 +289,7 @@ impl World {
                 ipv6: false,
                 ipam: Vec::new(),
             }),
-            allocation: Some(NetworkAllocation { pools: vec![(subnet, gateway)], vni: 0 }),
+            allocation: Some(NetworkAllocation { pools: vec![(subnet, gateway)], vni: 0, encrypted: false }),
         };
         item(assignment::Item::Network((&network).into()))
     }

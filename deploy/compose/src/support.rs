@@ -32,7 +32,10 @@ const TABLE: &[(&str, Support)] = &[
     ("networks.*.driver", Honoured("overlay, bridge, host, none, macvlan; others are refused")),
     (
         "networks.*.driver_opts",
-        Honoured("MTU, masquerading, tasks apart (`enable_icc`); names are warned about, everything else is refused"),
+        Honoured(
+            "MTU, masquerading, tasks apart (`enable_icc`), encryption (`encrypted`); names are warned about, \
+                everything else is refused",
+        ),
     ),
     ("networks.*.ipam.driver", Warned("addresses are always given out by Berth itself")),
     ("networks.*.ipam.options", Warned("there are no options for giving out addresses")),

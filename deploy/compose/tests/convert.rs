@@ -414,7 +414,7 @@ fn options_of_network_drivers_are_honoured_or_warned_about() {
         "/app/compose.yaml:9:7: networks.n.driver_opts.com.docker.network.bridge.name: has no effect: Berth names";
     assert!(warnings[0].starts_with(start), "{warnings:?}");
     let stack = good(&on_a_network("    driver_opts: {encrypted: \"true\"}\n"));
-    assert!(stack.warnings[0].to_string().contains("driver_opts.encrypted: has no effect"), "{:?}", stack.warnings);
+    assert!(stack.warnings.is_empty() && stack.networks[0].encrypted() == Some(true), "{:?}", stack.warnings);
 }
 
 #[test]

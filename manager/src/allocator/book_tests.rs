@@ -47,7 +47,8 @@ impl World {
         let ipam = vec![IpamPool { subnet, ip_range: None, gateway: None, aux_addresses }];
         let name = "small".parse().unwrap();
         let spec = NetworkSpec { name, ipam, driver: NetworkDriver::Overlay, ..network::default_network() };
-        let allocation = NetworkAllocation { vni: 4096, pools: vec![(subnet, ip(GATEWAY))] };
+        let allocation =
+            NetworkAllocation { vni: 4096, pools: vec![(subnet, ip(GATEWAY))], ..NetworkAllocation::default() };
         let network =
             Network { id: NETWORK, meta: Meta::default(), spec: Arc::new(spec), allocation: Some(allocation) };
         let mut world = Self {

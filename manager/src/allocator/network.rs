@@ -84,12 +84,21 @@ impl fmt::Display for Claimed {
     }
 }
 
-/// Gives each network that has nothing yet what it needs, and makes the predefined ones where they are missing. What
+/// Gives each network that has nothing yet what it needs, lets all follow the cluster's default for encryption, and makes the
+/// predefined ones where they are missing. What
 /// was given is in the book when this returns. Networks that could get nothing come back with the reason.
 pub fn decide(book: &mut Book, transaction: &mut Transaction, turn: &mut Turn<'_>) -> Vec<(NetworkId, NetworkError)> {
     let mut failures = Vec::new();
     let waiting: Vec<Arc<Network>> =
         turn.state.networks().filter(|network| network.allocation.is_none()).cloned().collect();
+    let default = turn.state.cluster().is_some_and(|cluster| cluster.spec.encrypt_networks);
+    for network in turn.state.networks() {
+        let wanted = network.spec.encrypted().unwrap_or(default);
+        if let Some(given) = network.allocation.as_ref().filter(|given| given.encrypted != wanted) {
+            let allocation = NetworkAllocation { encrypted: wanted, ..given.clone() };
+            transaction.update(Network { allocation: Some(allocation), ..Network::clone(network) });
+        }
+    }
     let missing = |spec: &NetworkSpec| turn.state.network_by_name(&spec.name).is_none();
     let predefined: Vec<NetworkSpec> = [default_network(), ingress_network()].into_iter().filter(missing).collect();
     if waiting.is_empty() && predefined.is_empty() {
@@ -216,7 +225,8 @@ impl Room {
             pools.push((subnet, first_address(subnet)));
         }
         pools.iter().filter_map(|(subnet, _)| v4(*subnet)).for_each(|subnet| self.space.take(subnet));
-        Ok(NetworkAllocation { pools, vni })
+        let default = || state.cluster().is_some_and(|cluster| cluster.spec.encrypt_networks);
+        Ok(NetworkAllocation { pools, vni, encrypted: spec.encrypted().unwrap_or_else(default) })
     }
 
     fn exhausted(&self, book: &Book) -> NetworkError {

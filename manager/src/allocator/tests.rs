@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use berth_proto::id::{NetworkId, NodeId};
-use berth_proto::object::{Meta, Network, Node, NodeDescription};
-use berth_proto::spec::{IpamPool, NetworkDriver, NetworkSpec, NodeSpec};
+use berth_proto::id::{ClusterId, NetworkId, NodeId};
+use berth_proto::object::{Cluster, Meta, Network, Node, NodeDescription};
+use berth_proto::spec::{ClusterSpec, IpamPool, NetworkDriver, NetworkSpec, NodeSpec};
 use berth_proto::time::Timestamp;
+use berth_proto::validate::network_options;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
@@ -100,6 +101,57 @@ fn allocate_beside(
     state.apply(2, &tx).unwrap();
     let networks = state.networks().map(|network| Network::clone(network)).collect();
     (book, networks, failures.into_iter().map(|(_, error)| error.to_string()).collect())
+}
+
+#[test]
+fn networks_follow_the_default_for_encryption_unless_they_say_otherwise() {
+    let says = |name: &str, value: &str| NetworkSpec {
+        options: [(network_options::ENCRYPTED.to_owned(), value.to_owned())].into(),
+        ..spec(name, NetworkDriver::Overlay)
+    };
+    let specs = [
+        says("yes", "true"),
+        says("no", "false"),
+        spec("silent", NetworkDriver::Overlay),
+        spec("here", NetworkDriver::Bridge),
+    ];
+    let mut state = State::default();
+    let mut tx = Transaction::new(NOW, "test");
+    for (n, spec) in (1..).zip(specs) {
+        tx.create(Network {
+            id: NetworkId::from_random(n),
+            meta: Meta::default(),
+            spec: Arc::new(spec),
+            allocation: None,
+        });
+    }
+    let cluster = |encrypt_networks| Cluster {
+        id: ClusterId::from_random(1),
+        meta: Meta::default(),
+        spec: ClusterSpec { encrypt_networks, ..ClusterSpec::default() },
+        authority: None,
+    };
+    tx.create(cluster(false));
+    state.apply(1, &tx).unwrap();
+    let (mut book, mut ids) = (Book::new(AllocatorConfig::default()), SeededIds::new(1));
+    let mut encrypted = |state: &mut State, index| {
+        let mut tx = Transaction::new(NOW, "test");
+        network::decide(&mut book, &mut tx, &mut Turn::new(state, NOW, &mut ids));
+        state.apply(index, &tx).unwrap();
+        let encrypted = state.networks().filter(|it| it.allocation.as_ref().is_some_and(|given| given.encrypted));
+        let names: BTreeSet<String> = encrypted.map(|it| it.spec.name.to_string()).collect();
+        (names, tx.is_empty())
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(encrypted(&mut state, 2), (names(&["yes"]), false));
+    for (index, on, expected) in [(3, true, &["yes", "silent", "ingress"][..]), (6, false, &["yes"])] {
+        let mut tx = Transaction::new(NOW, "test");
+        let meta = state.cluster().unwrap().meta;
+        tx.update(Cluster { meta, ..cluster(on) });
+        state.apply(index, &tx).unwrap();
+        assert_eq!(encrypted(&mut state, index + 1), (names(expected), false));
+        assert_eq!(encrypted(&mut state, index + 2), (names(expected), true), "and then there is nothing left to do");
+    }
 }
 
 #[test]

@@ -257,6 +257,11 @@ impl Changes {
         self.keys().any(|key| matches!(key, Key::Task(_)))
     }
 
+    /// True when it hears of how others see that node.
+    pub fn has_node(&self, node: NodeId) -> bool {
+        self.keys().any(|key| key == Key::Peer(node))
+    }
+
     /// True when the node hears of what others wait for it to know: where tasks are and who answers.
     pub fn has_places(&self) -> bool {
         self.keys().any(|key| matches!(key, Key::Peer(_) | Key::Network(_) | Key::Endpoints(_)))

@@ -18,7 +18,7 @@ use super::message;
 use super::news::Listener;
 use super::session::{Context, Outbox, send, unknown};
 
-/// Changes of its own tasks that a node is told apart that they are settled; later ones go with the last of them.
+/// Changes of its own tasks and of itself that a node is told apart that they are settled; later ones go with the last of them.
 const OWED: usize = 32;
 
 /// Tells the agent until it goes, or its node does.
@@ -95,7 +95,7 @@ impl Teller<'_> {
         }
         self.sequence += 1;
         listener.looked(changes.has_places().then_some(self.sequence));
-        if changes.has_tasks() {
+        if changes.has_tasks() || changes.has_node(self.node) {
             self.owed.add(state.index());
         }
         self.say(message::changes(self.sequence, state.index(), &changes)).await
@@ -128,8 +128,8 @@ impl Teller<'_> {
     }
 }
 
-/// Indices of the states from which the node heard of its own tasks, oldest first: it waits until the others know of
-/// them.
+/// Indices of the states from which the node heard of its own tasks or of itself, oldest first: it waits until the others know
+/// of them, and of its new key for encrypted networks before it sends by that.
 #[derive(Debug, Default)]
 struct Owed(VecDeque<u64>);
 

@@ -100,7 +100,7 @@ impl Ledger {
         self.left_out -= usize::from(entry.left_out);
     }
 
-    /// What was committed after [`Self::read`] concerns these. To be said before they are woken.
+    /// What was committed after `read` concerns these. To be said before they are woken.
     pub fn rung(&mut self, places: impl IntoIterator<Item = Place>, now: Instant) {
         let read = self.read;
         for place in places {

@@ -14,7 +14,7 @@ use crate::store::{Event, Object, State};
 pub struct Dirty {
     /// These.
     pub services: BTreeSet<ServiceId>,
-    /// A network without a subnet may exist.
+    /// A network without a subnet, or one that is not encrypted as it should be, may exist.
     pub networks: bool,
     /// A node without addresses on the ingress network may exist.
     pub nodes: bool,
@@ -64,7 +64,11 @@ impl Dirty {
                 // Tasks may have waited for its subnet.
                 self.room = true;
             }
-            Object::Cluster(_) => self.services.extend(state.services().map(|service| service.id)),
+            Object::Cluster(_) => {
+                // Whether networks are encrypted by default may have changed.
+                self.networks = true;
+                self.services.extend(state.services().map(|service| service.id));
+            }
             Object::Volume(_) | Object::Config(_) | Object::Secret(_) => {}
         }
     }

@@ -224,6 +224,7 @@ mod tests {
                 driver: Driver::Bridge,
                 subnets: vec![Subnet::with_first_gateway(format!("10.{n}.0.0/24").parse().unwrap()).unwrap()],
                 internal: false,
+                encrypted: false,
                 mtu: None,
                 options: Default::default(),
             };

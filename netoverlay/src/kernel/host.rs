@@ -14,9 +14,10 @@ use crate::config::Config;
 use crate::model::{
     BridgeState, DirectWay, Ground, MacAddr, Observed, ProbeWay, ReturnWay, TunnelState, Underlay, VethState, Way,
 };
-use crate::names::{Instance, LinkName};
+use crate::names::{Instance, LinkForm, LinkName};
 use crate::nft::TableChange;
 use crate::nft::sets::Scope;
+use crate::nft::skeleton::Layout;
 use crate::plan::{Flow, LinkEnd, LinkPlan, TunnelPlan};
 
 /// Sockets in the node's namespace.
@@ -25,6 +26,7 @@ pub(super) struct Host {
     pub route: Netlink,
     filter: Netlink,
     table: String,
+    links: LinkForm,
     bridge_nf_off: bool,
     /// The limits of the neighbour tables may be changed, as far as is known.
     limits_give: bool,
@@ -32,8 +34,16 @@ pub(super) struct Host {
 
 impl Host {
     /// Opens them in the calling thread's namespace.
-    pub fn open(table: String, bridge_nf_off: bool) -> Result<Self, KernelError> {
-        Ok(Self { route: Netlink::route()?, filter: Netlink::filter()?, table, bridge_nf_off, limits_give: true })
+    pub fn open(config: &Config, bridge_nf_off: bool) -> Result<Self, KernelError> {
+        let (table, links) = (config.table.clone(), config.instance.links());
+        Ok(Self {
+            route: Netlink::route()?,
+            filter: Netlink::filter()?,
+            table,
+            links,
+            bridge_nf_off,
+            limits_give: true,
+        })
     }
 
     /// Lists bridges, task links, forwarding and the table.
@@ -236,7 +246,7 @@ impl Host {
 
     /// Changes the node's table.
     pub fn change(&mut self, change: &TableChange) -> Result<(), KernelError> {
-        nft_io::change(&mut self.filter, Scope::Node, &self.table, change)
+        nft_io::change(&mut self.filter, Layout::Node(&self.links), &self.table, change)
     }
 
     /// Forgets tracked connections.
@@ -244,11 +254,12 @@ impl Host {
         conntrack::forget(&mut self.filter, flows)
     }
 
-    /// Ranges that the node has routes to, other than by our own bridges.
+    /// Ranges that the node has routes to, other than by our own bridges and links.
     pub fn routes(&mut self, instance: &Instance) -> Result<Vec<ipnet::IpNet>, KernelError> {
         let links = route_io::links(&mut self.route)?;
-        let own: Vec<_> =
-            links.into_iter().filter(|l| instance.owns_bridge(&l.name) || instance.owns_tunnel(&l.name)).collect();
+        let is_own =
+            |name: &str| instance.owns_bridge(name) || instance.owns_tunnel(name) || instance.links().matches(name);
+        let own: Vec<_> = links.into_iter().filter(|l| is_own(&l.name)).collect();
         route_io::destinations(&mut self.route, &own).map(claimed)
     }
 
@@ -300,7 +311,7 @@ impl Host {
 
 /// What [`crate::Overlay::routes`] gives, before there is an overlay. Changes nothing; blocks for a moment.
 pub fn host_routes(config: &Config) -> Result<Vec<ipnet::IpNet>, KernelError> {
-    Host::open(config.table.clone(), false)?.routes(&config.instance)
+    Host::open(config, false)?.routes(&config.instance)
 }
 
 fn underlay(link: &Link, net: &IpNet) -> Underlay {

@@ -49,7 +49,7 @@ impl Linux {
             instance: config.instance.clone(),
             table: config.table.clone(),
             directory: config.netns_dir.clone(),
-            host: Mutex::new(Host::open(config.table.clone(), config.bridge_nf_off)?),
+            host: Mutex::new(Host::open(config, config.bridge_nf_off)?),
             namespaces: Mutex::default(),
             spare: Mutex::default(),
             spares: config.spare_namespaces,
@@ -266,6 +266,12 @@ impl Kernel for Linux {
 
     fn ground(&self, own: IpAddr) -> Result<Option<Ground>, KernelError> {
         lock(&self.host).ground(&self.instance, own)
+    }
+
+    fn underlay_mtu(&self, address: IpAddr) -> Result<Option<u32>, KernelError> {
+        let links = route_io::links(&mut lock(&self.host).route)?;
+        let has = |link: &&route_io::Link| link.addresses.iter().any(|net| net.addr() == address);
+        Ok(links.iter().find(has).map(|link| link.mtu))
     }
 
     fn prepare_spares(&self) -> Result<(), KernelError> {

@@ -7,6 +7,7 @@ use super::KernelError;
 use super::netlink::{Answer, Netlink};
 use crate::nft::message::{self, Attributes, Message, attribute, attributes, comment_data, kind};
 use crate::nft::sets::{MapsTo, Scope, Set};
+use crate::nft::skeleton::Layout;
 use crate::nft::table::Class;
 use crate::nft::{Elements, Octets, TableChange, TableState, Value, skeleton, stamp};
 
@@ -16,11 +17,11 @@ const GENERIC_HEADER: usize = 4;
 /// Applies a change as one transaction.
 pub(super) fn change(
     netlink: &mut Netlink,
-    scope: Scope,
+    layout: Layout<'_>,
     table: &str,
     change: &TableChange,
 ) -> Result<(), KernelError> {
-    send(netlink, table, skeleton::messages(scope, table, change))
+    send(netlink, table, skeleton::messages(layout, table, change))
 }
 
 /// Replaces the elements of one set, given the ones that are there.

@@ -54,7 +54,7 @@ impl Purged {
 pub fn purge(config: &Config) -> Purged {
     let mut purged = Purged::default();
     // First of all, so that nothing is led to a container that is about to lose its link.
-    let host = Host::open(config.table.clone(), false);
+    let host = Host::open(config, false);
     let mut host = purged.note(host);
     if let Some(host) = &mut host
         && let Some(true) = purged.note(host.delete_table())

@@ -12,6 +12,7 @@ use super::{DnsSockets, KernelError, NameSockets, conntrack, namespace, nft_io, 
 use crate::model::{LinkState, Proto, SandboxState};
 use crate::names::LinkName;
 use crate::nft::sets::{Bytes, Scope};
+use crate::nft::skeleton::Layout;
 use crate::nft::{Draft, Elements, Set, TableChange};
 use crate::plan::{Flow, Route, SourceRule};
 
@@ -52,7 +53,7 @@ impl Namespace {
             proc::write_if_there("ipv6/conf/default/disable_ipv6", "1")?;
             proc::write_if_there("ipv6/conf/default/accept_ra", "0")?;
             let empty = TableChange { rebuild: true, ..TableChange::default() };
-            nft_io::change(&mut filter, Scope::Sandbox, &table, &empty)?;
+            nft_io::change(&mut filter, Layout::Sandbox, &table, &empty)?;
             Ok((route, filter, listen().ok()))
         })?;
         Ok(Self { fd, route, filter, table, names: None, ahead, given: None, copies: None, fresh: true })
@@ -133,15 +134,15 @@ impl Namespace {
     pub fn change(&mut self, change: &TableChange) -> Result<(), KernelError> {
         if std::mem::take(&mut self.fresh) && change.rebuild {
             let rest = TableChange { rebuild: false, ..change.clone() };
-            return nft_io::change(&mut self.filter, Scope::Sandbox, &self.table, &rest);
+            return nft_io::change(&mut self.filter, Layout::Sandbox, &self.table, &rest);
         }
         match self.names.filter(|_| change.rebuild) {
             Some(ports) => {
                 let mut change = change.clone();
                 Arc::make_mut(&mut change.add).0.extend(name_elements(ports).0);
-                nft_io::change(&mut self.filter, Scope::Sandbox, &self.table, &change)
+                nft_io::change(&mut self.filter, Layout::Sandbox, &self.table, &change)
             }
-            None => nft_io::change(&mut self.filter, Scope::Sandbox, &self.table, change),
+            None => nft_io::change(&mut self.filter, Layout::Sandbox, &self.table, change),
         }
     }
 

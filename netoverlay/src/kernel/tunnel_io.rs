@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
@@ -72,8 +72,10 @@ pub(super) fn is_quiet(infos: &[LinkInfo]) -> bool {
 /// Makes a tunnel, down. Its frames go where they are told, nothing is learned from what comes in.
 pub(super) fn create(netlink: &mut Netlink, plan: &TunnelPlan) -> Result<(), KernelError> {
     let local = match plan.local {
-        IpAddr::V4(address) => InfoVxlan::Local(address),
-        IpAddr::V6(address) => InfoVxlan::Local6(address),
+        Some(IpAddr::V4(address)) => InfoVxlan::Local(address),
+        Some(IpAddr::V6(address)) => InfoVxlan::Local6(address),
+        // By IPv6, from where the route says.
+        None => InfoVxlan::Local6(Ipv6Addr::UNSPECIFIED),
     };
     let settings = vec![InfoVxlan::Id(plan.vni), local, InfoVxlan::Port(plan.port), InfoVxlan::Learning(false)];
     let mut message = LinkMessage::default();
@@ -123,7 +125,8 @@ pub(super) fn set_up(netlink: &mut Netlink, plan: &TunnelPlan) -> Result<(), Ker
     Ok(())
 }
 
-/// Removes and adds ways, many requests at a time.
+/// Removes and adds ways, many requests at a time. What has another node now is replaced, so that no frame finds it missing: the
+/// old way then is not there to be removed any more, unless it is one of several.
 pub(super) fn change_ways(
     netlink: &mut Netlink,
     tunnel: &LinkName,
@@ -133,9 +136,11 @@ pub(super) fn change_ways(
 ) -> Result<(), KernelError> {
     let device = index_of(netlink, tunnel)?;
     let places = Places { tunnel: device, neighbours: bridge.map_or(Ok(device), |b| index_of(netlink, b))? };
-    let removals = remove.iter().map(|way| places.message(way, false));
+    let (ends, rest): (Vec<&Way>, Vec<&Way>) =
+        remove.iter().partition(|way| matches!(way, Way::Station { .. } | Way::Flood { .. }));
+    let removals = |ways: Vec<&Way>| ways.into_iter().map(|way| places.message(way, false)).collect::<Vec<_>>();
     let additions = add.iter().map(|way| places.message(way, true));
-    let all: Vec<Message> = removals.chain(additions).collect();
+    let all: Vec<Message> = removals(rest).into_iter().chain(additions).chain(removals(ends)).collect();
     for part in all.chunks(TOGETHER) {
         let outcome = netlink.request_all(part.to_vec(), &[libc::ENOENT, libc::EEXIST, libc::ENODEV]);
         outcome.map_err(refused(format!("change the ways of tunnel {tunnel}")))?;

@@ -93,6 +93,8 @@ pub struct Network {
     pub subnets: Vec<Subnet>,
     /// Tasks may speak with each other only, never with the outside or with the node.
     pub internal: bool,
+    /// What goes from node to node is encrypted, or does not go. Of networks over all nodes only.
+    pub encrypted: bool,
     /// Payload size of the links, in bytes. If not set: 1500, and on a network over all nodes what is left of the node's own link
     /// beside the tunnel's headers.
     pub mtu: Option<u32>,

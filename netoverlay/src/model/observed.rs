@@ -118,7 +118,7 @@ pub struct TunnelState {
     pub vni: u32,
     /// UDP port.
     pub port: u16,
-    /// The node's end.
+    /// The node's end. None: whatever the route says, which is how tunnels of encrypted networks are.
     pub local: Option<IpAddr>,
     /// Hardware address.
     pub mac: MacAddr,

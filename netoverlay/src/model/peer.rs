@@ -1,6 +1,6 @@
 //! The nodes that this one exchanges packets of networks with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use berth_proto::id::NodeId;
@@ -16,6 +16,9 @@ pub struct Peer {
     /// Packets to its tasks go straight, by a route, and not by a tunnel: it is on the same link, and that link carries packets
     /// of tasks' addresses. Of no meaning for the node itself.
     pub direct: bool,
+    /// Where packets of encrypted networks for it go: an address that is routed into an encrypted link to it. None while there is no
+    /// such link; nothing of those networks goes to it then. Of no meaning for the node itself.
+    pub secure: Option<IpAddr>,
 }
 
 impl Peer {
@@ -40,6 +43,8 @@ pub struct Nodes {
     pub own: Option<Peer>,
     /// The others.
     pub peers: BTreeMap<NodeId, Peer>,
+    /// UDP ports of this node's encrypted links; empty while it has none.
+    pub secure_ports: BTreeSet<u16>,
 }
 
 impl Nodes {

@@ -4,7 +4,7 @@
 
 use super::message::Attributes;
 use super::sets::Set;
-use crate::names::NODE_MARK;
+use crate::names::{LinkForm, NODE_MARK};
 
 /// The first 4-byte register; the n-th is `R0 + n`.
 pub const R0: u32 = 8;
@@ -150,6 +150,11 @@ impl Rule {
     /// Loads the destination port.
     pub fn load_port(self, register: u32) -> Self {
         self.payload(2, 2, 2, register)
+    }
+
+    /// Loads the source port.
+    pub fn load_source_port(self, register: u32) -> Self {
+        self.payload(2, 0, 2, register)
     }
 
     /// Only to this port.
@@ -319,6 +324,12 @@ impl Rule {
     /// Only if the device is (or is not) in the set.
     pub fn device_in(self, device: Device, set: Set, yes: bool) -> Self {
         self.load_device(device, R0).lookup(set, R0, yes)
+    }
+
+    /// Only if it came in by something else than an encrypted link, a device whose name has that form.
+    pub fn not_by_link(self, form: &LinkForm) -> Self {
+        let (mask, name) = form.bytes();
+        self.load_device(Device::In, R0).mask(R0, &mask).compare(R0, false, &name)
     }
 
     /// Only if the key at a register is (or is not) in the set.

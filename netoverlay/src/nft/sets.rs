@@ -108,8 +108,12 @@ sets! {
     Direct4 = "direct4", Node, [V4, IfName], Nothing;
     /// The same, IPv6.
     Direct6 = "direct6", Node, [V6, IfName], Nothing;
-    /// Tunnels of ours.
+    /// Tunnels of ours that go as they are.
     Vnis = "vnis", Node, [Vni], Nothing;
+    /// Tunnels of ours that are inside encrypted links only.
+    SecureVnis = "secure_vnis", Node, [Vni], Nothing;
+    /// UDP ports of this node's encrypted links.
+    SecurePorts = "secure_ports", Node, [Port], Nothing;
     /// Bridges of internal networks.
     Internal = "internal", Node, [IfName], Nothing;
     /// Bridges whose traffic to the outside takes the node's address.

@@ -13,6 +13,7 @@ use super::expr::{Device, Family, R0, Rule, Verdict};
 use super::message::{self, Hook, Message};
 use super::sets::{Scope, Set};
 use super::table::{Class, TableChange};
+use crate::names::{Instance, LinkForm};
 use crate::plan::{PROBE_PORT, TUNNEL_PORT};
 
 /// Raised when a chain or rule here changes: a table of another version is written anew.
@@ -25,6 +26,25 @@ const NEW: u32 = 8;
 const ESTABLISHED_RELATED: u32 = 2 | 4;
 const ICMPV6: u8 = 58;
 
+/// Which table, and what its rules have to know.
+#[derive(Debug, Clone, Copy)]
+pub enum Layout<'a> {
+    /// The node's, and what its encrypted links are called.
+    Node(&'a LinkForm),
+    /// A task's.
+    Sandbox,
+}
+
+impl Layout<'_> {
+    /// Where it lives.
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::Node(_) => Scope::Node,
+            Self::Sandbox => Scope::Sandbox,
+        }
+    }
+}
+
 /// The comment of the table; with the rules' comments it tells whether the table is ours and current.
 pub fn table_comment() -> String {
     format!("berth, layout {VERSION}; changed by the daemon only")
@@ -32,14 +52,19 @@ pub fn table_comment() -> String {
 
 /// Chain and comment of each fixed rule, in order within a chain.
 pub fn expected_rules(scope: Scope) -> Vec<(String, &'static str)> {
-    rules(scope).into_iter().map(|rule| (rule.chain, rule.comment)).collect()
+    let links = Instance::default().links();
+    let layout = match scope {
+        Scope::Node => Layout::Node(&links),
+        Scope::Sandbox => Layout::Sandbox,
+    };
+    rules(layout).into_iter().map(|rule| (rule.chain, rule.comment)).collect()
 }
 
 /// Messages that write a change, to go into one transaction.
-pub fn messages(scope: Scope, table: &str, change: &TableChange) -> Vec<Message> {
+pub fn messages(layout: Layout<'_>, table: &str, change: &TableChange) -> Vec<Message> {
     let mut messages = Vec::new();
     if change.rebuild {
-        messages.extend(rebuild(scope, table));
+        messages.extend(rebuild(layout, table));
     }
     messages.extend(classes(table, &change.classes));
     messages.extend(message::remove_elements(table, &change.remove));
@@ -48,7 +73,8 @@ pub fn messages(scope: Scope, table: &str, change: &TableChange) -> Vec<Message>
 }
 
 /// Makes a table anew; one that is there is replaced.
-fn rebuild(scope: Scope, table: &str) -> Vec<Message> {
+fn rebuild(layout: Layout<'_>, table: &str) -> Vec<Message> {
+    let scope = layout.scope();
     let comment = table_comment();
     // Made first so that deleting cannot fail.
     let mut messages =
@@ -56,7 +82,7 @@ fn rebuild(scope: Scope, table: &str) -> Vec<Message> {
     let sets = Set::ALL.iter().filter(|s| s.scope() == scope);
     messages.extend((1..).zip(sets).map(|(id, set)| message::new_set(table, *set, id)));
     messages.extend(chains(scope).iter().map(|(name, hook)| message::new_chain(table, name, hook.as_ref())));
-    messages.extend(rules(scope).iter().map(|rule| message::new_rule(table, rule)));
+    messages.extend(rules(layout).iter().map(|rule| message::new_rule(table, rule)));
     messages
 }
 
@@ -117,10 +143,10 @@ fn chains(scope: Scope) -> Vec<(&'static str, Option<Hook>)> {
     }
 }
 
-fn rules(scope: Scope) -> Vec<Rule> {
-    match scope {
-        Scope::Node => [tunnels(), arrived(), published(), edges(), forward(), input()].concat(),
-        Scope::Sandbox => sandbox(),
+fn rules(layout: Layout<'_>) -> Vec<Rule> {
+    match layout {
+        Layout::Node(links) => [tunnels(links), arrived(), published(), edges(), forward(), input()].concat(),
+        Layout::Sandbox => sandbox(),
     }
 }
 
@@ -144,11 +170,14 @@ fn published() -> Vec<Rule> {
     ]
 }
 
-/// Outer packets of tunnels: from nodes of the cluster alone, and past connection tracking.
-fn tunnels() -> Vec<Rule> {
-    let ours = |chain, comment| {
-        Rule::new(chain, comment).transport(UDP).port(TUNNEL_PORT).load_vni(R0).lookup(Set::Vnis, R0, true)
+/// Outer packets of tunnels: from nodes of the cluster alone, those of encrypted networks out of encrypted links alone, whoever
+/// their sender says that he is; and past connection tracking, which holds for the links' own packets too.
+fn tunnels(links: &LinkForm) -> Vec<Rule> {
+    let tunnel = |chain, comment, vnis| {
+        Rule::new(chain, comment).transport(UDP).port(TUNNEL_PORT).load_vni(R0).lookup(vnis, R0, true)
     };
+    let untracked = |chain, vnis| tunnel(chain, "tunnels are not tracked", vnis).untracked();
+    let link = |chain| Rule::new(chain, "encrypted links are not tracked").transport(UDP);
     let stranger = |family: Family, peers| {
         let rule =
             Rule::new("raw", "tunnels are for nodes of the cluster").family(family).transport(UDP).port(TUNNEL_PORT);
@@ -166,8 +195,15 @@ fn tunnels() -> Vec<Rule> {
         of_task(Family::V6, Set::Peers6),
         stranger(Family::V4, Set::Peers4),
         stranger(Family::V6, Set::Peers6),
-        ours("raw", "tunnels are not tracked").untracked(),
-        ours("raw_output", "tunnels are not tracked").untracked(),
+        tunnel("raw", "encrypted networks by encrypted links only", Set::SecureVnis)
+            .not_by_link(links)
+            .verdict(&Verdict::Drop),
+        untracked("raw", Set::Vnis),
+        untracked("raw", Set::SecureVnis),
+        untracked("raw_output", Set::Vnis),
+        untracked("raw_output", Set::SecureVnis),
+        link("raw").load_port(R0).lookup(Set::SecurePorts, R0, true).untracked(),
+        link("raw_output").load_source_port(R0).lookup(Set::SecurePorts, R0, true).untracked(),
     ]
 }
 
@@ -360,7 +396,7 @@ mod tests {
         let mut bridges = Draft::default();
         bridges.member(Set::Bridges, Bytes::default().ifname("").done());
         change.add = Arc::new(bridges.done());
-        let messages = messages(Scope::Node, "t", &change);
+        let messages = messages(Layout::Node(&Instance::default().links()), "t", &change);
         assert_eq!(messages.last().map(|m| m.kind & 0xff), Some(message::kind::NEW_ELEMENTS));
         assert_eq!(messages[1].kind & 0xff, message::kind::DEL_TABLE);
     }

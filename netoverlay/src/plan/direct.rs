@@ -1,7 +1,8 @@
 //! Steps for tasks on nodes of the same link, to which packets go straight by a route instead of by a tunnel ("host-gw").
 //!
 //! The bridge answers for such an address, the node sends the packet on to the task's node, and that one leads it to its bridge.
-//! Only for addresses of the family that the nodes know each other by; the others go by the tunnel.
+//! Only for addresses of the family that the nodes know each other by; the others go by the tunnel, and so does all of an encrypted
+//! network.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,16 +13,14 @@ use crate::names::LinkName;
 use crate::nft::sets::Bytes;
 use crate::nft::{Draft, Set};
 
-/// Whether packets for this address of a task on that node go straight.
+/// Whether packets of this network for this address of a task on that node go straight.
 pub(super) fn goes_straight(network: &Network, peer: &Peer, address: IpAddr) -> bool {
     peer.direct && peer.address.is_ipv6() == address.is_ipv6() && may_go_straight(network)
 }
 
 /// Packets of an encrypted network never leave the node as they are, whatever the link carries.
 fn may_go_straight(network: &Network) -> bool {
-    const ENCRYPTED: [&str; 2] = ["encrypted", "com.docker.network.driver.overlay.encrypted"];
-    let says_so = |option: &&str| network.options.get(*option).is_some_and(|value| value != "false");
-    matches!(network.driver, Driver::Overlay { .. }) && !ENCRYPTED.iter().any(says_so)
+    matches!(network.driver, Driver::Overlay { .. }) && !network.encrypted
 }
 
 /// Makes the missing ways and removes those that are not wanted.

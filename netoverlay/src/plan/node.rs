@@ -108,11 +108,15 @@ fn among_nodes(rules: &Rules, desired: &Desired, own: &Peer, elements: &mut Draf
         let set = if address.is_ipv6() { Set::Peers6 } else { Set::Peers4 };
         elements.member(set, Bytes::default().address(address).done());
     }
+    for port in &desired.nodes.secure_ports {
+        elements.member(Set::SecurePorts, Bytes::default().port(*port).done());
+    }
     for network in desired.networks.values() {
+        let vnis = if network.encrypted { Set::SecureVnis } else { Set::Vnis };
         match network.driver {
-            Driver::Overlay { vni } => elements.member(Set::Vnis, Bytes::default().vni(vni).done()),
+            Driver::Overlay { vni } => elements.member(vnis, Bytes::default().vni(vni).done()),
             Driver::Ingress { vni } => {
-                elements.member(Set::Vnis, Bytes::default().vni(vni).done());
+                elements.member(vnis, Bytes::default().vni(vni).done());
                 let link = rules.instance.tunnel(network.id);
                 elements.member(Set::Bridges, Bytes::default().ifname(link.as_str()).done());
                 elements.member(Set::Ingress, Bytes::default().ifname(link.as_str()).done());

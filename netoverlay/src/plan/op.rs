@@ -69,8 +69,8 @@ pub struct TunnelPlan {
     pub link: LinkName,
     /// Network identifier.
     pub vni: u32,
-    /// The node's own end.
-    pub local: IpAddr,
+    /// The node's own end. None: a tunnel of an encrypted network, by IPv6; its end follows from the route to the other one.
+    pub local: Option<IpAddr>,
     /// UDP port, the same on all nodes.
     pub port: u16,
     /// Payload size, bytes.
@@ -300,7 +300,8 @@ impl fmt::Display for Op {
             Self::AddNodeAddress { link, address } => write!(f, "add {address} to {link}: missing"),
             Self::RemoveNodeAddress { link, address } => write!(f, "remove {address} from {link}: not wanted"),
             Self::CreateTunnel { tunnel: TunnelPlan { link, vni, local, mtu, .. } } => {
-                write!(f, "make tunnel {link}, vni {vni}, from {local}, mtu {mtu}: missing")
+                let from = local.map_or("encrypted".to_owned(), |local| format!("from {local}"));
+                write!(f, "make tunnel {link}, vni {vni}, {from}, mtu {mtu}: missing")
             }
             Self::MendTunnel { tunnel } => {
                 write!(f, "set tunnel {} up, mtu {}: it was changed", tunnel.link, tunnel.mtu)
@@ -379,7 +380,7 @@ impl TunnelPlan {
             mtu: self.mtu,
             vni: self.vni,
             port: self.port,
-            local: Some(self.local),
+            local: self.local,
             mac: self.mac,
             bridge: self.bridge.clone(),
             quiet: self.bridge.is_some(),

@@ -9,14 +9,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Attachment, Backend, DnsConfig, Driver, EndpointMode, Mode, Network, Proto, PublishedPort};
-use crate::model::{Nodes, Peer, SandboxSpec, Service, Subnet, Underlay};
+use crate::model::{Nodes, Peer, SandboxSpec, Service, Subnet, Underlay, Way};
 use crate::names::LinkName;
 
 fn rules() -> Rules {
     Rules { instance: Instance::default(), keep_unknown: None, previous: None }
 }
 
-fn network(n: u8, internal: bool) -> Network {
+fn network(n: u8, internal: bool, encrypted: bool) -> Network {
     let subnet = |text: String| Subnet::with_first_gateway(text.parse().unwrap()).unwrap();
     let mut subnets = vec![subnet(format!("10.{n}.0.0/24"))];
     if !n.is_multiple_of(2) {
@@ -32,6 +32,7 @@ fn network(n: u8, internal: bool) -> Network {
         },
         subnets,
         internal,
+        encrypted,
         mtu: (n == 3).then_some(1450),
         options: match n {
             2 => [(network_options::ICC.to_owned(), "false".to_owned())].into(),
@@ -110,25 +111,29 @@ fn peer(n: u8) -> Peer {
         address: [192, 0, 2, n].into(),
         ingress: vec![format!("10.9.0.{n}/24").parse().unwrap()],
         direct: n.is_multiple_of(2),
+        secure: (!n.is_multiple_of(3)).then(|| format!("fdbe::{n:x}").parse().unwrap()),
     }
 }
 
 prop_compose! {
     fn any_nodes()(known in any::<bool>(), own in 100u8..102, peers in prop::collection::btree_map(3u8..6, 10u8..20, 0..3)) -> Nodes {
-        Nodes { own: known.then(|| peer(own)), peers: peers.into_iter().map(|(t, n)| (node(t), peer(n))).collect() }
+        let peers = peers.into_iter().map(|(t, n)| (node(t), peer(n))).collect();
+        Nodes { own: known.then(|| peer(own)), peers, secure_ports: [51820, 51821].into() }
     }
 }
 
 prop_compose! {
     fn any_desired()(
         internal in prop::collection::vec(any::<bool>(), 4),
+        encrypted in prop::collection::vec(any::<bool>(), 2),
         tasks in prop::collection::btree_map(0u8..6, (prop::collection::btree_set(0u8..4, 1..3), 0u8..6, any::<bool>()), 0..5),
         services in prop::collection::btree_map(0u8..4, (0u8..4, prop::collection::btree_map(0u8..6, any::<bool>(), 0..4)), 0..4),
         present in prop::collection::btree_set(0u8..4, 0..4),
         nodes in any_nodes(),
     ) -> Desired {
         let used: BTreeSet<u8> = tasks.values().flat_map(|(n, _, _)| n.iter().copied()).chain(present).collect();
-        let networks = used.iter().map(|n| network(*n, internal[usize::from(*n)])).chain([network(9, true)]);
+        let plain = used.iter().map(|n| network(*n, internal[usize::from(*n)], *n == 0 && encrypted[0]));
+        let networks = plain.chain([network(9, true, encrypted[1])]);
         let networks = networks.map(|n| (n.id, n)).collect();
         let sandboxes = tasks.iter().map(|(t, (nets, mode, ready))| {
             let nets: Vec<u8> = nets.iter().copied().collect();
@@ -253,6 +258,33 @@ proptest! {
     }
 
     #[test]
+    fn nothing_of_an_encrypted_network_goes_in_the_clear(first in any_desired(), second in any_desired()) {
+        let mut observed = Observed::default();
+        for desired in [&first, &second] {
+            reach(&rules(), desired, &mut observed);
+            for network in desired.networks.values().filter(|network| network.encrypted) {
+                let link = rules().instance.tunnel(network.id);
+                let Some(tunnel) = observed.tunnels.get(&link) else { continue };
+                prop_assert_eq!(tunnel.local, None);
+                let ends = tunnel.ways.iter().filter_map(|way| match way {
+                    Way::Flood { via } | Way::Station { via, .. } => Some(*via),
+                    Way::Port { .. } | Way::Neighbour { .. } => None,
+                });
+                let secure: BTreeSet<_> = desired.nodes.peers.values().filter_map(|peer| peer.secure).collect();
+                for end in ends {
+                    prop_assert!(secure.contains(&end), "{end}");
+                }
+                let bridge = rules().instance.bridge(network.id);
+                prop_assert!(!observed.direct.iter().any(|way| way.bridge == bridge));
+                let vni = |set| (set, crate::nft::sets::Bytes::default().vni(tunnel.vni).done());
+                let elements = &observed.table.elements.0;
+                prop_assert!(!elements.contains_key(&vni(crate::nft::Set::Vnis)));
+                prop_assert!(elements.contains_key(&vni(crate::nft::Set::SecureVnis)));
+            }
+        }
+    }
+
+    #[test]
     fn tasks_one_by_one_or_all_at_once(desired in any_desired()) {
         let mut all = Observed::default();
         reach(&rules(), &desired, &mut all);
@@ -280,7 +312,7 @@ fn forget_chains(mut observed: Observed) -> Observed {
 #[test]
 fn a_bridge_and_a_task_step_by_step() {
     let desired = Desired {
-        networks: [(NetworkId::from_random(2), network(2, false))].into(),
+        networks: [(NetworkId::from_random(2), network(2, false, false))].into(),
         sandboxes: [(TaskId::from_random(4), Arc::new(spec(4, &[2], 9, true)))].into(),
         ..Desired::default()
     };

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::direct::goes_straight;
 use super::{Op, Rules, TunnelPlan};
-use crate::model::{Desired, Driver, MacAddr, Network, Observed, ReturnWay, Service, TunnelState, Way};
+use crate::model::{Desired, Driver, MacAddr, Network, Observed, Peer, ReturnWay, Service, TunnelState, Way};
 use crate::names::{LinkName, ingress_mac, task_mac, tunnel_mac};
 
 /// UDP port of all tunnels (IANA: VXLAN).
@@ -19,13 +19,17 @@ const fn overhead(v6: bool) -> u32 {
     if v6 { 70 } else { 50 }
 }
 
+/// What an encrypted link's headers take of a packet besides, whichever family it goes by (outer header, UDP, WireGuard), bytes.
+const ENCRYPTION: u32 = 80;
+
 /// Payload size of a network's links on this node, bytes.
 pub(super) fn link_mtu(network: &Network, desired: &Desired, observed: &Observed) -> u32 {
     const PLAIN: u32 = 1500;
     let tunnelled = || {
         let own = desired.nodes.reachable_own()?.address;
         let below = observed.underlay_of(own).map_or(PLAIN, |link| link.mtu);
-        Some(below.saturating_sub(overhead(own.is_ipv6())).max(1280))
+        let taken = if network.encrypted { ENCRYPTION + overhead(true) } else { overhead(own.is_ipv6()) };
+        Some(below.saturating_sub(taken).max(1280))
     };
     let default = match network.driver {
         Driver::Overlay { .. } | Driver::Ingress { .. } => tunnelled().unwrap_or(PLAIN),
@@ -47,11 +51,11 @@ impl<'a> Tunnels<'a> {
     pub fn new(rules: &'a Rules, desired: &'a Desired, observed: &'a Observed) -> Self {
         let mut elsewhere: BTreeMap<NetworkId, BTreeSet<NodeId>> = BTreeMap::new();
         if desired.nodes.reachable_own().is_some() {
-            for (network, node, addresses) in desired.services.values().flat_map(|service| places(service)) {
+            for (id, node, addresses) in desired.services.values().flat_map(|service| places(service)) {
                 let Some(peer) = desired.nodes.reachable_peer(node) else { continue };
-                let straight = |of: &Network| addresses.iter().all(|address| goes_straight(of, peer, *address));
-                if !desired.networks.get(&network).is_some_and(straight) {
-                    elsewhere.entry(network).or_default().insert(node);
+                let Some(network) = desired.networks.get(&id) else { continue };
+                if !addresses.iter().all(|address| goes_straight(network, peer, *address)) {
+                    elsewhere.entry(id).or_default().insert(node);
                 }
             }
         }
@@ -137,7 +141,8 @@ impl<'a> Tunnels<'a> {
             Driver::Bridge | Driver::Macvlan { .. } | Driver::Host | Driver::None => return None,
         };
         let mtu = link_mtu(network, self.desired, self.observed);
-        Some(TunnelPlan { link, vni, local: own.address, port: TUNNEL_PORT, mtu, mac, bridge })
+        let local = (!network.encrypted).then_some(own.address);
+        Some(TunnelPlan { link, vni, local, port: TUNNEL_PORT, mtu, mac, bridge })
     }
 
     /// The node's own addresses on the ingress network, and the ways back.
@@ -160,10 +165,10 @@ impl<'a> Tunnels<'a> {
 
     fn wanted(&self, network: &Network) -> BTreeSet<Way> {
         if matches!(network.driver, Driver::Ingress { .. }) {
-            return self.entrances();
+            return self.entrances(network);
         }
         let stations = self.desired.services.values().flat_map(|service| self.stations(self.desired, network, service));
-        stations.chain(self.floods(network.id)).collect()
+        stations.chain(self.floods(network)).collect()
     }
 
     /// The difference that the changed services make.
@@ -186,7 +191,7 @@ impl<'a> Tunnels<'a> {
             now.extend(heirs.flat_map(|service| self.stations(self.desired, network, service)));
         }
         if matches!(network.driver, Driver::Overlay { .. }) {
-            now.extend(self.floods(network.id));
+            now.extend(self.floods(network));
         }
         let is_flood =
             |way: &&Way| matches!(way, Way::Flood { .. }) && !matches!(network.driver, Driver::Ingress { .. });
@@ -195,9 +200,9 @@ impl<'a> Tunnels<'a> {
         (gone.copied().collect(), now.difference(have).copied().collect())
     }
 
-    fn floods(&self, network: NetworkId) -> impl Iterator<Item = Way> + '_ {
-        let nodes = self.elsewhere.get(&network).into_iter().flatten();
-        nodes.filter_map(|node| Some(Way::Flood { via: self.desired.nodes.reachable_peer(*node)?.address }))
+    fn floods<'b>(&'b self, network: &'b Network) -> impl Iterator<Item = Way> + 'b {
+        let nodes = self.elsewhere.get(&network.id).into_iter().flatten();
+        nodes.filter_map(|node| Some(Way::Flood { via: end(network, self.desired.nodes.reachable_peer(*node)?)? }))
     }
 
     /// Ways to the tasks of a service on other nodes.
@@ -217,7 +222,8 @@ impl<'a> Tunnels<'a> {
                 let mac = backend.macs.get(&id).copied().unwrap_or_else(derived);
                 let tunnelled: Vec<IpAddr> =
                     addresses.iter().copied().filter(|a| !goes_straight(network, peer, *a)).collect();
-                (!tunnelled.is_empty()).then_some((peer.address, mac, tunnelled))
+                let via = end(network, peer)?;
+                (!tunnelled.is_empty()).then_some((via, mac, tunnelled))
             })
             .flat_map(|(via, mac, addresses)| {
                 let neighbours = addresses.into_iter().map(move |address| Way::Neighbour { address, mac });
@@ -226,12 +232,15 @@ impl<'a> Tunnels<'a> {
     }
 
     /// Ways to the other nodes' ends of the ingress network. The gateway's hardware address is written over in each frame.
-    fn entrances(&self) -> BTreeSet<Way> {
-        let peers =
-            self.desired.nodes.reachable_peers().filter_map(|(_, peer)| Some((peer, ingress_mac(peer.number()?))));
-        let ways = peers.flat_map(|(peer, mac)| {
+    fn entrances(&self, network: &Network) -> BTreeSet<Way> {
+        let peers = self
+            .desired
+            .nodes
+            .reachable_peers()
+            .filter_map(|(_, peer)| Some((peer, end(network, peer)?, ingress_mac(peer.number()?))));
+        let ways = peers.flat_map(|(peer, via, mac)| {
             let neighbours = peer.ingress.iter().map(move |net| Way::Neighbour { address: net.addr(), mac });
-            neighbours.chain([Way::Station { mac, via: peer.address }])
+            neighbours.chain([Way::Station { mac, via }])
         });
         let gateways = self
             .own_entrances()
@@ -250,6 +259,11 @@ fn address_of(way: &Way) -> Option<IpAddr> {
 fn has_one_of(service: &Service, network: NetworkId, addresses: &BTreeSet<IpAddr>) -> bool {
     let held = service.backends.iter().filter_map(|backend| backend.addresses.get(&network)).flatten();
     held.into_iter().any(|address| addresses.contains(address))
+}
+
+/// Where a network's packets for a node go; `None` when they would have to go in the clear and must not.
+fn end(network: &Network, peer: &Peer) -> Option<IpAddr> {
+    if network.encrypted { peer.secure } else { Some(peer.address) }
 }
 
 /// Stands for "the node that was called" in the default route of replies; link-local, so that it is nobody's address.
@@ -284,7 +298,7 @@ fn outdated(remove: Vec<Way>, add: &[Way]) -> Vec<Way> {
 
 /// Whether it is the device that is wanted, whatever was changed about it that can be mended.
 fn same_device(plan: &TunnelPlan, state: &TunnelState) -> bool {
-    state.vni == plan.vni && state.port == plan.port && state.local == Some(plan.local) && state.mac == plan.mac
+    state.vni == plan.vni && state.port == plan.port && state.local == plan.local && state.mac == plan.mac
 }
 
 fn mend(plan: &TunnelPlan, state: &TunnelState, ops: &mut Vec<Op>) {

@@ -231,6 +231,7 @@ pub fn network(n: u8, name: &str) -> Network {
         driver: Driver::Bridge,
         subnets: vec![Subnet::with_first_gateway(format!("10.{n}.0.0/24").parse().unwrap()).unwrap()],
         internal: false,
+        encrypted: false,
         mtu: None,
         options: Default::default(),
     }

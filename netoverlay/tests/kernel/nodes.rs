@@ -116,7 +116,8 @@ impl Node {
     /// The same as long as some are not known.
     pub fn nodes_without(&self, unknown: &[u8]) -> Nodes {
         let others = (0..self.count).filter(|at| *at != self.at && !unknown.contains(at));
-        Nodes { own: Some(peer(self.at)), peers: others.map(|at| (node_id(at), peer(at))).collect() }
+        let peers = others.map(|at| (node_id(at), peer(at))).collect();
+        Nodes { own: Some(peer(self.at)), peers, ..Nodes::default() }
     }
 
     /// A service as this host sees it: its own tasks are nobody else's.
@@ -135,6 +136,16 @@ pub fn underlay6(at: u8) -> IpAddr {
     format!("2001:db8:100::{:x}", at + 1).parse().unwrap()
 }
 
+/// Where packets of encrypted networks for a host go.
+pub fn secure(at: u8) -> IpAddr {
+    format!("fdbe::{:x}", at + 1).parse().unwrap()
+}
+
+/// The same network, encrypted between nodes.
+pub fn encrypted(network: Network) -> Network {
+    Network { encrypted: true, ..network }
+}
+
 pub fn node_id(at: u8) -> NodeId {
     NodeId::from_random(0x4000_0000_0000_0000_0000 + u128::from(at))
 }
@@ -142,7 +153,12 @@ pub fn node_id(at: u8) -> NodeId {
 /// Host `n` has 10.255.0.`n+2` and fd00:255::`n+2` on the ingress network.
 pub fn peer(at: u8) -> Peer {
     let ingress = [format!("10.255.0.{}/16", at + 2), format!("fd00:255::{:x}/64", at + 2)];
-    Peer { address: underlay(at), ingress: ingress.iter().map(|net| net.parse().unwrap()).collect(), direct: false }
+    Peer {
+        address: underlay(at),
+        ingress: ingress.iter().map(|net| net.parse().unwrap()).collect(),
+        direct: false,
+        secure: None,
+    }
 }
 
 /// An overlay network `10.<n>.0.0/24`, `fd00:<n>::/64`.

@@ -139,6 +139,83 @@ fn nodes_on_one_link_send_straight() {
     });
 }
 
+/// A link by which packets that nodes send each other come in as they would by an encrypted one: a device of another
+/// hardware address on the wire.
+fn secure_link(node: &Node) {
+    sh(&format!(
+        "ip link add link wire name bthw000001 type macvlan mode bridge && ip -6 addr add {}/64 dev bthw000001 nodad && \
+         ip link set bthw000001 up",
+        secure(node.at)
+    ));
+}
+
+#[test]
+fn encrypted_networks_go_by_encrypted_links_alone() {
+    on_nodes("tunnel::encrypted_networks_go_by_encrypted_links_alone", 3, async |node| {
+        secure_link(&node);
+        let overlay = node.host.overlay().await;
+        overlay.set_networks([overlay_network(1), ingress_network()].map(encrypted).into()).await.unwrap();
+        overlay.set_nodes(node.nodes()).await.unwrap();
+        let t = node.at + 2;
+        overlay.attach(overlay_spec(t, 1)).await.unwrap();
+        tcp_server(&node.host.task(t), 80, &format!("t{t}"));
+        let tasks: Vec<(u8, u8)> = (0..node.count).map(|at| (at + 2, at)).collect();
+        let service = node.sees(spread_service(1, &tasks, &[port(Proto::Tcp, 8080, 80)]));
+        let report = overlay.set_services(vec![service]).await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        node.step("up");
+        let own = node.host.task(t);
+        let (next, after) = (2 + (node.at + 1) % 3, 2 + (node.at + 2) % 3);
+        assert!(is_dropped(&own, (address(1, next), 80)), "without a link nothing goes");
+        node.step("nothing goes");
+        let through = |secure: fn(u8) -> IpAddr| {
+            let mut nodes = node.nodes();
+            for at in (0..node.count).filter(|at| *at != node.at) {
+                let peer = nodes.peers.get_mut(&node_id(at)).unwrap();
+                // A route straight to the other node is none for an encrypted network.
+                (peer.secure, peer.direct) = (Some(secure(at)), true);
+            }
+            nodes.secure_ports = [51820, 51821].into();
+            nodes
+        };
+        overlay.set_nodes(through(secure)).await.unwrap();
+        node.step("links");
+        let report = overlay.reconcile().await.unwrap();
+        assert!(report.steps.is_empty(), "listing finds what was made: {:#?}", report.steps);
+        for other in [next, after] {
+            let greeting = |from: IpAddr| format!("t{other} {from}");
+            assert_eq!(ask(&own, (address(1, other), 80)).unwrap(), greeting(address(1, t)));
+            assert_eq!(ask(&own, (address6(1, other), 80)).unwrap(), greeting(address6(1, t)));
+        }
+        let seen: BTreeSet<String> = (0..60).map(|_| ask(node.host.client(), (HOST, 8080)).unwrap()).collect();
+        assert_eq!(seen, ["t2", "t3", "t4"].map(|task| format!("{task} 192.0.2.2")).into());
+        let mtu = sh(&format!("nsenter --net={} ip -o link show eth0", own.display()));
+        assert!(mtu.contains("mtu 1350"), "{mtu}");
+        let route = sh(&format!(
+            "ip route get {} from {} iif $(ip -o link | grep -o 'bthb[a-z0-9]*' | head -1)",
+            address(1, next),
+            address(1, t)
+        ));
+        assert!(!route.contains("dev wire"), "{route}");
+        node.step("asked");
+        // The first node sends in the clear, as somebody on the wire could: nobody takes it.
+        if node.at == 0 {
+            overlay.set_nodes(through(underlay6)).await.unwrap();
+            assert!(is_dropped(&own, (address(1, next), 80)) && is_dropped(&own, (address6(1, after), 80)));
+        }
+        node.step("not in the clear");
+        // And back to the clear as a whole, when the network is no encrypted one any more.
+        overlay.set_networks(vec![overlay_network(1), ingress_network()]).await.unwrap();
+        overlay.set_nodes(node.nodes()).await.unwrap();
+        node.step("plain");
+        assert_eq!(ask(&own, (address(1, next), 80)).unwrap(), format!("t{next} {}", address(1, t)));
+        let mtu = sh(&format!("nsenter --net={} ip -o link show eth0", own.display()));
+        assert!(mtu.contains("mtu 1450"), "{mtu}");
+        node.step("end");
+        overlay.teardown().await.unwrap();
+    });
+}
+
 #[test]
 fn probes_reach_other_nodes_by_the_tunnel_and_straight() {
     on_nodes("tunnel::probes_reach_other_nodes_by_the_tunnel_and_straight", 3, async |node| {

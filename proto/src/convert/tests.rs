@@ -471,8 +471,8 @@ fn resource() -> impl Strategy<Value = Object> {
             ipam,
         },
     );
-    let allocation =
-        (vec((subnet(), ip()), 0..3), any::<u32>()).prop_map(|(pools, vni)| NetworkAllocation { pools, vni });
+    let allocation = (vec((subnet(), ip()), 0..3), any::<u32>(), any::<bool>())
+        .prop_map(|(pools, vni, encrypted)| NetworkAllocation { pools, vni, encrypted });
     let network = (id(), meta(), spec, option::of(allocation))
         .prop_map(|(id, meta, spec, allocation)| Network { id, meta, spec: Arc::new(spec), allocation }.into());
     let volume = (id(), meta(), name(), option::of(name()), pairs(), text()).prop_map(
@@ -494,12 +494,13 @@ fn resource() -> impl Strategy<Value = Object> {
             Secret { id, meta, spec: Arc::new(spec), digest, earlier, key: SecretBytes(key.into()) }.into()
         },
     );
-    let spec = (text(), any::<u32>(), duration(), duration()).prop_map(
-        |(name, task_history_limit, heartbeat_period, certificate_lifetime)| ClusterSpec {
+    let spec = (text(), any::<u32>(), duration(), duration(), any::<bool>()).prop_map(
+        |(name, task_history_limit, heartbeat_period, certificate_lifetime, encrypt_networks)| ClusterSpec {
             name,
             task_history_limit,
             heartbeat_period,
             certificate_lifetime,
+            encrypt_networks,
         },
     );
     let cluster = (id(), meta(), spec, option::of(authority()))

@@ -31,6 +31,8 @@ pub struct NetworkAllocation {
     pub pools: Vec<(IpNet, IpAddr)>,
     /// VXLAN network identifier; 0 where none is needed.
     pub vni: u32,
+    /// What goes from node to node is encrypted: by its own option, or by the cluster's default.
+    pub encrypted: bool,
 }
 
 /// A volume.

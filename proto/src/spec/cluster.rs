@@ -34,6 +34,8 @@ pub struct ClusterSpec {
     /// How long a node's certificate is good for; it is renewed in the second half of that. Default 90 days, at least 1 hour.
     #[serde(with = "duration")]
     pub certificate_lifetime: Duration,
+    /// Overlay networks that say nothing of it themselves are encrypted from node to node, that of published ports among them.
+    pub encrypt_networks: bool,
 }
 
 impl Default for ClusterSpec {
@@ -43,6 +45,7 @@ impl Default for ClusterSpec {
             task_history_limit: 5,
             heartbeat_period: Duration::from_secs(1),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3600),
+            encrypt_networks: false,
         }
     }
 }

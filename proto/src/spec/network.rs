@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Labels;
 use crate::name::{NetworkName, StackName};
+use crate::validate::network_options;
 
 /// The network that published ports lead through from node to node. It is always there, and no task joins it.
 pub const INGRESS_NETWORK: &str = "ingress";
@@ -44,6 +45,15 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
+    /// Whether what goes from node to node is encrypted; `None` leaves it to the cluster's default.
+    pub fn encrypted(&self) -> Option<bool> {
+        if self.driver != NetworkDriver::Overlay {
+            return Some(false);
+        }
+        let value = self.options.get(network_options::ENCRYPTED)?;
+        Some(network_options::flag(value) != Some(false))
+    }
+
     /// Whether it is the one that published ports use.
     pub fn is_ingress(&self) -> bool {
         self.driver == NetworkDriver::Overlay && self.name.as_str() == INGRESS_NETWORK
@@ -113,4 +123,28 @@ pub struct NetworkAttachmentSpec {
     /// A fixed hardware address, six hex pairs with colons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encryption_is_read_as_docker_reads_it() {
+        let spec = |driver, value: Option<&str>| NetworkSpec {
+            name: "n".parse().expect("a name"),
+            stack: None,
+            labels: Labels::new(),
+            driver,
+            options: value.map(|value| (network_options::ENCRYPTED.to_owned(), value.to_owned())).into_iter().collect(),
+            internal: false,
+            attachable: false,
+            ipv6: false,
+            ipam: Vec::new(),
+        };
+        let said = |value| spec(NetworkDriver::Overlay, value).encrypted();
+        assert_eq!((said(None), said(Some("")), said(Some("true"))), (None, Some(true), Some(true)));
+        assert_eq!((said(Some("false")), said(Some("0")), said(Some("yes"))), (Some(false), Some(false), Some(true)));
+        assert_eq!(spec(NetworkDriver::Bridge, None).encrypted(), Some(false), "nothing of it goes from node to node");
+    }
 }

@@ -11,11 +11,12 @@ use crate::spec::{NetworkDriver, NetworkSpec};
 pub const MTU: &str = "com.docker.network.driver.mtu";
 /// Whether what leaves the network takes the node's address.
 pub const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+/// Whether what goes from node to node is encrypted; the key alone, or anything but a no, is a yes, as Docker has it.
+pub const ENCRYPTED: &str = "encrypted";
 /// Whether tasks of the network reach each other ("inter-container connectivity").
 pub const ICC: &str = "com.docker.network.bridge.enable_icc";
 
 const BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
-const ENCRYPTED: &str = "encrypted";
 
 /// Options that change nothing of who reaches whom, and why they have no effect.
 const NO_EFFECT: [(&str, &str); 6] = [
@@ -88,13 +89,7 @@ pub fn driver_option(driver: NetworkDriver, key: &str, value: &str) -> DriverOpt
             ),
             _ => DriverOption::Honoured,
         },
-        ENCRYPTED if driver == Overlay => match flag(value) {
-            Some(false) => DriverOption::Honoured,
-            // Docker takes the key alone for yes.
-            _ => DriverOption::NoEffect(
-                "packets between nodes are not encrypted; within one node none leave it".to_owned(),
-            ),
-        },
+        ENCRYPTED if driver == Overlay => DriverOption::Honoured,
         PARENT if driver == Macvlan => match is_link_name(value) {
             true => DriverOption::Honoured,
             false => refused(format!("{value:?} is no name of a network interface"), "such as eth0"),
@@ -204,7 +199,8 @@ mod tests {
             (Bridge, "com.docker.network.bridge.gateway_mode_ipv4", "nat", "honoured"),
             (Bridge, "com.docker.network.bridge.gateway_mode_ipv4", "routed", "refused"),
             (Bridge, "com.docker.network.bridge.name", "br0", "no effect"),
-            (Overlay, ENCRYPTED, "", "no effect"),
+            (Overlay, ENCRYPTED, "", "honoured"),
+            (Overlay, ENCRYPTED, "true", "honoured"),
             (Overlay, ENCRYPTED, "false", "honoured"),
             (Bridge, ENCRYPTED, "true", "refused"),
             (Macvlan, "parent", "eth0", "honoured"),

@@ -3,10 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
+use berth_agent::secure::LEAST_PERIOD;
 use clap::{Args, ValueEnum};
 
 use crate::client::host::DEFAULT_SOCKET;
+use crate::flags::value::parse_duration;
 
 /// Port of the traffic between nodes, where an address names none.
 pub const NODE_PORT: u16 = 4777;
@@ -45,12 +48,20 @@ pub struct DaemonArgs {
     /// Way of packets between tasks of different nodes: straight by the link where that works (auto), or always by tunnels
     #[arg(long, value_enum, value_name = "PATH", default_value_t = DataPathArg::Auto, hide_possible_values = true)]
     pub data_path: DataPathArg,
+    /// How old a key of encrypted networks grows before this node changes it
+    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = parse_key_period)]
+    pub key_period: Duration,
     /// error, warn, info, debug, trace, or filters as in RUST_LOG
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+fn parse_key_period(text: &str) -> Result<Duration, String> {
+    let period = parse_duration(text)?;
+    if period < LEAST_PERIOD { Err(format!("at least {LEAST_PERIOD:?}")) } else { Ok(period) }
 }
 
 /// `HOST:PORT` of a manager; the usual port where none is named.

@@ -217,6 +217,7 @@ impl Node {
             DataPathArg::Auto => DataPath::Auto,
             DataPathArg::Tunnel => DataPath::Tunnel,
         };
+        config.secure.period = self.args.key_period;
         share::separate(&mut config, &self.args.data_dir);
         let agent = Agent::open(config, Arc::new(reach.clone())).await;
         let agent = Arc::new(agent.map_err(|error| failed("cannot start the agent", &error))?);

@@ -23,10 +23,18 @@ pub fn separate(config: &mut AgentConfig, data_dir: &Path) {
     }
     let tag = tag(data_dir);
     config.cgroup_parent = format!("/berth-{tag}");
+    config.secure.directory = format!("/run/berth-{tag}/tunnel").into();
+    config.secure.base_port = base_port(&tag);
     config.network.table = format!("berth_{tag}");
     config.network.netns_dir = format!("/run/berth-{tag}/netns").into();
     // Links have room for three characters.
     config.network.instance = Instance::new(&format!("b{}", &tag[..3])).expect("letters and digits, a letter first");
+}
+
+/// The first of two UDP ports of its own: 51822 to 55820, the usual daemon's are below.
+fn base_port(tag: &str) -> u16 {
+    let number = u32::from_str_radix(tag, 16).unwrap_or_default();
+    51822 + 2 * (number % 2000) as u16
 }
 
 /// Eight hexadecimal digits (FNV-1a, 32 bits) of the path.
@@ -44,6 +52,7 @@ mod tests {
     fn a_directory_always_has_the_same_tag_and_another_one_another() {
         assert_eq!(tag(Path::new("/a")), tag(Path::new("/a")));
         assert_ne!(tag(Path::new("/a")), tag(Path::new("/b")));
+        assert_eq!((base_port("00000000"), base_port("ffffffff") % 2), (51822, 0));
         assert_eq!(absolute(Path::new("/a/./b/")).as_os_str(), "/a/b");
         assert!(absolute(Path::new("a")).is_absolute());
     }

@@ -48,6 +48,7 @@ fn told(taken: &Taken) -> Vec<String> {
     let kinds = [
         ("container", taken.containers.clone()),
         ("packet filter table", network.tables.clone()),
+        ("encrypted link", taken.links.clone()),
         ("network link", network.links.clone()),
         ("network namespace", paths(&network.namespaces)),
         ("mount", paths(&network.mounts)),

@@ -35,6 +35,8 @@ pub struct NetworkRow {
     pub scope: &'static str,
     /// No way out.
     pub internal: bool,
+    /// What goes from node to node is encrypted.
+    pub encrypted: bool,
     /// Subnets that the allocator gave it.
     pub subnets: Vec<String>,
     /// Labels.
@@ -54,6 +56,7 @@ impl NetworkRow {
             driver: driver(network.spec.driver),
             scope: if network.spec.driver == NetworkDriver::Overlay { "cluster" } else { "local" },
             internal: network.spec.internal,
+            encrypted: network.allocation.as_ref().is_some_and(|given| given.encrypted),
             subnets: pools.map(|(subnet, _)| subnet.to_string()).collect(),
             labels: network.spec.labels.clone(),
             created_at: network.meta.created_at,

@@ -1,5 +1,5 @@
-//! The process of a userspace device as a program of its own, for the tests of this crate. In the product `berth
-//! tunnel` is this: it does nothing but call [`berth_tunnel::run`].
+//! The process of a userspace device as a program of its own, which the agent carries inside: it does nothing but call
+//! [`berth_tunnel::run`].
 
 use std::error::Error;
 use std::process::ExitCode;

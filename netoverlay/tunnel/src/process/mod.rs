@@ -18,6 +18,7 @@ mod tun;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub(crate) fn socket_path(directory: &Path, name: &DeviceName) -> PathBuf {
     directory.join(format!("{name}.sock"))
 }
 
-/// The hidden command `berth tunnel NAME --directory PATH`, given what follows `tunnel`. Comes back when the device is
+/// The program `berth-tunnel NAME --directory PATH`, given what follows its name. Comes back when the device is
 /// there and its process runs on its own. The program is started a second time with the same arguments and one more; it
 /// then has to call this again, and that call comes back only with an error.
 ///
@@ -80,6 +81,7 @@ fn start(name: &DeviceName) -> Result<(), TunnelError> {
     let fail = |action| move |source| TunnelError::Process { name: name.to_string(), action, source };
     // The file itself, which an update of the program may have replaced under its path.
     let mut child = Command::new("/proc/self/exe")
+        .arg0("berth-tunnel")
         .args(std::env::args_os().skip(1))
         .arg(INNER)
         .stdin(Stdio::null())

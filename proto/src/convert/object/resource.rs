@@ -36,7 +36,7 @@ impl From<&NetworkAllocation> for pb::NetworkAllocation {
             subnet: subnet.to_string(),
             gateway: gateway.to_string(),
         });
-        Self { pools: pools.collect(), vni: allocation.vni }
+        Self { pools: pools.collect(), vni: allocation.vni, encrypted: allocation.encrypted }
     }
 }
 
@@ -48,7 +48,7 @@ impl TryFrom<pb::NetworkAllocation> for NetworkAllocation {
             Ok((parse(&pool.subnet, "pools.subnet")?, parse(&pool.gateway, "pools.gateway")?))
         };
         let pools = message.pools.into_iter().map(pool).collect::<Result<_, ConvertError>>()?;
-        Ok(Self { pools, vni: message.vni })
+        Ok(Self { pools, vni: message.vni, encrypted: message.encrypted })
     }
 }
 

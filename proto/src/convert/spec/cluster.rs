@@ -41,6 +41,7 @@ impl From<&ClusterSpec> for pb::ClusterSpec {
             task_history_limit: spec.task_history_limit,
             heartbeat_period: nanos(spec.heartbeat_period),
             certificate_lifetime: nanos(spec.certificate_lifetime),
+            encrypt_networks: spec.encrypt_networks,
         }
     }
 }
@@ -54,6 +55,7 @@ impl TryFrom<pb::ClusterSpec> for ClusterSpec {
             task_history_limit: spec.task_history_limit,
             heartbeat_period: Duration::from_nanos(spec.heartbeat_period),
             certificate_lifetime: Duration::from_nanos(spec.certificate_lifetime),
+            encrypt_networks: spec.encrypt_networks,
         })
     }
 }

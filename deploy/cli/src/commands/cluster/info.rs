@@ -31,6 +31,7 @@ struct Info {
     nodes_ready: usize,
     services: usize,
     tasks_running: usize,
+    encrypt_networks: bool,
 }
 
 /// Shows the cluster.
@@ -47,9 +48,11 @@ pub async fn run(args: InfoArgs, context: &Context) -> Outcome {
 
 fn info(answer: pb::ClusterInfoResponse, world: &World) -> Info {
     let cluster = answer.cluster.unwrap_or_default();
+    let spec = cluster.spec.unwrap_or_default();
     Info {
         id: cluster.id,
-        name: cluster.spec.unwrap_or_default().name,
+        name: spec.name,
+        encrypt_networks: spec.encrypt_networks,
         version: answer.version,
         index: answer.index,
         node_id: answer.node_id,
@@ -62,10 +65,25 @@ fn info(answer: pb::ClusterInfoResponse, world: &World) -> Info {
 }
 
 fn text(info: &Info) -> String {
-    let Info { id, name, version, index, node_id, leader_node_id, nodes, nodes_ready, services, tasks_running } = info;
+    let Info {
+        id,
+        name,
+        version,
+        index,
+        node_id,
+        leader_node_id,
+        nodes,
+        nodes_ready,
+        services,
+        tasks_running,
+        encrypt_networks,
+    } = info;
+    let encrypted =
+        if *encrypt_networks { "encrypted unless they say otherwise" } else { "encrypted where they say so" };
     let leader = if leader_node_id.is_empty() { "none" } else { leader_node_id };
     format!(
         "Cluster:   {name} ({id})\nVersion:   {version}\nIndex:     {index}\nThis node: {node_id}\nLeader:    {leader}\n\
-         Nodes:     {nodes}, {nodes_ready} ready\nServices:  {services}\nTasks:     {tasks_running} running\n"
+         Nodes:     {nodes}, {nodes_ready} ready\nServices:  {services}\nTasks:     {tasks_running} running\n\
+         Networks:  {encrypted}\n"
     )
 }

@@ -6,6 +6,7 @@ mod info;
 mod join;
 mod leave;
 mod token;
+mod update;
 
 use clap::Subcommand;
 
@@ -17,6 +18,8 @@ use crate::ui::Outcome;
 pub enum ClusterCommand {
     /// Show the cluster
     Info(info::InfoArgs),
+    /// Change settings of the cluster
+    Update(update::UpdateArgs),
     /// Show how other machines join
     Init(token::InitArgs),
     /// Say how this machine joins a cluster
@@ -39,6 +42,7 @@ impl ClusterCommand {
     pub async fn run(self, context: &Context) -> Outcome {
         match self {
             Self::Info(args) => info::run(args, context).await,
+            Self::Update(args) => update::run(args, context).await,
             Self::Init(args) => token::init(args, context).await,
             Self::Join(args) => join::run(args, context).await,
             Self::Leave(args) => leave::run(args, context).await,
