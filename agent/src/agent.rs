@@ -25,9 +25,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::NodeFacts;
 use crate::db::{Change, Db, DbError, Records, Writer};
 use crate::executor::{self, Barrier, FilesDir, FilesError, NodeExecutor, NodeImages};
-use crate::local::LocalService;
+use crate::local::{LocalService, LocalSetup};
 use crate::net::{self, Driver};
 use crate::node::describe;
+use crate::probe::{DataPath, Prober, ProberSetup};
 use crate::reach::{ManagerAddress, Reach};
 use crate::runtime::{Runtime, RuntimeError, ShimRuntime, ShimRuntimeOptions};
 use crate::secure::{Keeper, KeeperSetup, SecureConfig, TunnelLinks};
@@ -58,6 +59,8 @@ pub struct AgentConfig {
     pub secure: SecureConfig,
     /// The image store's settings.
     pub images: StoreOptions,
+    /// By which way packets for tasks of other nodes go.
+    pub data_path: DataPath,
 }
 
 impl AgentConfig {
@@ -73,6 +76,7 @@ impl AgentConfig {
             network: berth_netoverlay::Config::default(),
             secure: SecureConfig::default(),
             images: StoreOptions::default(),
+            data_path: DataPath::default(),
         }
     }
 }
@@ -143,6 +147,7 @@ struct Parts {
     inventory: Arc<Inventory>,
     board: Arc<Board>,
     network: Arc<Driver>,
+    prober: Arc<Prober>,
     worker: Arc<Worker>,
     files: Arc<FilesDir>,
     volumes: Arc<VolumeStore>,
@@ -196,7 +201,8 @@ impl Agent {
     ) -> Self {
         let (inventory, board) = (Arc::new(assigned(records.assigned)), Arc::new(Board::default()));
         let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
-        let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node));
+        let prober = prober(config, &machine.reach, &inventory, &network);
+        let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node, prober.straight()));
         let link = watch::Sender::new(None);
         let settled = Arc::new(Settled::new(link.subscribe()));
         let secure = Arc::new(Keeper::new(KeeperSetup {
@@ -252,6 +258,7 @@ impl Agent {
             inventory,
             board,
             network,
+            prober,
             worker: Arc::new(worker),
             files: Arc::clone(&executor.files),
             volumes: Arc::clone(&executor.volumes),
@@ -295,15 +302,17 @@ impl Agent {
 
     /// The service that people's commands reach: logs, exec, attach, stats, copies, images, volumes.
     pub fn local_service(&self) -> LocalService {
-        LocalService::new(
-            self.identity.node,
-            Arc::clone(&self.parts.worker),
-            Arc::clone(&self.parts.inventory),
-            Arc::clone(&self.executor.runtime),
-            self.images.clone(),
-            Arc::clone(&self.parts.volumes),
-            self.shutdown.clone(),
-        )
+        LocalService::new(LocalSetup {
+            node: self.identity.node,
+            worker: Arc::clone(&self.parts.worker),
+            inventory: Arc::clone(&self.parts.inventory),
+            runtime: Arc::clone(&self.executor.runtime),
+            images: self.images.clone(),
+            volumes: Arc::clone(&self.parts.volumes),
+            prober: Arc::clone(&self.parts.prober),
+            network: Arc::clone(&self.parts.network),
+            shutdown: self.shutdown.clone(),
+        })
     }
 
     /// Tells whether nodes are part of the cluster.
@@ -350,6 +359,7 @@ impl Agent {
             let (told, stop) = (Arc::clone(&self.told), stop.clone());
             async move { told.run(stop).await }
         });
+        let probing = tokio::spawn(Arc::clone(&self.parts.prober).run(stop.clone()));
         let securing = tokio::spawn({
             let (secure, stop) = (Arc::clone(&self.parts.secure), stop.clone());
             async move { secure.run(stop).await }
@@ -377,6 +387,7 @@ impl Agent {
             (following, "the network driver"),
             (publishing, "the look at published ports"),
             (telling, "the look at images"),
+            (probing, "the look at other nodes"),
             (securing, "the look at encrypted links"),
         ];
         for (running, what) in loops {
@@ -548,6 +559,21 @@ struct Machine {
     volumes: VolumeStore,
     files: FilesDir,
     reach: Arc<dyn Reach>,
+}
+
+fn prober(
+    config: &AgentConfig,
+    reach: &Arc<dyn Reach>,
+    inventory: &Arc<Inventory>,
+    network: &Arc<dyn net::Network>,
+) -> Arc<Prober> {
+    Arc::new(Prober::new(ProberSetup {
+        node: config.node,
+        inventory: Arc::clone(inventory),
+        network: Arc::clone(network),
+        reach: Arc::clone(reach),
+        data_path: config.data_path,
+    }))
 }
 
 fn open_records(directory: &Path) -> Result<(Arc<Db>, Records), AgentError> {

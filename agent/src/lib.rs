@@ -13,6 +13,7 @@
 //! | [`session`] | the stream to a manager, and which manager |
 //! | [`share`] | images to and from other nodes |
 //! | [`standing`] | whether a node that calls is part of the cluster |
+//! | [`probe`] | how other nodes are reached, and what is wrong |
 //! | [`net`] | the node's network as the agent drives it |
 //! | [`secure`] | encrypted links to other nodes |
 //! | [`local`] | what people ask of this node: logs, exec, stats, copies, images, volumes |
@@ -37,6 +38,7 @@ pub mod local;
 pub mod log;
 pub mod net;
 pub mod node;
+pub mod probe;
 pub mod reach;
 pub mod reset;
 pub mod runtime;

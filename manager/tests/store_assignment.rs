@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use berth_manager::dispatcher::assignment::{Assigned, Item, Key, assigned, diff};
+use berth_manager::dispatcher::endpoints::{Endpoints, EndpointsChange};
 use berth_manager::dispatcher::interest::{Interest, Touched, Urgency};
 use berth_manager::store::peers::{self, Peer};
 use berth_manager::store::{Change, State, Transaction};
@@ -218,12 +219,34 @@ impl Agent {
         assert!(order.is_sorted(), "what a task needs comes before it: {order:?}");
         assert!(changes.removals.iter().rev().is_sorted(), "and goes after it: {:?}", changes.removals);
         for item in changes.updates {
+            let item = match item {
+                Item::EndpointsChange(change) => self.changed(&change),
+                whole => whole,
+            };
             self.knows.insert(item.key(), item);
         }
         for key in changes.removals {
             assert!(self.knows.remove(&key).is_some(), "{key:?} is withdrawn and was never sent");
         }
         self.sent = wanted;
+    }
+
+    /// What it knows of a service with a change taken in.
+    fn changed(&self, change: &EndpointsChange) -> Item {
+        let Some(Item::Endpoints(known)) = self.knows.get(&Key::Endpoints(change.of.service)) else {
+            panic!("a change of what was never sent")
+        };
+        let new: Vec<_> = change.changed.iter().map(|at| change.of.backends[*at].clone()).collect();
+        let mut endpoints = (**known).clone();
+        endpoints.backends.retain(|it| !change.removed.contains(&it.task) && new.iter().all(|new| new.task != it.task));
+        endpoints.backends.extend(new);
+        let sorted = |endpoints: &Endpoints| {
+            let mut backends = endpoints.backends.clone();
+            backends.sort_by_key(|backend| backend.task);
+            Endpoints { backends, ..endpoints.clone() }
+        };
+        assert_eq!(sorted(&endpoints), sorted(&change.of), "a change leads to the whole");
+        Item::Endpoints(endpoints.into())
     }
 
     fn check(&self, state: &State) {

@@ -17,7 +17,7 @@ use crate::dns::Dns;
 use crate::error::OverlayError;
 use crate::files::{self, SandboxFiles};
 use crate::kernel::{Kernel, KernelError, Linux, NameSockets};
-use crate::model::{Desired, Mode, Network, Nodes, SandboxSpec, Service};
+use crate::model::{Desired, Ground, Mode, Network, Nodes, SandboxSpec, Service};
 
 /// The node's container network. Cheap to clone.
 #[derive(Clone)]
@@ -183,6 +183,12 @@ impl Overlay {
     pub async fn routes(&self) -> Result<Vec<ipnet::IpNet>, OverlayError> {
         let kernel = self.kernel.clone();
         blocking(move || kernel.routes()).await?.map_err(|source| OverlayError::List { source })
+    }
+
+    /// What tunnels from this address of the node go by; `None` when the node has no such address.
+    pub async fn ground(&self, own: IpAddr) -> Result<Option<Ground>, OverlayError> {
+        let kernel = self.kernel.clone();
+        blocking(move || kernel.ground(own)).await?.map_err(|source| OverlayError::List { source })
     }
 
     /// Payload size of the node's link that has this address, bytes; `None` when none has, or when that cannot be seen.

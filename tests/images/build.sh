@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes test images of real software from Debian's packages: build.sh NAME OUT.tar, NAME one of nginx, redis, postgres, socat.
+# Makes test images of real software from Debian's packages: build.sh NAME OUT.tar, NAME one of nginx, redis, postgres, socat, iperf3.
 # The packages are unpacked, never installed; what their maintainer scripts would do for a container is done here.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-name=${1:?usage: build.sh nginx|redis|postgres|socat OUT.tar}
-out=${2:?usage: build.sh nginx|redis|postgres|socat OUT.tar}
+name=${1:?usage: build.sh nginx|redis|postgres|socat|iperf3 OUT.tar}
+out=${2:?usage: build.sh nginx|redis|postgres|socat|iperf3 OUT.tar}
 cache=${BERTH_IMAGE_CACHE:-/var/cache/berth-test-images}
 
 case $name in
@@ -12,6 +12,7 @@ nginx) packages="nginx-light" ;;
 redis) packages="redis-server redis-tools" ;;
 postgres) packages="postgresql-15" ;;
 socat) packages="socat" ;;
+iperf3) packages="iperf3" ;;
 *) echo "build.sh: no recipe for $name" >&2; exit 2 ;;
 esac
 

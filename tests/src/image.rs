@@ -42,7 +42,7 @@ pub fn versions(version: u32, deploy: &str) -> String {
     )
 }
 
-/// Archive of `berth-test/<name>:1`, one of nginx, redis, postgres, socat.
+/// Archive of `berth-test/<name>:1`, one of nginx, redis, postgres, socat, iperf3.
 pub fn debian(name: &str) -> PathBuf {
     let recipe = format!("tests/images/{name}.sh");
     archive(name, &["tests/images/build.sh", name], &["tests/images/build.sh", &recipe, "deploy/mkimage.sh"])

@@ -151,6 +151,11 @@ impl Load {
         Self { stop, done, threads }
     }
 
+    /// How many there were.
+    pub fn count(&self) -> usize {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// Waits until there were that many in all.
     pub fn wait_for(&self, requests: usize) {
         while self.done.load(Ordering::Relaxed) < requests {

@@ -116,7 +116,10 @@ fn a_published_port_answers_on_every_node_and_the_client_keeps_its_address() {
     for at in 0..3 {
         let to = SocketAddr::new(node_address(at), 8080);
         every_node_answers(&cluster, &format!("by TCP at {to}"), || ends_with_client(outside.ask(to).unwrap()));
-        every_node_answers(&cluster, &format!("by UDP at {to}"), || ends_with_client(outside.ask_udp(to).unwrap()));
+        // A datagram may be lost, or find a busy machine.
+        every_node_answers(&cluster, &format!("by UDP at {to}"), || {
+            outside.ask_udp(to).map(ends_with_client).unwrap_or_default()
+        });
         // This node and its tasks: by 127.0.0.1, by its own address, by another node's.
         for other in ["127.0.0.1".to_owned(), address(at), address((at + 1) % 3)] {
             every_node_answers(&cluster, &format!("from host {at} to {other}"), || {

@@ -103,6 +103,8 @@ pub fn record(item: &pb::Assignment) -> Option<(String, Vec<u8>)> {
             format!("spec/{}/{}", key.service_id, key.spec_version)
         }
         Item::Network(network) => format!("network/{}", network.id),
+        // What it leads to is written as a whole.
+        Item::Endpoints(endpoints) if endpoints.partial => return None,
         Item::Endpoints(endpoints) => format!("endpoints/{}", endpoints.service_id),
         Item::Volume(volume) => format!("volume/{}", volume.id),
         Item::Peer(peer) => format!("peer/{}", peer.node_id),

@@ -6,6 +6,7 @@
 //! | `exec.rs` | exec and attach |
 //! | `stats.rs` | use of resources |
 //! | `health.rs` | the last probes of health checks |
+//! | `network.rs` | how other nodes are reached |
 //! | `copy.rs`, `tree.rs`, `pack.rs`, `unpack.rs` | files in and out of containers |
 //! | `images.rs`, `progress.rs` | images |
 //! | `volumes.rs` | volumes |
@@ -18,6 +19,7 @@ mod exec;
 mod health;
 mod images;
 mod logs;
+mod network;
 mod pack;
 mod pipe;
 mod progress;
@@ -35,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::log::Watches;
+use crate::net::Driver;
+use crate::probe::Prober;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::volume::VolumeStore;
 use crate::worker::{Inventory, TaskView, Worker};
@@ -48,21 +52,30 @@ pub struct LocalService {
     runtime: Arc<dyn Runtime>,
     images: ImageStore,
     volumes: Arc<VolumeStore>,
+    prober: Arc<Prober>,
+    network: Arc<Driver>,
     watches: Arc<OnceLock<Option<Watches>>>,
     shutdown: CancellationToken,
 }
 
+/// What the service answers from.
+pub(crate) struct LocalSetup {
+    pub node: NodeId,
+    pub worker: Arc<Worker>,
+    pub inventory: Arc<Inventory>,
+    pub runtime: Arc<dyn Runtime>,
+    pub images: ImageStore,
+    pub volumes: Arc<VolumeStore>,
+    pub prober: Arc<Prober>,
+    pub network: Arc<Driver>,
+    /// Ends what follows something.
+    pub shutdown: CancellationToken,
+}
+
 impl LocalService {
-    pub(crate) fn new(
-        node: NodeId,
-        worker: Arc<Worker>,
-        inventory: Arc<Inventory>,
-        runtime: Arc<dyn Runtime>,
-        images: ImageStore,
-        volumes: Arc<VolumeStore>,
-        shutdown: CancellationToken,
-    ) -> Self {
-        Self { node, worker, inventory, runtime, images, volumes, watches: Arc::default(), shutdown }
+    pub(crate) fn new(setup: LocalSetup) -> Self {
+        let LocalSetup { node, worker, inventory, runtime, images, volumes, prober, network, shutdown } = setup;
+        Self { node, worker, inventory, runtime, images, volumes, prober, network, watches: Arc::default(), shutdown }
     }
 
     /// Where followers of logs are woken from, begun by the first of them; `None` where the system does not allow it.

@@ -18,6 +18,7 @@ impl NodeService for LocalService {
     type ExecStream = Answers<pb::ExecOutput>;
     type AttachStream = Answers<pb::ExecOutput>;
     type StatsStream = Answers<pb::StatsSample>;
+    type NetworkCheckStream = Answers<pb::NetworkCheckResponse>;
     type CopyFromStream = Answers<pb::CopyChunk>;
     type ImageLoadStream = Answers<pb::ImageProgress>;
     type ImageSaveStream = Answers<pb::CopyChunk>;
@@ -45,6 +46,13 @@ impl NodeService for LocalService {
     ) -> Result<Response<pb::TaskHealthResponse>, Status> {
         let view = self.task(&request.into_inner().task_id)?;
         Ok(Response::new(super::health::of(&view)))
+    }
+
+    async fn network_check(
+        &self,
+        request: Request<pb::NetworkCheckRequest>,
+    ) -> Result<Response<Self::NetworkCheckStream>, Status> {
+        Ok(Response::new(super::network::check(self, request.into_inner()).await?))
     }
 
     async fn copy_from(&self, request: Request<pb::CopyFromRequest>) -> Result<Response<Self::CopyFromStream>, Status> {

@@ -72,8 +72,20 @@ fn macvlan(spec: &spec::NetworkSpec) -> Option<Driver> {
     Some(Driver::Macvlan { parent: spec.options.get(network_options::PARENT)?.clone(), mode })
 }
 
-/// A service in the overlay's words. `own` says which of this node's tasks are ready.
-pub fn service(endpoints: &ServiceEndpoints, own: &BTreeMap<TaskId, bool>, node: NodeId) -> Service {
+/// All services in the overlay's words. `own` says which of this node's tasks are ready.
+pub fn services(assigned: &Assignments, own: &BTreeMap<TaskId, bool>, node: NodeId) -> Vec<Service> {
+    let stays = assigned.networks.values().filter(|network| network.spec.driver.stays_on_node());
+    let within: BTreeSet<NetworkId> = stays.map(|network| network.id).collect();
+    assigned.endpoints.values().map(|endpoints| service(endpoints, own, node, &within)).collect()
+}
+
+/// `within` are networks of this node alone: what others have of the same name is another one.
+fn service(
+    endpoints: &ServiceEndpoints,
+    own: &BTreeMap<TaskId, bool>,
+    node: NodeId,
+    within: &BTreeSet<NetworkId>,
+) -> Service {
     let mut vips: BTreeMap<NetworkId, Vec<IpAddr>> = BTreeMap::new();
     for vip in &endpoints.endpoint.virtual_ips {
         vips.entry(vip.network).or_default().push(vip.ip());
@@ -104,7 +116,11 @@ pub fn service(endpoints: &ServiceEndpoints, own: &BTreeMap<TaskId, bool>, node:
             spec::EndpointMode::Dnsrr => EndpointMode::Dnsrr,
         },
         vips,
-        backends: endpoints.backends.iter().map(|backend| self::backend(endpoints, backend, own, node)).collect(),
+        backends: endpoints
+            .backends
+            .iter()
+            .map(|backend| self::backend(endpoints, backend, own, node, within))
+            .collect(),
         ports: ingress.filter_map(published).collect(),
     }
 }
@@ -114,11 +130,13 @@ fn backend(
     backend: &crate::worker::Backend,
     own: &BTreeMap<TaskId, bool>,
     node: NodeId,
+    within: &BTreeSet<NetworkId>,
 ) -> Backend {
     let here = backend.node == node;
     let outside = backend.attachments.iter().find(|at| at.default_route);
     let mac = |at: &object::Attachment| Some((at.network, at.mac_address.as_deref()?.parse().ok()?));
-    let addresses = backend.attachments.iter().map(|at| (at.network, at.ips().collect())).collect();
+    let reached = backend.attachments.iter().filter(|at| here || !within.contains(&at.network));
+    let addresses = reached.map(|at| (at.network, at.ips().collect())).collect();
     Backend {
         task: backend.task,
         name: backend.name(&endpoints.name),
@@ -132,12 +150,17 @@ fn backend(
     }
 }
 
-/// This node among the others, in the overlay's words.
-pub fn nodes(peers: &BTreeMap<NodeId, Arc<worker::Peer>>, own: NodeId, secure: &SecureWays) -> Nodes {
+/// This node among the others, in the overlay's words. Packets for tasks of those in `straight` go straight by the link.
+pub fn nodes(
+    peers: &BTreeMap<NodeId, Arc<worker::Peer>>,
+    own: NodeId,
+    straight: &BTreeSet<NodeId>,
+    secure: &SecureWays,
+) -> Nodes {
     let peer = |peer: &worker::Peer| Peer {
         address: peer.address,
         ingress: peer.ingress.clone(),
-        direct: false,
+        direct: straight.contains(&peer.node),
         secure: secure.to.get(&peer.node).copied().map(IpAddr::V6),
     };
     let others = peers.values().filter(|peer| peer.node != own);
@@ -279,7 +302,7 @@ mod tests {
     fn own_tasks_count_by_what_the_node_sees() {
         let node = NodeId::from_random(4);
         let ready = |own: &BTreeMap<TaskId, bool>| {
-            let service = service(&endpoints(node), own, node);
+            let service = service(&endpoints(node), own, node, &BTreeSet::new());
             service.backends.iter().map(|backend| backend.ready).collect::<Vec<_>>()
         };
         assert_eq!(ready(&BTreeMap::new()), [false, true]);
@@ -289,10 +312,19 @@ mod tests {
     #[test]
     fn services_have_short_names_aliases_and_ingress_ports_only() {
         let node = NodeId::from_random(4);
-        let service = service(&endpoints(node), &BTreeMap::new(), node);
+        let service = service(&endpoints(node), &BTreeMap::new(), node, &BTreeSet::new());
         assert_eq!(service.aliases[&NetworkId::from_random(5)], ["web", "api"]);
         assert_eq!(service.ports.iter().map(|port| port.published).collect::<Vec<_>>(), [8080]);
         assert_eq!(service.backends[0].name, format!("shop_web.1.{}", TaskId::from_random(1)));
+    }
+
+    #[test]
+    fn a_task_elsewhere_is_not_on_this_nodes_bridge_but_behind_its_published_port() {
+        let node = NodeId::from_random(4);
+        let within = BTreeSet::from([NetworkId::from_random(5)]);
+        let service = service(&endpoints(node), &BTreeMap::new(), node, &within);
+        assert_eq!(service.backends.iter().map(|b| b.addresses.len()).collect::<Vec<_>>(), [1, 0]);
+        assert!(service.backends.iter().all(|backend| backend.outside.len() == 1));
     }
 
     #[test]

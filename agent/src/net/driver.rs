@@ -3,7 +3,7 @@
 //! Owns which of the node's tasks are ready, and the order of changes: a task that leaves the load balancing is never brought
 //! back by an older set of services. One change at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,18 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// More tasks than this that change at the same time are changed as a whole.
 const ONE_BY_ONE: usize = 2;
 
+/// So many of the last things that were mended are kept in words.
+const MENDED: usize = 16;
+
+/// What the looks on the period found other than it was left, since the start: somebody else changed it, or a step failed before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mended {
+    /// How many things.
+    pub count: u64,
+    /// The last of them, oldest first.
+    pub last: VecDeque<String>,
+}
+
 /// The node's network driver.
 pub struct Driver {
     network: Arc<dyn Network>,
@@ -35,12 +47,20 @@ pub struct Driver {
     look: Notify,
     routes: watch::Sender<BTreeSet<IpNet>>,
     settled: std::sync::atomic::AtomicBool,
+    /// Nodes for whose tasks packets go straight; held over a change, so that the newest set is the last.
+    straight: Mutex<watch::Receiver<BTreeSet<NodeId>>>,
+    mended: std::sync::Mutex<Mended>,
     secure: std::sync::Mutex<SecureWays>,
 }
 
 impl Driver {
-    /// A driver of that network for this node.
-    pub fn new(network: Arc<dyn Network>, inventory: Arc<Inventory>, node: NodeId) -> Self {
+    /// A driver of that network for this node. `straight` says for which nodes' tasks packets may go straight by the link.
+    pub fn new(
+        network: Arc<dyn Network>,
+        inventory: Arc<Inventory>,
+        node: NodeId,
+        straight: watch::Receiver<BTreeSet<NodeId>>,
+    ) -> Self {
         Self {
             network,
             inventory,
@@ -50,6 +70,8 @@ impl Driver {
             look: Notify::new(),
             routes: watch::Sender::default(),
             settled: std::sync::atomic::AtomicBool::new(false),
+            straight: Mutex::new(straight),
+            mended: std::sync::Mutex::default(),
             secure: std::sync::Mutex::default(),
         }
     }
@@ -100,8 +122,10 @@ impl Driver {
 
     /// Replaces what is known of the nodes by what the managers say; returns when what leads to them is made.
     pub async fn sync_nodes(&self) {
+        let mut straight = self.straight.lock().await;
+        let now = straight.borrow_and_update().clone();
         let secure = self.secure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let nodes = self.inventory.read(|assigned| desired::nodes(&assigned.peers, self.node, &secure));
+        let nodes = self.inventory.read(|assigned| desired::nodes(&assigned.peers, self.node, &now, &secure));
         tell("set nodes", self.network.set_nodes(nodes).await);
     }
 
@@ -127,9 +151,7 @@ impl Driver {
     pub async fn sync_services(&self) {
         // Held over the call: a task that becomes ready or stops meanwhile comes after.
         let ready = self.ready.lock().await;
-        let services = self.inventory.read(|assigned| {
-            assigned.endpoints.values().map(|endpoints| desired::service(endpoints, &ready, self.node)).collect()
-        });
+        let services = self.inventory.read(|assigned| desired::services(assigned, &ready, self.node));
         tell("set services", self.network.set_services(services).await);
     }
 
@@ -142,9 +164,7 @@ impl Driver {
             return Ok(());
         }
         let ready = self.ready.lock().await;
-        let services = self.inventory.read(|assigned| {
-            assigned.endpoints.values().map(|endpoints| desired::service(endpoints, &ready, self.node)).collect()
-        });
+        let services = self.inventory.read(|assigned| desired::services(assigned, &ready, self.node));
         let report = self.network.set_services(services).await?;
         let ours = |port: &PublishedPort| {
             let protocol = match port.proto {
@@ -195,7 +215,7 @@ impl Driver {
             };
             let services = self.inventory.read(|assigned| {
                 changed.retain(|task, _| has_ports(assigned, task));
-                assigned.endpoints.values().map(|endpoints| desired::service(endpoints, &ready, self.node)).collect()
+                desired::services(assigned, &ready, self.node)
             });
             tell("set the readiness of tasks", self.network.set_services(services).await);
         }
@@ -217,6 +237,7 @@ impl Driver {
     /// Follows changes of services, and mends the kernel on a period, until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut settled_before = false;
+        let mut straight = self.straight.lock().await.clone();
         // The period goes on however often services change.
         let mut period = tokio::time::interval_at(tokio::time::Instant::now() + PERIOD, PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -226,24 +247,48 @@ impl Driver {
                 () = shutdown.cancelled() => return,
                 // Cancel-safe: a permit that is not taken stays.
                 () = self.look.notified() => self.sync_services().await,
+                // Cancel-safe: the newest set stays to be seen. Who decides it is gone with the agent.
+                Ok(()) = straight.changed() => {
+                    straight.borrow_and_update();
+                    self.sync_nodes().await;
+                }
                 // Cancel-safe: a tick that is not taken stays due.
                 _ = period.tick() => {
-                    self.reconcile().await;
+                    self.reconcile(!settled_before).await;
                     self.look_at_routes().await;
                 }
             }
             let settled = self.settled.load(std::sync::atomic::Ordering::SeqCst);
             if settled && !settled_before {
                 settled_before = true;
-                self.reconcile().await;
+                self.reconcile(true).await;
             }
         }
     }
 
-    async fn reconcile(&self) {
-        if self.settled.load(std::sync::atomic::Ordering::SeqCst) {
-            tell("reconcile the network", self.network.reconcile().await);
+    /// What was mended on the period since the start.
+    pub fn mended(&self) -> Mended {
+        self.mended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// `is_first`: what a life before left is taken over, and nobody else's change.
+    async fn reconcile(&self, is_first: bool) {
+        if !self.settled.load(std::sync::atomic::Ordering::SeqCst) {
+            return;
         }
+        let result = self.network.reconcile().await;
+        if let Ok(report) = &result
+            && !is_first
+            && !report.steps.is_empty()
+        {
+            tracing::info!(steps = ?report.steps, "the network was not as it was left and is mended");
+            let mut mended = self.mended.lock().unwrap_or_else(PoisonError::into_inner);
+            mended.count += report.steps.len() as u64;
+            mended.last.extend(report.steps.iter().cloned());
+            let too_many = mended.last.len().saturating_sub(MENDED);
+            mended.last.drain(..too_many);
+        }
+        tell("reconcile the network", result);
     }
 }
 
@@ -263,11 +308,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use async_trait::async_trait;
-    use berth_netoverlay::model::{Network as OverlayNetwork, Nodes, SandboxSpec, Service};
+    use berth_netoverlay::model::{Ground, Network as OverlayNetwork, Nodes, SandboxSpec, Service};
 
-    /// A network that takes its time and remembers what it was asked, and that has routes.
+    /// A network that takes its time and remembers what it was asked, that has routes, and that is always changed by somebody.
     #[derive(Default)]
-    struct Slow(std::sync::Mutex<Vec<String>>, std::sync::Mutex<Vec<IpNet>>);
+    struct Slow(std::sync::Mutex<Vec<String>>, std::sync::Mutex<Vec<IpNet>>, std::sync::Mutex<Vec<String>>);
 
     impl Slow {
         async fn take(&self, what: String) -> Result<Report, OverlayError> {
@@ -304,10 +349,14 @@ mod tests {
             self.take("services".into()).await
         }
         async fn reconcile(&self) -> Result<Report, OverlayError> {
-            self.take("reconcile".into()).await
+            let report = self.take("reconcile".into()).await?;
+            Ok(Report { steps: self.2.lock().unwrap().clone(), ..report })
         }
         async fn routes(&self) -> Result<Vec<IpNet>, OverlayError> {
             Ok(self.1.lock().unwrap().clone())
+        }
+        async fn ground(&self, _: std::net::IpAddr) -> Result<Option<Ground>, OverlayError> {
+            Ok(None)
         }
         async fn underlay_mtu(&self, _: IpAddr) -> Option<u32> {
             None
@@ -317,8 +366,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn routes_that_change_are_told_once_and_services_do_not_put_the_period_off() {
         let network = Arc::new(Slow::default());
+        let straight = watch::Sender::default();
         let of_network = Arc::clone(&network) as Arc<dyn Network>;
-        let driver = Arc::new(Driver::new(of_network, Arc::default(), NodeId::from_random(1)));
+        let driver = Arc::new(Driver::new(of_network, Arc::default(), NodeId::from_random(1), straight.subscribe()));
         let mut routes = driver.routes();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn({
@@ -345,6 +395,22 @@ mod tests {
             tokio::time::sleep(PERIOD).await;
         }
         assert!(!routes.has_changed().unwrap(), "what did not change is not told again");
+        assert_eq!(driver.mended(), Mended::default());
+        // What somebody else changed is counted, and told in words as far as there is room.
+        *network.2.lock().unwrap() = (0..10).map(|at| format!("step {at}")).collect();
+        let before = reconciled();
+        while reconciled() < before + 2 {
+            tokio::time::sleep(PERIOD).await;
+        }
+        let mended = driver.mended();
+        assert!(mended.count >= 20 && mended.last.len() == MENDED, "{mended:?}");
+        // A decision about the way to a node changes what is known of the nodes.
+        let told = || network.0.lock().unwrap().iter().filter(|said| *said == "nodes").count();
+        assert_eq!(told(), 0);
+        straight.send_replace(BTreeSet::from([NodeId::from_random(2)]));
+        while told() < 1 {
+            tokio::time::sleep(PERIOD / 3).await;
+        }
         shutdown.cancel();
         running.await.unwrap();
     }
@@ -352,7 +418,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn tasks_that_become_ready_together_share_a_change() {
         let network = Arc::new(Slow::default());
-        let driver = Driver::new(Arc::clone(&network) as Arc<dyn Network>, Arc::default(), NodeId::from_random(1));
+        let driver = Driver::new(
+            Arc::clone(&network) as Arc<dyn Network>,
+            Arc::default(),
+            NodeId::from_random(1),
+            watch::Sender::default().subscribe(),
+        );
         let publish = |id: u128| driver.publish(TaskId::from_random(id), true);
         futures::future::join_all((0..100).map(publish)).await;
         let said = network.0.lock().unwrap().clone();

@@ -13,13 +13,13 @@ mod driver;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
-use berth_netoverlay::model::{Network as OverlayNetwork, Nodes, SandboxSpec, Service};
+use berth_netoverlay::model::{Ground, Network as OverlayNetwork, Nodes, SandboxSpec, Service};
 use berth_netoverlay::{NameSockets, Overlay, OverlayError, Report, Sandbox};
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
-pub use desired::{SecureWays, is_encrypted, network, nodes, sandbox, service};
-pub use driver::Driver;
+pub use desired::{SecureWays, is_encrypted, network, nodes, sandbox, services};
+pub use driver::{Driver, Mended};
 
 /// What the agent needs of the network; the real one is [`Overlay`], the fake is in tests.
 #[async_trait]
@@ -44,6 +44,8 @@ pub trait Network: Send + Sync + 'static {
     async fn reconcile(&self) -> Result<Report, OverlayError>;
     /// Ranges that the node has routes to by other means than its own networks.
     async fn routes(&self) -> Result<Vec<IpNet>, OverlayError>;
+    /// What tunnels from this address of the node go by; `None` when it has no such address.
+    async fn ground(&self, own: IpAddr) -> Result<Option<Ground>, OverlayError>;
     /// Payload size of the node's link that has this address, bytes; `None` when none has.
     async fn underlay_mtu(&self, address: IpAddr) -> Option<u32>;
 }
@@ -79,6 +81,9 @@ impl Network for Overlay {
     }
     async fn routes(&self) -> Result<Vec<IpNet>, OverlayError> {
         Overlay::routes(self).await
+    }
+    async fn ground(&self, own: IpAddr) -> Result<Option<Ground>, OverlayError> {
+        Overlay::ground(self, own).await
     }
     async fn underlay_mtu(&self, address: IpAddr) -> Option<u32> {
         Overlay::underlay_mtu(self, address).await

@@ -38,6 +38,9 @@ struct Seer(std::sync::Mutex<Nodes>);
 
 #[async_trait]
 impl net::Network for Seer {
+    async fn ground(&self, _: std::net::IpAddr) -> Result<Option<berth_netoverlay::model::Ground>, OverlayError> {
+        Ok(None)
+    }
     async fn attach(&self, _: SandboxSpec) -> Result<Sandbox, OverlayError> {
         Err(OverlayError::Stopped)
     }
@@ -98,7 +101,12 @@ fn bench() -> Bench {
         instance: Instance::default(),
         keys: keys.path().join("keys"),
         links: Arc::clone(&links) as Arc<dyn Links>,
-        network: Arc::new(Driver::new(network, Arc::clone(&inventory), node)),
+        network: Arc::new(Driver::new(
+            network,
+            Arc::clone(&inventory),
+            node,
+            tokio::sync::watch::channel(Default::default()).1,
+        )),
         inventory: Arc::clone(&inventory),
         settled: Arc::clone(&settled),
     });

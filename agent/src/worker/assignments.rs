@@ -12,7 +12,7 @@ use berth_proto::object::{Content, Network, SpecVersion, Task, Volume};
 use berth_proto::pb;
 use berth_proto::spec::{FileMount, ServiceSpec};
 
-use super::endpoints::{Peer, ServiceEndpoints};
+use super::endpoints::{EndpointsChange, Peer, ServiceEndpoints};
 
 /// Everything assigned, by id.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +66,8 @@ pub enum Item {
     Network(Arc<Network>),
     /// A service's endpoints.
     Endpoints(Arc<ServiceEndpoints>),
+    /// What changed of a service's endpoints.
+    EndpointsChange(EndpointsChange),
     /// A volume.
     Volume(Arc<Volume>),
     /// A content of a config.
@@ -109,6 +111,7 @@ impl Item {
                 Self::Spec(id(&key.service_id, "spec.key.service_id")?, key.spec_version, Arc::new(spec.try_into()?))
             }
             Pb::Network(network) => Self::Network(Arc::new(network.try_into()?)),
+            Pb::Endpoints(change) if change.partial => Self::EndpointsChange(EndpointsChange::parse(change)?),
             Pb::Endpoints(endpoints) => Self::Endpoints(Arc::new(ServiceEndpoints::parse(endpoints)?)),
             Pb::Volume(volume) => Self::Volume(Arc::new(volume.try_into()?)),
             Pb::Config(config) => Self::Config(id(&config.id, "config.id")?, Arc::new(file(config)?)),
@@ -150,6 +153,14 @@ impl Assignments {
                 touched.endpoints = self.endpoints.get(&endpoints.service) != Some(&endpoints);
                 self.endpoints.insert(endpoints.service, endpoints);
             }
+            Item::EndpointsChange(change) => match self.endpoints.get_mut(&change.service) {
+                Some(endpoints) => {
+                    Arc::make_mut(endpoints).take(&change);
+                    touched.endpoints = true;
+                }
+                // Never said of a service that this node was not told of.
+                None => tracing::error!(service = %change.service, "endpoints of an unknown service changed"),
+            },
             Item::Volume(volume) => drop(self.volumes.insert(volume.id, volume)),
             Item::Config(id, file) => drop(self.configs.insert((id, file.content.digest), file)),
             Item::Secret(id, file) => drop(self.secrets.insert((id, file.content.digest), file)),

@@ -2,6 +2,7 @@
 //!
 //! Owns the type and its reading from the wire.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use berth_proto::convert::ConvertError;
@@ -81,7 +82,44 @@ impl Peer {
     }
 }
 
+/// What changed behind a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointsChange {
+    /// The service.
+    pub service: ServiceId,
+    /// Tasks that came or changed.
+    pub changed: Vec<Backend>,
+    /// Tasks that are gone.
+    pub removed: BTreeSet<TaskId>,
+}
+
+impl EndpointsChange {
+    /// Reads it from the wire.
+    pub fn parse(message: pb::ServiceEndpoints) -> Result<Self, ConvertError> {
+        let removed = message.removed.iter().map(|task| id(task, "removed"));
+        Ok(Self {
+            service: id(&message.service_id, "service_id")?,
+            removed: removed.collect::<Result<_, _>>()?,
+            changed: message.backends.into_iter().map(Backend::parse).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 impl ServiceEndpoints {
+    /// Takes a change in; tasks that changed keep their places, new ones come last.
+    pub fn take(&mut self, change: &EndpointsChange) {
+        self.backends.retain(|backend| !change.removed.contains(&backend.task));
+        let mut new: BTreeMap<TaskId, &Backend> =
+            change.changed.iter().map(|backend| (backend.task, backend)).collect();
+        for backend in &mut self.backends {
+            if let Some(changed) = new.remove(&backend.task) {
+                backend.clone_from(changed);
+            }
+        }
+        let come = change.changed.iter().filter(|backend| new.contains_key(&backend.task));
+        self.backends.extend(come.cloned());
+    }
+
     /// Reads it from the wire.
     pub fn parse(message: pb::ServiceEndpoints) -> Result<Self, ConvertError> {
         let mode = pb::endpoint_spec::Mode::try_from(message.mode).unwrap_or_default().into();
@@ -99,6 +137,34 @@ impl ServiceEndpoints {
     /// The name inside its stack: `web` of `shop_web`.
     pub fn short_name(&self) -> Option<&str> {
         self.name.strip_prefix(self.stack.as_deref()?)?.strip_prefix('_').filter(|name| !name.is_empty())
+    }
+}
+
+impl From<&ServiceEndpoints> for pb::ServiceEndpoints {
+    fn from(it: &ServiceEndpoints) -> Self {
+        let mode = match it.mode {
+            EndpointMode::Vip => pb::endpoint_spec::Mode::Vip,
+            EndpointMode::Dnsrr => pb::endpoint_spec::Mode::Dnsrr,
+        };
+        let backend = |it: &Backend| pb::Backend {
+            task_id: it.task.to_string(),
+            slot: it.slot,
+            node_id: it.node.to_string(),
+            hostname: it.hostname.clone(),
+            attachments: it.attachments.iter().map(Into::into).collect(),
+            ready: it.ready,
+            named: it.named,
+        };
+        Self {
+            service_id: it.service.to_string(),
+            service_name: it.name.clone(),
+            stack: it.stack.clone(),
+            mode: mode.into(),
+            endpoint: Some((&it.endpoint).into()),
+            backends: it.backends.iter().map(backend).collect(),
+            partial: false,
+            removed: Vec::new(),
+        }
     }
 }
 
@@ -121,5 +187,42 @@ impl Backend {
             Some(slot) => format!("{service}.{slot}.{}", self.task),
             None => format!("{service}.{}.{}", self.node, self.task),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn backend(task: u128, ready: bool) -> Backend {
+        Backend {
+            task: TaskId::from_random(task),
+            slot: Some(1),
+            node: NodeId::from_random(1),
+            hostname: String::new(),
+            attachments: Vec::new(),
+            ready,
+            named: true,
+        }
+    }
+
+    #[test]
+    fn changes_add_up_to_the_whole_and_the_whole_is_written_as_it_is_read() {
+        let mut endpoints = ServiceEndpoints {
+            service: ServiceId::from_random(9),
+            name: "s_web".into(),
+            stack: Some("s".into()),
+            mode: EndpointMode::Vip,
+            endpoint: Endpoint::default(),
+            backends: vec![backend(1, true), backend(2, true), backend(3, false)],
+        };
+        endpoints.take(&EndpointsChange {
+            service: endpoints.service,
+            changed: vec![backend(3, true), backend(4, false)],
+            removed: [TaskId::from_random(2)].into(),
+        });
+        assert_eq!(endpoints.backends, [backend(1, true), backend(3, true), backend(4, false)]);
+        assert_eq!(ServiceEndpoints::parse((&endpoints).into()).unwrap(), endpoints);
     }
 }

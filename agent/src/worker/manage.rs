@@ -122,9 +122,13 @@ impl Worker {
                 records.put(Change::Remove(key)).await;
             }
         }
-        self.setup.inventory.write(|assigned| {
+        let mut partly = Vec::new();
+        let touched = self.setup.inventory.write(|assigned| {
             let mut touched = Touched::default();
             for item in parse_all(updates) {
+                if let Item::EndpointsChange(change) = &item {
+                    partly.push(change.service);
+                }
                 touched = touched.or(assigned.put(item));
             }
             for key in removals {
@@ -134,7 +138,21 @@ impl Worker {
                 }
             }
             touched
-        })
+        });
+        self.record_endpoints(&partly).await;
+        touched
+    }
+
+    /// Writes down as a whole what changed in part.
+    async fn record_endpoints(&self, services: &[ServiceId]) {
+        let Some(records) = &self.setup.records else { return };
+        let endpoints: Vec<pb::Assignment> = self.setup.inventory.read(|assigned| {
+            let known = services.iter().filter_map(|id| assigned.endpoints.get(id));
+            known.map(|it| pb::Assignment { item: Some(pb::assignment::Item::Endpoints((&**it).into())) }).collect()
+        });
+        for (key, value) in endpoints.iter().filter_map(db::record) {
+            records.put(Change::Put(key, value)).await;
+        }
     }
 
     /// Brings actors to what is assigned.

@@ -22,7 +22,7 @@ mod reports;
 
 pub use assignments::{AssignedFile, Assignments, Item, Key, Touched};
 pub use board::{Batch, Board};
-pub use endpoints::{Backend, Peer, ServiceEndpoints};
+pub use endpoints::{Backend, EndpointsChange, Peer, ServiceEndpoints};
 pub use inventory::Inventory;
 pub use manage::{Restored, TaskView, Worker, WorkerSetup};
 pub use reports::Recorder;

@@ -14,7 +14,7 @@ use imbl::ordmap::DiffItem;
 use crate::store::State;
 use crate::store::peers::{Peer, Peers};
 
-use super::endpoints::{Endpoints, endpoints_for, everywhere};
+use super::endpoints::{Endpoints, EndpointsChange, endpoints_for, everywhere};
 
 /// Names one thing that a node knows. Ordered so that everything comes before the tasks that need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +54,8 @@ pub enum Item {
     Secret(Arc<Secret>, ContentDigest),
     /// Who answers for a service.
     Endpoints(Arc<Endpoints>),
+    /// What changed of it since the node was told of it. Only among changes.
+    EndpointsChange(Arc<EndpointsChange>),
     /// A task.
     Task(Arc<Task>),
 }
@@ -90,6 +92,7 @@ impl Item {
             Self::Config(config, digest) => Key::Config(config.id, *digest),
             Self::Secret(secret, digest) => Key::Secret(secret.id, *digest),
             Self::Endpoints(endpoints) => Key::Endpoints(endpoints.service),
+            Self::EndpointsChange(change) => Key::Endpoints(change.of.service),
             Self::Task(task) => Key::Task(task.id),
         }
     }
@@ -189,6 +192,15 @@ fn needs_of(state: &State, spec: &ServiceSpec) -> Vec<Item> {
 
 /// What turns `old` into `new`.
 pub fn diff(old: &Assigned, new: &Assigned) -> Changes {
+    diff_by(old, new, |old, new| EndpointsChange::between(old, new).map(Arc::new))
+}
+
+/// The same with changes of endpoints that are worked out once for all nodes.
+pub fn diff_by(
+    old: &Assigned,
+    new: &Assigned,
+    mut change: impl FnMut(&Arc<Endpoints>, &Arc<Endpoints>) -> Option<Arc<EndpointsChange>>,
+) -> Changes {
     let mut changes = Changes::default();
     let mut gone = Vec::new();
     // Maps of all nodes share what did not change, and that is passed over.
@@ -200,8 +212,11 @@ pub fn diff(old: &Assigned, new: &Assigned) -> Changes {
             DiffItem::Remove(node, _) => gone.push(Key::Peer(*node)),
         }
     }
-    let changed = |(key, item): (&Key, &Item)| match old.items.get(key) {
-        Some(known) if known.same(item) => None,
+    let changed = |(key, item): (&Key, &Item)| match (old.items.get(key), item) {
+        (Some(known), _) if known.same(item) => None,
+        (Some(Item::Endpoints(known)), Item::Endpoints(now)) => {
+            Some(change(known, now).map_or_else(|| item.clone(), Item::EndpointsChange))
+        }
         _ => Some(item.clone()),
     };
     changes.updates.extend(new.items.iter().filter_map(changed));

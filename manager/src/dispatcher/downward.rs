@@ -10,7 +10,7 @@ use tonic::Status;
 
 use crate::store::Snapshot;
 
-use super::assignment::{Assigned, assigned_by, diff};
+use super::assignment::{Assigned, assigned_by, diff_by};
 use super::interest::Interest;
 use super::ledger::Floor;
 use super::membership::membership;
@@ -87,7 +87,7 @@ impl Teller<'_> {
         if state.node(self.node).is_none() {
             return Err(unknown(self.node));
         }
-        let changes = diff(&self.known, &wanted);
+        let changes = diff_by(&self.known, &wanted, |old, new| listener.endpoints_change(old, new));
         self.known = wanted;
         if changes.is_empty() {
             listener.looked(None);

@@ -1,6 +1,6 @@
 //! Who answers for a service: its virtual addresses, its published ports, the tasks behind them. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
@@ -57,6 +57,40 @@ pub struct Needed {
     pub endpoints: Vec<Arc<Endpoints>>,
     /// Some service is published on every node: each of them is an entrance.
     pub published: bool,
+}
+
+/// What changed behind a service of which all else stayed as it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndpointsChange {
+    /// The service as it is now.
+    pub of: Arc<Endpoints>,
+    /// Tasks that came or changed, by their places among the backends.
+    pub changed: Vec<usize>,
+    /// Tasks that are gone.
+    pub removed: Vec<TaskId>,
+}
+
+impl EndpointsChange {
+    /// What turns `old` into `new`; `None` when that is more than the tasks behind it, or not less to say than all of it.
+    pub fn between(old: &Endpoints, new: &Arc<Endpoints>) -> Option<Self> {
+        let same = old.service == new.service
+            && old.name == new.name
+            && old.stack == new.stack
+            && old.mode == new.mode
+            && old.everywhere == new.everywhere
+            && old.endpoint == new.endpoint;
+        if !same {
+            return None;
+        }
+        let before: HashMap<TaskId, &Backend> = old.backends.iter().map(|backend| (backend.task, backend)).collect();
+        let places = new.backends.iter().enumerate();
+        let changed =
+            places.filter(|(_, backend)| before.get(&backend.task) != Some(backend)).map(|(at, _)| at).collect();
+        let now: HashSet<TaskId> = new.backends.iter().map(|backend| backend.task).collect();
+        let removed = old.backends.iter().map(|backend| backend.task).filter(|task| !now.contains(task)).collect();
+        let change = Self { of: Arc::clone(new), changed, removed };
+        (change.changed.len() * 2 < new.backends.len()).then_some(change)
+    }
 }
 
 /// Endpoints of the services that `node` needs: those that are answered on every node or have tasks on one of `networks`, and
@@ -143,4 +177,43 @@ fn backend(state: &State, task: &Task) -> Option<Backend> {
         named,
         ready: named && task.status.state == TaskState::Running && healthy && is_up,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn endpoints(tasks: &[(u128, bool)]) -> Arc<Endpoints> {
+        let backend = |(task, ready): &(u128, bool)| Backend {
+            task: TaskId::from_random(*task),
+            slot: Some(1),
+            node: NodeId::from_random(1),
+            hostname: String::new(),
+            attachments: Vec::new(),
+            named: true,
+            ready: *ready,
+        };
+        Arc::new(Endpoints {
+            service: ServiceId::from_random(9),
+            name: "web".parse().unwrap(),
+            stack: None,
+            mode: EndpointMode::Vip,
+            endpoint: None,
+            everywhere: true,
+            backends: tasks.iter().map(backend).collect(),
+        })
+    }
+
+    #[test]
+    fn few_changes_of_many_are_said_alone_and_many_as_a_whole() {
+        let old = endpoints(&[(1, true), (2, true), (3, true), (4, true)]);
+        let new = endpoints(&[(1, true), (3, false), (4, true), (5, false)]);
+        assert_eq!(EndpointsChange::between(&old, &new), None, "two of four are as good said with the rest");
+        let new = endpoints(&[(1, true), (3, false), (4, true)]);
+        let change = EndpointsChange::between(&old, &new).unwrap();
+        assert_eq!((change.changed, change.removed), (vec![1], vec![TaskId::from_random(2)]));
+        let renamed = Arc::new(Endpoints { name: "other".parse().unwrap(), ..Endpoints::clone(&new) });
+        assert_eq!(EndpointsChange::between(&old, &renamed), None);
+    }
 }

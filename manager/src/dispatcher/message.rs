@@ -7,7 +7,7 @@ use berth_proto::pb;
 use berth_proto::spec::EndpointMode;
 
 use super::assignment::{Assigned, Changes, Item, Key};
-use super::endpoints::{Backend, Endpoints};
+use super::endpoints::{Backend, Endpoints, EndpointsChange};
 use crate::store::peers::Peer;
 
 /// A complete set, made from the state at `index`.
@@ -44,6 +44,7 @@ fn assignment(item: &Item) -> pb::Assignment {
         Item::Config(config, digest) => Wire::Config(file(config.id, &**config, *digest)),
         Item::Secret(secret, digest) => Wire::Secret(file(secret.id, &**secret, *digest)),
         Item::Endpoints(it) => Wire::Endpoints(endpoints(it)),
+        Item::EndpointsChange(it) => Wire::Endpoints(endpoints_change(it)),
         Item::Task(task) => Wire::Task((&**task).into()),
     };
     pb::Assignment { item: Some(item) }
@@ -97,6 +98,20 @@ fn endpoints(it: &Endpoints) -> pb::ServiceEndpoints {
         mode: mode.into(),
         endpoint: it.endpoint.as_ref().map(Into::into),
         backends: it.backends.iter().map(backend).collect(),
+        partial: false,
+        removed: Vec::new(),
+    }
+}
+
+/// Says no more than what changed.
+fn endpoints_change(it: &EndpointsChange) -> pb::ServiceEndpoints {
+    let changed = it.changed.iter().filter_map(|at| it.of.backends.get(*at));
+    pb::ServiceEndpoints {
+        service_id: it.of.service.to_string(),
+        partial: true,
+        backends: changed.map(backend).collect(),
+        removed: it.removed.iter().map(ToString::to_string).collect(),
+        ..pb::ServiceEndpoints::default()
     }
 }
 

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::store::{Event, Hub, Object, State, Step, Subscription, WatchError};
 
-use super::endpoints::Endpoints;
+use super::endpoints::{Endpoints, EndpointsChange};
 use super::floor::Floors;
 use super::interest::{Interest, Touched, Urgency};
 use super::ledger::Place;
@@ -196,6 +196,11 @@ impl Listener {
     /// Who answers for a service that tasks of all nodes answer for.
     pub fn endpoints(&self, state: &State, service: &Service) -> Arc<Endpoints> {
         self.news.endpoints.of(state, service)
+    }
+
+    /// What turns endpoints that were told into those that are now, if that is less to say.
+    pub fn endpoints_change(&self, old: &Arc<Endpoints>, new: &Arc<Endpoints>) -> Option<Arc<EndpointsChange>> {
+        self.news.endpoints.change(old, new)
     }
 
     /// The state is about to be taken.

@@ -9,13 +9,17 @@ use berth_proto::object::Service;
 
 use crate::store::State;
 
-use super::endpoints::{Endpoints, everywhere};
+use super::endpoints::{Endpoints, EndpointsChange, everywhere};
 
 /// The newest endpoints of services, with the index of the state that they are of.
 #[derive(Default)]
 pub struct Shared {
     known: Mutex<HashMap<ServiceId, (u64, Arc<Endpoints>)>>,
+    changes: Mutex<HashMap<ServiceId, Step>>,
 }
+
+/// From what to what a service went last, and the change.
+type Step = (Arc<Endpoints>, Arc<Endpoints>, Option<Arc<EndpointsChange>>);
 
 impl Shared {
     /// Those of a service in that state.
@@ -42,9 +46,23 @@ impl Shared {
         }
     }
 
+    /// What turns one of them into another, if that is less to say: most sessions ask for the same.
+    pub fn change(&self, old: &Arc<Endpoints>, new: &Arc<Endpoints>) -> Option<Arc<EndpointsChange>> {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        match changes.get(&new.service) {
+            Some((from, to, change)) if Arc::ptr_eq(from, old) && Arc::ptr_eq(to, new) => change.clone(),
+            _ => {
+                let change = EndpointsChange::between(old, new).map(Arc::new);
+                changes.insert(new.service, (Arc::clone(old), Arc::clone(new), change.clone()));
+                change
+            }
+        }
+    }
+
     /// The service is gone.
     pub fn forget(&self, service: ServiceId) {
         self.known().remove(&service);
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).remove(&service);
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<ServiceId, (u64, Arc<Endpoints>)>> {

@@ -55,18 +55,23 @@ fn one(is_new: bool, new: Rt, old: Rt) -> Message {
 }
 
 fn route(way: &DirectWay, device: u32) -> RouteMessage {
+    route_to(way.address, way.via, device, MAIN_TABLE)
+}
+
+/// A route to one address by a node on that link.
+pub(super) fn route_to(address: IpAddr, via: IpAddr, device: u32, table: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = family(way.address);
-    message.header.destination_prefix_length = host_prefix(way.address);
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = host_prefix(address);
     message.header.protocol = PROTOCOL;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
     message.header.flags = RouteFlags::Onlink;
     message.attributes = vec![
-        RouteAttribute::Destination(RouteAddress::from(way.address)),
-        RouteAttribute::Gateway(RouteAddress::from(way.via)),
+        RouteAttribute::Destination(RouteAddress::from(address)),
+        RouteAttribute::Gateway(RouteAddress::from(via)),
         RouteAttribute::Oif(device),
-        RouteAttribute::Table(MAIN_TABLE),
+        RouteAttribute::Table(table),
     ];
     message
 }

@@ -1,16 +1,19 @@
 //! The node's own namespace: bridges, forwarding, the node's table.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::netlink::Netlink;
 use super::route_io::Link;
 use super::tunnel_io::{self, Vxlan};
-use super::{KernelError, conntrack, direct_io, nft_io, proc, route_io};
+use super::{KernelError, conntrack, direct_io, nft_io, probe_io, proc, route_io};
 use crate::claimed::claimed;
 use crate::config::Config;
-use crate::model::{BridgeState, DirectWay, MacAddr, Observed, ReturnWay, TunnelState, Underlay, VethState, Way};
+use crate::model::{
+    BridgeState, DirectWay, Ground, MacAddr, Observed, ProbeWay, ReturnWay, TunnelState, Underlay, VethState, Way,
+};
 use crate::names::{Instance, LinkForm, LinkName};
 use crate::nft::TableChange;
 use crate::nft::sets::Scope;
@@ -59,13 +62,13 @@ impl Host {
                 let bridge = link.master.and_then(|index| names.get(&index).cloned());
                 observed.veths.insert(name, VethState { up: link.up, bridge, apart: link.isolated });
             } else {
-                let below = |range: &IpNet| Underlay { link: name.clone(), range: range.trunc(), mtu: link.mtu };
-                observed.underlay.extend(link.addresses.iter().map(|net| (net.addr(), below(net))));
+                observed.underlay.extend(link.addresses.iter().map(|net| (net.addr(), underlay(link, net))));
             }
         }
         self.list_tunnels(&links, observed)?;
         let bridges: Vec<&Link> = links.iter().filter(|l| instance.owns_bridge(&l.name)).collect();
         observed.direct = direct_io::list(&mut self.route, &links, &bridges)?;
+        observed.probes = probe_io::list(&mut self.route, &links)?;
         observed.table = nft_io::list(&mut self.filter, Scope::Node, &self.table)?.0;
         // Somebody else may have turned it on, with the limits of a machine that forwards for nobody.
         let suffice = |v6| !self.limits_give || low_neighbour_limits(v6).is_empty();
@@ -144,6 +147,24 @@ impl Host {
             proc::write_if_there(&format!("ipv6/conf/{bridge}/proxy_ndp"), "1")?;
         }
         direct_io::change(&mut self.route, remove, add)
+    }
+
+    /// Changes which nodes of the same link are sent probes straight.
+    pub fn change_probes(&mut self, remove: &[ProbeWay], add: &[ProbeWay]) -> Result<(), KernelError> {
+        probe_io::change(&mut self.route, remove, add)
+    }
+
+    /// The link that has this address, and the node's end of the ingress network.
+    pub fn ground(&mut self, instance: &Instance, own: IpAddr) -> Result<Option<Ground>, KernelError> {
+        let links = route_io::links(&mut self.route)?;
+        let is_ingress = |link: &&Link| link.vxlan.is_some() && link.master.is_none();
+        let tunnel = links.iter().filter(is_ingress).find(|link| instance.owns_tunnel(&link.name));
+        let below = links.iter().flat_map(|link| link.addresses.iter().map(move |net| (link, net)));
+        let below = below.filter(|(link, _)| !instance.owns_bridge(&link.name)).find(|(_, net)| net.addr() == own);
+        Ok(below.map(|(link, net)| Ground {
+            below: underlay(link, net),
+            tunnel: tunnel.map(|link| (LinkName::listed(&link.name), link.mtu)),
+        }))
     }
 
     /// Lets replies leave by the ingress device to the node that a client called.
@@ -258,9 +279,15 @@ impl Host {
         ways.into_iter().try_for_each(|way| self.remove_return(way))
     }
 
-    /// Deletes the node's table, and what leads replies back to other nodes; tells whether there was a table.
+    fn remove_probes(&mut self) -> Result<(), KernelError> {
+        let links = route_io::links(&mut self.route)?;
+        probe_io::clear(&mut self.route, &links)
+    }
+
+    /// Deletes the node's table, and what leads replies and probes to other nodes; tells whether there was a table.
     pub fn delete_table(&mut self) -> Result<bool, KernelError> {
         self.remove_returns()?;
+        self.remove_probes()?;
         let there = nft_io::exists(&mut self.filter, &self.table)?;
         if there {
             nft_io::delete(&mut self.filter, &self.table)?;
@@ -285,6 +312,10 @@ impl Host {
 /// What [`crate::Overlay::routes`] gives, before there is an overlay. Changes nothing; blocks for a moment.
 pub fn host_routes(config: &Config) -> Result<Vec<ipnet::IpNet>, KernelError> {
     Host::open(config, false)?.routes(&config.instance)
+}
+
+fn underlay(link: &Link, net: &IpNet) -> Underlay {
+    Underlay { link: LinkName::listed(&link.name), range: net.trunc(), mtu: link.mtu }
 }
 
 fn tunnel_state(link: &Link, tunnel: Vxlan, bridge: Option<LinkName>) -> TunnelState {

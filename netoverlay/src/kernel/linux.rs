@@ -17,7 +17,7 @@ use super::reaper::Reaper;
 use super::sandbox::Namespace;
 use super::{DnsSockets, Kernel, KernelError, NameSockets, PortError, namespace, route_io};
 use crate::config::Config;
-use crate::model::{Observed, PublishedPort};
+use crate::model::{Ground, Observed, PublishedPort};
 use crate::names::Instance;
 use crate::plan::{Op, Place};
 
@@ -146,6 +146,7 @@ impl Linux {
             Op::MendTunnel { tunnel } => host().set_up_tunnel(tunnel),
             Op::Ways { tunnel, bridge, remove, add } => host().change_ways(tunnel, bridge.as_ref(), remove, add),
             Op::Direct { remove, add } => host().change_direct(remove, add),
+            Op::Probes { remove, add } => host().change_probes(remove, add),
             Op::AddReturn { link, way } => host().add_return(link, *way),
             Op::RemoveReturn { way } => host().remove_return(*way),
             Op::DeleteLink { link } => host().delete_link(link),
@@ -261,6 +262,10 @@ impl Kernel for Linux {
 
     fn routes(&self) -> Result<Vec<ipnet::IpNet>, KernelError> {
         lock(&self.host).routes(&self.instance)
+    }
+
+    fn ground(&self, own: IpAddr) -> Result<Option<Ground>, KernelError> {
+        lock(&self.host).ground(&self.instance, own)
     }
 
     fn underlay_mtu(&self, address: IpAddr) -> Result<Option<u32>, KernelError> {

@@ -11,6 +11,7 @@ mod namespace;
 mod netlink;
 mod nft_io;
 mod ports;
+mod probe_io;
 mod proc;
 mod purging;
 mod reaper;
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 
 use berth_proto::id::TaskId;
 
-use crate::model::{Observed, PublishedPort};
+use crate::model::{Ground, Observed, PublishedPort};
 use crate::plan::Op;
 
 pub use host::host_routes;
@@ -113,6 +114,8 @@ pub trait Kernel: Send + Sync + 'static {
     /// Ranges that the node has routes to, other than by its own bridges: networks should not be given these.
     fn routes(&self) -> Result<Vec<ipnet::IpNet>, KernelError>;
 
+    /// What tunnels from this address of the node go by; `None` when it has no such address.
+    fn ground(&self, own: IpAddr) -> Result<Option<Ground>, KernelError>;
     /// Payload size of the node's link that has this address, bytes; `None` when none has.
     fn underlay_mtu(&self, address: IpAddr) -> Result<Option<u32>, KernelError>;
 

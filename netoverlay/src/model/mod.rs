@@ -15,7 +15,8 @@ pub use desired::Desired;
 pub use mac::{MacAddr, ParseMacError};
 pub use network::{Driver, MacvlanMode, Network, Subnet};
 pub use observed::{
-    BridgeState, DirectWay, LinkState, Observed, ReturnWay, SandboxState, TunnelState, Underlay, VethState, Way,
+    BridgeState, DirectWay, Ground, LinkState, Observed, ProbeWay, ReturnWay, SandboxState, TunnelState, Underlay,
+    VethState, Way,
 };
 pub use peer::{Nodes, Peer};
 pub use sandbox::{Attachment, DnsConfig, HostEntry, HostTarget, Mode, SandboxSpec};

@@ -32,6 +32,8 @@ pub struct Observed {
     pub returns: BTreeSet<ReturnWay>,
     /// Ways to tasks of nodes on the same link.
     pub direct: BTreeSet<DirectWay>,
+    /// Where probes go that go straight.
+    pub probes: BTreeSet<ProbeWay>,
     /// The node's own links by their addresses.
     pub underlay: BTreeMap<IpAddr, Underlay>,
 }
@@ -52,6 +54,44 @@ pub struct Underlay {
     pub range: IpNet,
     /// Payload size, bytes.
     pub mtu: u32,
+}
+
+/// What tunnels to other nodes go by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ground {
+    /// The node's own link.
+    pub below: Underlay,
+    /// The node's end of the ingress network and its payload size; `None` while there is none.
+    pub tunnel: Option<(LinkName, u32)>,
+}
+
+/// Part of where probes go that go straight ([`crate::plan::PROBE_MARK`]).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProbeWay {
+    /// Marked packets of a family look into the table of these routes.
+    Rule {
+        /// IPv6 instead of IPv4.
+        v6: bool,
+    },
+    /// A node of the same link.
+    Route {
+        /// Its address on the ingress network.
+        to: IpAddr,
+        /// Its own address.
+        via: IpAddr,
+        /// The link.
+        device: LinkName,
+    },
+}
+
+impl ProbeWay {
+    /// Where a route leads.
+    pub fn destination(&self) -> Option<IpAddr> {
+        match self {
+            Self::Rule { .. } => None,
+            Self::Route { to, .. } => Some(*to),
+        }
+    }
 }
 
 /// A route to one task on a node of the same link; the network's bridge answers for its address.

@@ -14,7 +14,7 @@ use super::message::{self, Hook, Message};
 use super::sets::{Scope, Set};
 use super::table::{Class, TableChange};
 use crate::names::{Instance, LinkForm};
-use crate::plan::TUNNEL_PORT;
+use crate::plan::{PROBE_PORT, TUNNEL_PORT};
 
 /// Raised when a chain or rule here changes: a table of another version is written anew.
 const VERSION: u32 = 3;
@@ -343,6 +343,7 @@ fn input() -> Vec<Rule> {
     rules.push(nodes("replies from other nodes").state(ESTABLISHED_RELATED).verdict(&Verdict::Accept));
     rules.push(nodes("probes of other nodes").transport(ICMP).verdict(&Verdict::Accept));
     rules.push(nodes("probes of other nodes").transport(ICMPV6).verdict(&Verdict::Accept));
+    rules.push(nodes("probes of other nodes").transport(UDP).port(PROBE_PORT).verdict(&Verdict::Accept));
     rules.push(nodes("nothing else of this node by the ingress network").verdict(&Verdict::Drop));
     rules
 }

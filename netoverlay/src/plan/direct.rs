@@ -15,7 +15,12 @@ use crate::nft::{Draft, Set};
 
 /// Whether packets of this network for this address of a task on that node go straight.
 pub(super) fn goes_straight(network: &Network, peer: &Peer, address: IpAddr) -> bool {
-    peer.direct && !network.encrypted && peer.address.is_ipv6() == address.is_ipv6()
+    peer.direct && peer.address.is_ipv6() == address.is_ipv6() && may_go_straight(network)
+}
+
+/// Packets of an encrypted network never leave the node as they are, whatever the link carries.
+fn may_go_straight(network: &Network) -> bool {
+    matches!(network.driver, Driver::Overlay { .. }) && !network.encrypted
 }
 
 /// Makes the missing ways and removes those that are not wanted.
@@ -37,7 +42,7 @@ fn wanted(rules: &Rules, desired: &Desired, observed: &Observed) -> BTreeSet<Dir
     if !desired.nodes.reachable_peers().any(|(_, peer)| peer.direct) {
         return BTreeSet::new();
     }
-    let networks = overlays(desired);
+    let networks = straight_networks(desired);
     let ways = networks.flat_map(|network| {
         let bridge = rules.instance.bridge(network.id);
         let way = move |(peer, address): (&Peer, IpAddr)| DirectWay {
@@ -55,10 +60,7 @@ fn wanted(rules: &Rules, desired: &Desired, observed: &Observed) -> BTreeSet<Dir
 /// nodes of the same link, whether or not this node sends to them straight.
 pub(super) fn elements(rules: &Rules, desired: &Desired, observed: &Observed, elements: &mut Draft) {
     let Some(below) = desired.nodes.reachable_own().and_then(|own| observed.underlay_of(own.address)) else { return };
-    if !desired.nodes.reachable_peers().any(|(_, peer)| peer.direct) {
-        return;
-    }
-    for network in overlays(desired) {
+    for network in straight_networks(desired) {
         let bridge: LinkName = rules.instance.bridge(network.id);
         for (peer, address) in elsewhere(desired, network) {
             if !below.range.contains(&peer.address) || peer.address.is_ipv6() != address.is_ipv6() {
@@ -70,9 +72,8 @@ pub(super) fn elements(rules: &Rules, desired: &Desired, observed: &Observed, el
     }
 }
 
-/// Networks over all nodes whose packets may go as they are.
-fn overlays(desired: &Desired) -> impl Iterator<Item = &Network> {
-    desired.networks.values().filter(|network| matches!(network.driver, Driver::Overlay { .. }) && !network.encrypted)
+fn straight_networks(desired: &Desired) -> impl Iterator<Item = &Network> {
+    desired.networks.values().filter(|network| may_go_straight(network))
 }
 
 /// Addresses of tasks on other nodes, each with its node.

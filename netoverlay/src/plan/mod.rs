@@ -9,6 +9,7 @@ mod known;
 mod node;
 mod op;
 mod ports;
+mod probe;
 mod route;
 mod sandbox;
 mod tunnel;
@@ -17,6 +18,7 @@ mod vips;
 pub use known::Known;
 pub use op::{BridgePort, Flow, LinkEnd, LinkPlan, Op, Place, TunnelPlan};
 pub use ports::{PortClash, Publisher, wanted_ports};
+pub use probe::{PROBE_MARK, PROBE_PORT};
 pub use route::{MAIN_TABLE, Route, SourceRule};
 pub use tunnel::TUNNEL_PORT;
 pub(crate) use tunnel::return_gateway;
@@ -46,6 +48,7 @@ pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     tunnels.devices(&mut ops);
     tunnels.ways(&mut ops);
     direct::ways(rules, desired, observed, &mut ops);
+    probe::ways(rules, desired, observed, &mut ops);
     let vips = Vips::new(rules, desired);
     for task in desired.sandboxes.keys() {
         ops.extend(sandbox::create(rules, desired, observed, *task, &vips));
@@ -68,6 +71,7 @@ pub fn plan_task(rules: &Rules, desired: &Desired, observed: &Observed, task: Ta
     tunnels.devices(&mut ops);
     tunnels.ways(&mut ops);
     direct::ways(rules, desired, observed, &mut ops);
+    probe::ways(rules, desired, observed, &mut ops);
     if sandbox::wants_namespace(desired, task) {
         ops.extend(sandbox::create(rules, desired, observed, task, &Vips::new(rules, desired)));
         ops.extend(node::table(rules, desired, observed));

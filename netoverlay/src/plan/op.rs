@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::{Route, SourceRule};
 use crate::model::{
-    BridgeState, DirectWay, LinkState, MacAddr, MacvlanMode, Observed, Proto, ReturnWay, SandboxState, TunnelState,
-    VethState, Way,
+    BridgeState, DirectWay, LinkState, MacAddr, MacvlanMode, Observed, ProbeWay, Proto, ReturnWay, SandboxState,
+    TunnelState, VethState, Way,
 };
 use crate::names::LinkName;
 use crate::nft::TableChange;
@@ -117,6 +117,8 @@ pub enum Op {
     Ways { tunnel: LinkName, bridge: Option<LinkName>, remove: Vec<Way>, add: Vec<Way> },
     /// Change which tasks of nodes on the same link are reached straight.
     Direct { remove: Vec<DirectWay>, add: Vec<DirectWay> },
+    /// Change which nodes of the same link are sent probes straight.
+    Probes { remove: Vec<ProbeWay>, add: Vec<ProbeWay> },
     /// Let replies leave by the ingress device to the node that a client called.
     AddReturn { link: LinkName, way: ReturnWay },
     /// Take that away.
@@ -225,6 +227,10 @@ impl Op {
                 observed.direct.retain(|way| !remove.contains(way));
                 observed.direct.extend(add.iter().cloned());
             }
+            Self::Probes { remove, add } => {
+                observed.probes.retain(|way| !remove.contains(way));
+                observed.probes.extend(add.iter().cloned());
+            }
             Self::AddReturn { way, .. } => drop(observed.returns.insert(*way)),
             Self::RemoveReturn { way } => drop(observed.returns.remove(way)),
             Self::DeleteSandbox { task } => {
@@ -308,6 +314,11 @@ impl fmt::Display for Op {
                 let example = add.first().or(remove.first());
                 let example = example.map(|w| format!(", such as {} by {}", w.address, w.via)).unwrap_or_default();
                 write!(f, "{} tasks reached straight, {} no more{example}", add.len(), remove.len())
+            }
+            Self::Probes { remove, add } => {
+                let example = add.iter().chain(remove).find_map(ProbeWay::destination);
+                let example = example.map(|to| format!(", such as {to}")).unwrap_or_default();
+                write!(f, "probes go straight by {} ways more, {} less{example}", add.len(), remove.len())
             }
             Self::AddReturn { link, way } => write!(f, "{way} by {link}: missing"),
             Self::RemoveReturn { way } => write!(f, "{way} no more: nothing wants it"),

@@ -89,7 +89,8 @@ pub(super) fn frontends(desired: &Desired) -> (Vec<Frontend>, Vec<PortClash>) {
 
 fn ingress(desired: &Desired) -> impl Iterator<Item = Frontend> + '_ {
     // A service whose tasks use the node's own network serves its ports itself: holding them would take them away from it.
-    let has_links = |s: &Service| !s.vips.is_empty() || s.backends.iter().any(|b| !b.addresses.is_empty());
+    let has_links =
+        |s: &Service| !s.vips.is_empty() || s.backends.iter().any(|b| !b.addresses.is_empty() || !b.outside.is_empty());
     let linked = move |s: &&Arc<Service>| !s.ports.is_empty() && has_links(s);
     desired.services.values().filter(linked).flat_map(move |service| {
         let publisher = Publisher::Service { name: service.name.clone() };

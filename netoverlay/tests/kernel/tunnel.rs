@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use berth_netoverlay::Overlay;
 use berth_netoverlay::model::{Proto, PublishedPort, Service};
+use berth_netoverlay::plan::{PROBE_MARK, PROBE_PORT};
 
 use crate::host::*;
 use crate::nodes::*;
@@ -50,8 +51,40 @@ fn tasks_on_different_nodes_reach_each_other() {
         node.step("asked");
         overlay.teardown().await.unwrap();
         node.step("gone");
-        let left = sh("ip -o link; ip rule; ip -6 rule; nft list tables");
-        assert!(!left.contains("bth") && !left.contains("4789") && !left.contains("berth"), "{left}");
+        let left = sh("ip -o link; ip rule; ip -6 rule; ip route show table all; nft list tables");
+        let has = |text: &str| left.contains(text);
+        assert!(!has("bth") && !has("4789") && !has("4779") && !has("berth"), "{left}");
+    });
+}
+
+#[test]
+fn nodes_that_know_each_other_by_ipv6() {
+    on_nodes("tunnel::nodes_that_know_each_other_by_ipv6", 2, async |node| {
+        let (overlay, _) = one_task_each(&node, &[port(Proto::Tcp, 8080, 80)]).await;
+        let own = node.host.task(node.at + 2);
+        for direct in [false, true] {
+            let mut nodes = node.nodes();
+            nodes.own.as_mut().unwrap().address = underlay6(node.at);
+            for (other, peer) in &mut nodes.peers {
+                let at = (0..node.count).find(|at| node_id(*at) == *other).unwrap();
+                (peer.address, peer.direct) = (underlay6(at), direct);
+            }
+            overlay.set_nodes(nodes).await.unwrap();
+            node.step(&format!("set {direct}"));
+            let report = overlay.reconcile().await.unwrap();
+            assert!(report.steps.is_empty(), "listing finds what was made: {:#?}", report.steps);
+            for t in (0..node.count).map(|other| other + 2) {
+                let from = node.at + 2;
+                assert_eq!(ask(&own, (address(1, t), 80)).unwrap(), format!("t{t} {}", address(1, from)));
+                assert_eq!(ask(&own, (address6(1, t), 80)).unwrap(), format!("t{t} {}", address6(1, from)));
+            }
+            let seen: BTreeSet<String> = (0..40).map(|_| ask(node.host.client(), (HOST, 8080)).unwrap()).collect();
+            assert_eq!(seen, ["t2 192.0.2.2", "t3 192.0.2.2"].map(str::to_owned).into());
+            let links = sh("ip -d -o link show type vxlan");
+            assert!(links.contains("local 2001:db8:100::") && links.contains("mtu 1430"), "{links}");
+            node.step(&format!("asked {direct}"));
+        }
+        overlay.teardown().await.unwrap();
     });
 }
 
@@ -179,6 +212,50 @@ fn encrypted_networks_go_by_encrypted_links_alone() {
         let mtu = sh(&format!("nsenter --net={} ip -o link show eth0", own.display()));
         assert!(mtu.contains("mtu 1450"), "{mtu}");
         node.step("end");
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
+fn probes_reach_other_nodes_by_the_tunnel_and_straight() {
+    on_nodes("tunnel::probes_reach_other_nodes_by_the_tunnel_and_straight", 3, async |node| {
+        let (overlay, _) = one_task_each(&node, &[]).await;
+        let at = |at: u8| SocketAddr::from(([10, 255, 0, at + 2], PROBE_PORT));
+        let ear = UdpSocket::bind(at(node.at)).unwrap();
+        ear.set_read_timeout(Some(PATIENCE)).unwrap();
+        let others: Vec<u8> = (0..node.count).filter(|other| *other != node.at).collect();
+        let marked = UdpSocket::bind((at(node.at).ip(), 0)).unwrap();
+        nix::sys::socket::setsockopt(&marked, nix::sys::socket::sockopt::Mark, &PROBE_MARK).unwrap();
+        node.step("bound");
+        let dropped = "nft list table inet berth | grep -c 'udp dport 4779'";
+        assert_eq!(sh(dropped).trim(), "1");
+        // Without the wire's own address the answer is known to have come by the tunnel.
+        for (how, socket) in [("tunnel", &ear), ("straight", &marked)] {
+            let device = |mark: &str| sh(&format!("ip route get {} {mark}", at(others[0]).ip()));
+            let route = if how == "tunnel" { device("") } else { device(&format!("mark {PROBE_MARK}")) };
+            assert_eq!(route.contains("dev wire"), how == "straight", "{route}");
+            for other in &others {
+                socket.send_to(how.as_bytes(), at(*other)).unwrap();
+            }
+            let mut heard = BTreeSet::new();
+            while heard.len() < others.len() {
+                let mut text = [0; 16];
+                let (len, from) = ear.recv_from(&mut text).unwrap();
+                assert_eq!(&text[..len], how.as_bytes());
+                heard.insert(from.ip());
+            }
+            assert_eq!(heard, others.iter().map(|other| at(*other).ip()).collect(), "{how}");
+            node.step(how);
+        }
+        // Mended like the rest.
+        sh("ip rule del pref 901; ip route flush table 4779");
+        let report = overlay.reconcile().await.unwrap();
+        assert_eq!(report.steps.len(), 1, "{:#?}", report.steps);
+        assert!(overlay.reconcile().await.unwrap().steps.is_empty());
+        let ground = overlay.ground(underlay(node.at)).await.unwrap().unwrap();
+        assert_eq!((ground.below.link.as_str(), ground.below.mtu), ("wire", 1500));
+        assert_eq!(ground.tunnel.unwrap().1, 1450);
+        assert!(overlay.ground([203, 0, 113, 9].into()).await.unwrap().is_none());
         overlay.teardown().await.unwrap();
     });
 }

@@ -45,6 +45,9 @@ pub struct DaemonArgs {
     /// Make a cluster of this manager alone out of what it has, when the other managers are lost for good
     #[arg(long)]
     pub force_new_cluster: bool,
+    /// Way of packets between tasks of different nodes: straight by the link where that works (auto), or always by tunnels
+    #[arg(long, value_enum, value_name = "PATH", default_value_t = DataPathArg::Auto, hide_possible_values = true)]
+    pub data_path: DataPathArg,
     /// How old a key of encrypted networks grows before this node changes it
     #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = parse_key_period)]
     pub key_period: Duration,
@@ -74,6 +77,15 @@ fn parse_manager(text: &str) -> Result<String, String> {
         Err(_) if is_host(text) => Ok(format!("{text}:{NODE_PORT}")),
         Err(_) => Err("not HOST or HOST:PORT".to_owned()),
     }
+}
+
+/// By which way packets between tasks of different nodes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DataPathArg {
+    /// Straight by the link where that was seen to work.
+    Auto,
+    /// By tunnels.
+    Tunnel,
 }
 
 /// How log lines look.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use berth_agent::probe::DataPath;
 use berth_agent::{Agent, AgentConfig, ManagerAddress, agent, netoverlay};
 use berth_manager::identity::keeper::{Keeper, Kept};
 use berth_manager::identity::{Credentials, Identity};
@@ -20,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{DaemonArgs, NODE_PORT};
+use super::args::{DaemonArgs, DataPathArg, NODE_PORT};
 use super::leave::{self, DaemonService, Leaving};
 use super::manager_side::{self, ManagerSide};
 use super::reach::NodeReach;
@@ -212,6 +213,10 @@ impl Node {
         let reach = NodeReach::new(id, self.credentials.clone());
         let mut config = AgentConfig::new(id, self.args.data_dir.join("agent"));
         config.address = self.advertise.to_string();
+        config.data_path = match self.args.data_path {
+            DataPathArg::Auto => DataPath::Auto,
+            DataPathArg::Tunnel => DataPath::Tunnel,
+        };
         config.secure.period = self.args.key_period;
         share::separate(&mut config, &self.args.data_dir);
         let agent = Agent::open(config, Arc::new(reach.clone())).await;

@@ -6,6 +6,7 @@ pub mod event;
 pub mod health;
 pub mod image;
 pub mod log;
+pub mod network;
 pub mod node;
 pub mod plan;
 pub mod resource;

@@ -1,5 +1,6 @@
 //! `berth network …`.
 
+mod check;
 mod create;
 
 use berth_proto::pb::ObjectKind;
@@ -15,6 +16,8 @@ use crate::view::resource::NetworkRow;
 /// Commands on networks.
 #[derive(Debug, Subcommand)]
 pub enum NetworkCommand {
+    /// Find out whether nodes reach each other, and what to do where they do not
+    Check(check::CheckArgs),
     /// Create a network
     Create(create::CreateArgs),
     /// List networks
@@ -31,6 +34,7 @@ impl NetworkCommand {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Outcome {
         match self {
+            Self::Check(args) => check::run(args, context).await,
             Self::Create(args) => create::run(args, context).await,
             Self::Ls(args) => ls(args, context).await,
             Self::Inspect(args) => object::inspect(args, context, ObjectKind::Network, resolve::network).await,

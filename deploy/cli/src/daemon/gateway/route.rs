@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use berth_manager::store::State;
 use berth_proto::id::{NodeId, ServiceId, TaskId};
+use berth_proto::object::Node;
+use berth_proto::pb::network_check_request::Peer;
 use berth_proto::state::NodeState;
 use tonic::Status;
 
@@ -25,6 +27,21 @@ pub fn by_node(state: &State, tasks: &[String], own: NodeId) -> Result<BTreeMap<
         nodes.entry(node_of(state, task)?.unwrap_or(own)).or_default().push(task.clone());
     }
     Ok(nodes)
+}
+
+/// The nodes that `node` is to look at, each with its address: those named, or all others that are ready.
+pub fn reached(state: &State, node: NodeId, named: &[Peer]) -> Result<Vec<Peer>, Status> {
+    let peer = |found: &Node| Peer { node_id: found.id.to_string(), address: found.status.address.clone() };
+    if named.is_empty() {
+        let others = state.nodes().filter(|other| other.id != node && other.status.state == NodeState::Ready);
+        return Ok(others.map(|found| peer(found)).collect());
+    }
+    let find = |named: &Peer| {
+        let id: NodeId = named.node_id.parse().map_err(|error| Status::invalid_argument(format!("node: {error}")))?;
+        let found = state.node(id).ok_or_else(|| Status::not_found(format!("node {id} is not part of the cluster")))?;
+        Ok(peer(found))
+    };
+    named.iter().map(find).collect()
 }
 
 /// Host name and address of a node that can be asked.

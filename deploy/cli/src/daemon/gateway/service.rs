@@ -44,6 +44,7 @@ impl NodeService for Gateway {
     type ExecStream = Answers<pb::ExecOutput>;
     type AttachStream = Answers<pb::ExecOutput>;
     type StatsStream = Answers<pb::StatsSample>;
+    type NetworkCheckStream = Answers<pb::NetworkCheckResponse>;
     type CopyFromStream = Answers<pb::CopyChunk>;
     type ImageLoadStream = Answers<pb::ImageProgress>;
     type ImageSaveStream = Answers<pb::CopyChunk>;
@@ -92,6 +93,20 @@ impl NodeService for Gateway {
     ) -> Result<Response<pb::TaskHealthResponse>, Status> {
         let request = request.into_inner();
         self.node_of(&request.task_id)?.task_health(request).await
+    }
+
+    async fn network_check(
+        &self,
+        request: Request<pb::NetworkCheckRequest>,
+    ) -> Result<Response<Self::NetworkCheckStream>, Status> {
+        let pb::NetworkCheckRequest { node_id, peers, thorough } = request.into_inner();
+        let node = match node_id.as_str() {
+            "" => self.own,
+            id => id.parse().map_err(|error| Status::invalid_argument(format!("node: {error}")))?,
+        };
+        let peers = route::reached(&self.hub.snapshot(), node, &peers)?;
+        let request = pb::NetworkCheckRequest { node_id: node.to_string(), peers, thorough };
+        Ok(self.client(node)?.network_check(request).await?.map(answers))
     }
 
     async fn copy_from(&self, request: Request<pb::CopyFromRequest>) -> Result<Response<Self::CopyFromStream>, Status> {
