@@ -191,12 +191,6 @@ impl Overlay {
         blocking(move || kernel.ground(own)).await?.map_err(|source| OverlayError::List { source })
     }
 
-    /// Payload size of the node's link that has this address, bytes; `None` when none has, or when that cannot be seen.
-    pub async fn underlay_mtu(&self, address: IpAddr) -> Option<u32> {
-        let kernel = self.kernel.clone();
-        blocking(move || kernel.underlay_mtu(address)).await.ok()?.ok()?
-    }
-
     /// What is desired now.
     pub async fn desired(&self) -> Desired {
         self.state.lock().await.desired.clone()

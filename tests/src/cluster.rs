@@ -1,6 +1,7 @@
 //! Several hosts on one wire that form a cluster, and what can go wrong with each of them.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -171,6 +172,25 @@ impl Cluster {
         })
     }
 
+    /// The running task of a service on a host.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn task_on(&self, service: &str, at: usize) -> Value {
+        let tasks = self.host(0).tasks(service);
+        let here = |task: &&Value| task["node"] == self.host(at).hostname() && task["state"] == "running";
+        tasks.iter().find(here).unwrap_or_else(|| panic!("no task of {service} on host {at}: {tasks:#?}")).clone()
+    }
+
+    /// What a shell command prints in the running task of a service on a host.
+    #[track_caller]
+    pub fn within(&self, service: &str, at: usize, script: &str) -> String {
+        let task = self.task_on(service, at);
+        let id = task["id"].as_str().expect("a task has an id");
+        self.host(0).berth(&["exec", id, "sh", "-c", script]).stdout.trim().to_owned()
+    }
+
     /// Loads image archives on host 0 and waits until the managers know that the others get them there.
     ///
     /// # Panics
@@ -189,7 +209,7 @@ impl Cluster {
     /// A machine on the wire that is no part of the cluster, with the last but one address of the network.
     pub fn outside(&self) -> Outside {
         const AT: usize = 252;
-        let outside = Outside::new(address(AT).parse().expect("an address"));
+        let outside = Outside::new(ip(AT));
         self.switch.plug(AT, outside.pid(), &format!("{}/24", address(AT)));
         outside
     }
@@ -303,7 +323,12 @@ fn hosts_of(tasks: &[Value]) -> Vec<String> {
     running.map(|task| task["node"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// Address of the host with this number, parsed.
+pub fn ip(at: usize) -> IpAddr {
+    IpAddr::from([10, 77, 0, u8::try_from(at + 1).expect("few hosts")])
+}
+
 /// Address of the host with this number.
 pub fn address(at: usize) -> String {
-    format!("10.77.0.{}", at + 1)
+    ip(at).to_string()
 }

@@ -2,17 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use berth_tests::cluster::address;
+use berth_tests::cluster::ip;
 use berth_tests::frames::{Frames, MAX_FRAME};
 use berth_tests::image::{debian, hello};
 use berth_tests::outside::inside;
 use berth_tests::{Cluster, Host, wait_for, wait_until};
-use serde_json::Value;
 
 /// On each node a task that says a word and its host name on port 80, and a shell.
 fn stack(word: &str, network: &str) -> String {
@@ -40,24 +39,12 @@ fn load_images(cluster: &Cluster) {
     cluster.load(&[debian("socat"), hello()]);
 }
 
-fn node_address(at: usize) -> IpAddr {
-    address(at).parse().unwrap()
-}
-
-/// What a shell command prints in the running task of a service on a node.
-fn within(cluster: &Cluster, service: &str, at: usize, script: &str) -> String {
-    let tasks = cluster.host(0).tasks(service);
-    let here = |task: &&Value| task["node"] == cluster.host(at).hostname() && task["state"] == "running";
-    let task = tasks.iter().find(here).unwrap_or_else(|| panic!("no task of {service} on host {at}: {tasks:#?}"));
-    cluster.host(0).berth(&["exec", task["id"].as_str().unwrap(), "sh", "-c", script]).stdout.trim().to_owned()
-}
-
 /// Asks from every node until every node's task has answered.
 fn all_reach_all(cluster: &Cluster, stack: &str) {
     for at in 0..3 {
         let mut seen = BTreeSet::new();
         wait_for(&format!("an answer of each node to host {at}"), || {
-            let answer = within(cluster, &format!("{stack}_client"), at, "nc -w 5 who 80 < /dev/null");
+            let answer = cluster.within(&format!("{stack}_client"), at, "nc -w 5 who 80 < /dev/null");
             seen.extend(answer.split_whitespace().next().map(str::to_owned));
             if seen.len() == 3 { Ok(()) } else { Err(seen.clone()) }
         });
@@ -180,7 +167,7 @@ fn published_ports_are_encrypted_when_the_cluster_says_so_and_a_reset_leaves_not
             wait_until("links to come or go", || left(cluster.host(at)), has_links);
         }
         for at in 0..3 {
-            let to = SocketAddr::new(node_address(at), 8080);
+            let to = SocketAddr::new(ip(at), 8080);
             for ask in [&(|| outside.ask(to)) as &dyn Fn() -> std::io::Result<String>, &|| outside.ask_udp(to)] {
                 let mut seen = BTreeSet::new();
                 wait_for(&format!("each node's task at host {at}, encrypted: {on}"), || {
@@ -241,7 +228,7 @@ fn keys_change_and_daemons_die_under_load_and_no_request_is_lost() {
     cluster.host(0).apply("s", yaml);
     cluster.host(0).wait_running("s_web", 3);
     let outside = cluster.outside();
-    let to: Vec<SocketAddr> = (0..3).map(|at| SocketAddr::new(node_address(at), 8080)).collect();
+    let to: Vec<SocketAddr> = (0..3).map(|at| SocketAddr::new(ip(at), 8080)).collect();
     for to in &to {
         wait_until(
             "the service to answer",

@@ -2,12 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use berth_tests::cluster::address;
+use berth_tests::cluster::{address, ip};
 use berth_tests::image::{debian, hello};
 use berth_tests::{Cluster, Host, Outside, wait_for, wait_until};
-use serde_json::Value;
 
 /// A service of which a task on each node says its host name and the client's address on port 80.
 const WHO: &str = "
@@ -28,18 +27,6 @@ const CLIENT: &str = "
     networks: [back]
     deploy: { mode: global }
 ";
-
-fn node_address(at: usize) -> IpAddr {
-    address(at).parse().unwrap()
-}
-
-/// What a shell command prints in the running task of a service on a node.
-fn within(cluster: &Cluster, service: &str, at: usize, script: &str) -> String {
-    let tasks = cluster.host(0).tasks(service);
-    let here = |task: &&Value| task["node"] == cluster.host(at).hostname() && task["state"] == "running";
-    let task = tasks.iter().find(here).unwrap_or_else(|| panic!("no task of {service} on host {at}: {tasks:#?}"));
-    cluster.host(0).berth(&["exec", task["id"].as_str().unwrap(), "sh", "-c", script]).stdout.trim().to_owned()
-}
 
 fn hostnames(answers: &[String]) -> BTreeSet<&str> {
     answers.iter().filter_map(|answer| answer.split_whitespace().next()).collect()
@@ -77,24 +64,24 @@ networks:
     for at in 0..3 {
         for name in ["who", "s_who", "answerer", "who.s_back"] {
             every_node_answers(&cluster, &format!("to {name} from host {at}"), || {
-                within(&cluster, "s_client", at, &format!("nc {name} 80 < /dev/null"))
+                cluster.within("s_client", at, &format!("nc {name} 80 < /dev/null"))
             });
         }
-        let own = within(&cluster, "s_client", at, "hostname -i");
+        let own = cluster.within("s_client", at, "hostname -i");
         assert!(own.split_whitespace().any(|ip| ip.starts_with("10.99.0.")), "{own}");
-        let tasks = within(&cluster, "s_client", at, "nslookup tasks.who 127.0.0.11");
+        let tasks = cluster.within("s_client", at, "nslookup tasks.who 127.0.0.11");
         let v4 = tasks.lines().filter(|line| line.contains("10.99.0.") && line.contains("Address")).count();
         let v6 = tasks.lines().filter(|line| line.contains("fd00:99:") && line.contains("Address")).count();
         assert_eq!((v4, v6), (3, 3), "{tasks}");
-        let vips = within(&cluster, "s_client", at, "nslookup who 127.0.0.11");
+        let vips = cluster.within("s_client", at, "nslookup who 127.0.0.11");
         let v6 =
             vips.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with("fd00:99:"))).next();
         let v6 = v6.unwrap_or_else(|| panic!("an IPv6 address of the service: {vips}")).to_owned();
         every_node_answers(&cluster, &format!("by IPv6 from host {at}"), || {
-            within(&cluster, "s_client", at, &format!("nc {v6} 80 < /dev/null"))
+            cluster.within("s_client", at, &format!("nc {v6} 80 < /dev/null"))
         });
         // The other side sees the task itself, not a node.
-        let seen = within(&cluster, "s_client", at, "nc who 80 < /dev/null");
+        let seen = cluster.within("s_client", at, "nc who 80 < /dev/null");
         assert!(seen.contains("10.99.0.") || seen.contains("[fd00:0099:"), "{seen}");
     }
     let inspected = cluster.host(0).berth(&["network", "inspect", "s_back"]).ok();
@@ -114,7 +101,7 @@ fn a_published_port_answers_on_every_node_and_the_client_keeps_its_address() {
         answer
     };
     for at in 0..3 {
-        let to = SocketAddr::new(node_address(at), 8080);
+        let to = SocketAddr::new(ip(at), 8080);
         every_node_answers(&cluster, &format!("by TCP at {to}"), || ends_with_client(outside.ask(to).unwrap()));
         // A datagram may be lost, or find a busy machine.
         every_node_answers(&cluster, &format!("by UDP at {to}"), || {
@@ -127,7 +114,7 @@ fn a_published_port_answers_on_every_node_and_the_client_keeps_its_address() {
             });
         }
         every_node_answers(&cluster, &format!("from a task on host {at}"), || {
-            within(&cluster, "s_client", at, &format!("nc {} 8080 < /dev/null", address(at)))
+            cluster.within("s_client", at, &format!("nc {} 8080 < /dev/null", address(at)))
         });
     }
     // One node's task alone: every node leads there; none: every node refuses at once.
@@ -135,7 +122,7 @@ fn a_published_port_answers_on_every_node_and_the_client_keeps_its_address() {
     cluster.host(0).berth(&["node", "drain", cluster.host(2).hostname()]).ok();
     cluster.host(0).wait_running("s_who", 1);
     for at in 0..3 {
-        let to = SocketAddr::new(node_address(at), 8080);
+        let to = SocketAddr::new(ip(at), 8080);
         let answer = wait_until(
             "the last task",
             || outside.ask(to).unwrap_or_default(),
@@ -146,7 +133,7 @@ fn a_published_port_answers_on_every_node_and_the_client_keeps_its_address() {
     cluster.host(0).berth(&["service", "rm", "s_who"]).ok();
     for at in 0..3 {
         wait_for("a refusal", || {
-            let answer = outside.ask(SocketAddr::new(node_address(at), 8080));
+            let answer = outside.ask(SocketAddr::new(ip(at), 8080));
             if answer.is_err() { Ok(()) } else { Err(answer.map_err(|e| e.to_string())) }
         });
     }
@@ -154,7 +141,7 @@ fn a_published_port_answers_on_every_node_and_the_client_keeps_its_address() {
 
 /// Requests to every node all the time.
 fn under_load<T>(cluster: &Cluster, outside: &Outside, work: impl FnOnce() -> T) -> (T, berth_tests::outside::Answers) {
-    let to: Vec<SocketAddr> = (0..3).map(|at| SocketAddr::new(node_address(at), 8080)).collect();
+    let to: Vec<SocketAddr> = (0..3).map(|at| SocketAddr::new(ip(at), 8080)).collect();
     for to in &to {
         wait_until(
             "the service to answer",

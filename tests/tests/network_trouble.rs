@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use berth_tests::cluster::address;
+use berth_tests::cluster::ip;
 use berth_tests::image::{debian, hello};
 use berth_tests::outside::inside;
 use berth_tests::{Cluster, Host, Link, Outside, wait_for, wait_until};
@@ -20,20 +20,9 @@ const BEFORE_THE_PERIOD: Duration = Duration::from_secs(20);
 /// A connection that needs its first packet sent twice takes longer than this: TCP waits a second (RFC 6298).
 const ONE_PACKET: Duration = Duration::from_millis(900);
 
-fn node_address(at: usize) -> IpAddr {
-    address(at).parse().unwrap()
-}
-
 fn load_images(cluster: &Cluster, names: &[&str]) {
     let archives: Vec<_> = std::iter::once(hello()).chain(names.iter().map(|name| debian(name))).collect();
     cluster.load(&archives);
-}
-
-/// The running task of a service on a host.
-fn task_on(cluster: &Cluster, service: &str, at: usize) -> Value {
-    let tasks = cluster.host(0).tasks(service);
-    let here = |task: &&Value| task["node"] == cluster.host(at).hostname() && task["state"] == "running";
-    tasks.iter().find(here).unwrap_or_else(|| panic!("no task of {service} on host {at}: {tasks:#?}")).clone()
 }
 
 /// What a shell command prints in a task.
@@ -124,9 +113,9 @@ networks:
     host.wait_running("s_web", 4);
     host.wait_running("s_caller", 3);
     let outside = cluster.outside();
-    let to: Vec<SocketAddr> = (0..3).map(|at| SocketAddr::new(node_address(at), 8080)).collect();
+    let to: Vec<SocketAddr> = (0..3).map(|at| SocketAddr::new(ip(at), 8080)).collect();
     let callers: Vec<String> =
-        (0..3).map(|at| task_on(&cluster, "s_caller", at)["id"].as_str().unwrap().into()).collect();
+        (0..3).map(|at| cluster.task_on("s_caller", at)["id"].as_str().unwrap().into()).collect();
     let counts = |file: &str| -> Vec<usize> {
         let count =
             |id: &String| within(host, id, &format!("cat /tmp/{file} 2>/dev/null | wc -l")).parse().unwrap_or(0);
@@ -217,7 +206,7 @@ networks:
     host.wait_running("s_web", 4);
     host.wait_running("s_steady", 1);
     let outside = cluster.outside();
-    let steady: Vec<SocketAddr> = [0, 1].map(|at| SocketAddr::new(node_address(at), 8081)).into();
+    let steady: Vec<SocketAddr> = [0, 1].map(|at| SocketAddr::new(ip(at), 8081)).into();
     let calls = outside.load(&steady, 1);
     let on_cut = cluster.placed(0, "s_web").iter().filter(|name| *name == hosts[2]).count();
     assert!(on_cut >= 1);
@@ -234,7 +223,7 @@ networks:
     assert_eq!(replaced.len(), 4, "{replaced:?}");
     wait_true_tables(&cluster, &[0, 1], &["s_web", "s_steady"], "10.99.0.", &["10.99.0.1"]);
     // What is called meanwhile are the new ones, also when the old ones have been away for long.
-    let web: Vec<SocketAddr> = [0, 1].map(|at| SocketAddr::new(node_address(at), 8080)).into();
+    let web: Vec<SocketAddr> = [0, 1].map(|at| SocketAddr::new(ip(at), 8080)).into();
     let meanwhile = outside.load(&web, 2);
     let away = Instant::now();
     while away.elapsed() < Duration::from_secs(8) {
@@ -248,7 +237,7 @@ networks:
     assert!(during.failed.is_empty(), "{:#?}", &during.failed[..during.failed.len().min(5)]);
     wait_true_tables(&cluster, &[0, 1, 2], &["s_web", "s_steady"], "10.99.0.", &["10.99.0.1"]);
     // The node itself is an entrance again.
-    let back = SocketAddr::new(node_address(2), 8080);
+    let back = SocketAddr::new(ip(2), 8080);
     wait_for("the node to lead to the tasks", || {
         let answers = outside.load(&[back], 1).stop_after(1);
         if answers.failed.is_empty() { Ok(()) } else { Err(answers) }
@@ -487,7 +476,7 @@ networks:
   wire: { driver: macvlan, driver_opts: { parent: eth0 }, ipam: { config: [{ subnet: 10.77.0.0/24, ip_range: 10.77.0.144/28, gateway: 10.77.0.253 }] } }
 ",
         );
-        let to: Vec<SocketAddr> = (0..3).map(|at| SocketAddr::new(node_address(at), 8080)).collect();
+        let to: Vec<SocketAddr> = (0..3).map(|at| SocketAddr::new(ip(at), 8080)).collect();
         let answers = outside.load(&to, 2).stop_after(30);
         assert!(answers.answered > 0, "round {round}: {answers:?}");
         host.berth(&["stack", "rm", "s"]).ok();
@@ -560,14 +549,14 @@ networks: {{ back: {{}} }}
     eprintln!("said of the held port: {said:?}");
     let outside = cluster.outside();
     for at in [0, 2] {
-        let to = SocketAddr::new(node_address(at), 8080);
+        let to = SocketAddr::new(ip(at), 8080);
         wait_until("the others to serve", || outside.ask(to).unwrap_or_default(), |answer| answer.contains(&names[2]));
     }
     let _ = holder.kill();
     let _ = holder.wait();
     host.wait_running("s_who", 2);
     host.wait_running("s_web", 3);
-    let everywhere: Vec<SocketAddr> = (0..3).map(|at| SocketAddr::new(node_address(at), 8080)).collect();
+    let everywhere: Vec<SocketAddr> = (0..3).map(|at| SocketAddr::new(ip(at), 8080)).collect();
     for to in &everywhere {
         wait_until("every node to serve", || outside.ask(*to).unwrap_or_default(), |answer| !answer.is_empty());
     }
@@ -601,7 +590,7 @@ networks: {{ back: {{}} }}
         assert!(text.trim().ends_with(&outside.address().to_string()), "{text:?}");
     }
     // A machine is lost under load.
-    let web: Vec<SocketAddr> = [0, 1].map(|at| SocketAddr::new(node_address(at), 8081)).into();
+    let web: Vec<SocketAddr> = [0, 1].map(|at| SocketAddr::new(ip(at), 8081)).into();
     let load = outside.load(&web, 4);
     load.wait_for(200);
     let flow = wait_for("a flow to the machine that is to be lost", || {

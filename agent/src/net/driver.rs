@@ -142,9 +142,10 @@ impl Driver {
         }
     }
 
-    /// Payload size of the node's link that has this address, bytes; `None` when none has.
+    /// Payload size of the node's link that has this address, bytes; `None` when none has, or when that cannot be seen.
     pub async fn underlay_mtu(&self, address: IpAddr) -> Option<u32> {
-        self.network.underlay_mtu(address).await
+        let ground = self.network.ground(address).await.ok().flatten();
+        ground.map(|ground| ground.below.mtu)
     }
 
     /// Replaces the services by those assigned; returns when the kernel has them.
@@ -307,65 +308,11 @@ fn tell(what: &'static str, result: Result<Report, OverlayError>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use async_trait::async_trait;
-    use berth_netoverlay::model::{Ground, Network as OverlayNetwork, Nodes, SandboxSpec, Service};
-
-    /// A network that takes its time and remembers what it was asked, that has routes, and that is always changed by somebody.
-    #[derive(Default)]
-    struct Slow(std::sync::Mutex<Vec<String>>, std::sync::Mutex<Vec<IpNet>>, std::sync::Mutex<Vec<String>>);
-
-    impl Slow {
-        async fn take(&self, what: String) -> Result<Report, OverlayError> {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            self.0.lock().unwrap().push(what);
-            Ok(Report::default())
-        }
-    }
-
-    #[async_trait]
-    impl Network for Slow {
-        async fn attach(&self, _: SandboxSpec) -> Result<Sandbox, OverlayError> {
-            Err(OverlayError::Stopped)
-        }
-        async fn keep_names(&self, _: TaskId) -> Option<NameSockets> {
-            None
-        }
-        async fn give_names(&self, _: TaskId, _: NameSockets) -> Result<(), OverlayError> {
-            Ok(())
-        }
-        async fn detach(&self, _: TaskId) -> Result<(), OverlayError> {
-            Ok(())
-        }
-        async fn set_ready(&self, task: TaskId, ready: bool) -> Result<Report, OverlayError> {
-            self.take(format!("{} {ready}", task.as_u128())).await
-        }
-        async fn set_networks(&self, _: Vec<OverlayNetwork>) -> Result<Report, OverlayError> {
-            self.take("networks".into()).await
-        }
-        async fn set_nodes(&self, _: Nodes) -> Result<Report, OverlayError> {
-            self.take("nodes".into()).await
-        }
-        async fn set_services(&self, _: Vec<Service>) -> Result<Report, OverlayError> {
-            self.take("services".into()).await
-        }
-        async fn reconcile(&self) -> Result<Report, OverlayError> {
-            let report = self.take("reconcile".into()).await?;
-            Ok(Report { steps: self.2.lock().unwrap().clone(), ..report })
-        }
-        async fn routes(&self) -> Result<Vec<IpNet>, OverlayError> {
-            Ok(self.1.lock().unwrap().clone())
-        }
-        async fn ground(&self, _: std::net::IpAddr) -> Result<Option<Ground>, OverlayError> {
-            Ok(None)
-        }
-        async fn underlay_mtu(&self, _: IpAddr) -> Option<u32> {
-            None
-        }
-    }
+    use crate::net::testing::Remembering;
 
     #[tokio::test(start_paused = true)]
     async fn routes_that_change_are_told_once_and_services_do_not_put_the_period_off() {
-        let network = Arc::new(Slow::default());
+        let network = Arc::new(Remembering::default());
         let straight = watch::Sender::default();
         let of_network = Arc::clone(&network) as Arc<dyn Network>;
         let driver = Arc::new(Driver::new(of_network, Arc::default(), NodeId::from_random(1), straight.subscribe()));
@@ -377,7 +324,7 @@ mod tests {
         });
         driver.settle();
         let vpn: IpNet = "10.128.0.0/16".parse().unwrap();
-        *network.1.lock().unwrap() = vec![vpn];
+        *network.routes.lock().unwrap() = vec![vpn];
         let busy = async {
             loop {
                 driver.kick();
@@ -389,7 +336,7 @@ mod tests {
             changed = routes.changed() => changed.unwrap(),
         }
         assert_eq!(*routes.borrow_and_update(), BTreeSet::from([vpn]));
-        let reconciled = || network.0.lock().unwrap().iter().filter(|said| *said == "reconcile").count();
+        let reconciled = || network.said.lock().unwrap().iter().filter(|said| *said == "reconcile").count();
         let before = reconciled();
         while reconciled() < before + 3 {
             tokio::time::sleep(PERIOD).await;
@@ -397,7 +344,7 @@ mod tests {
         assert!(!routes.has_changed().unwrap(), "what did not change is not told again");
         assert_eq!(driver.mended(), Mended::default());
         // What somebody else changed is counted, and told in words as far as there is room.
-        *network.2.lock().unwrap() = (0..10).map(|at| format!("step {at}")).collect();
+        *network.steps.lock().unwrap() = (0..10).map(|at| format!("step {at}")).collect();
         let before = reconciled();
         while reconciled() < before + 2 {
             tokio::time::sleep(PERIOD).await;
@@ -405,7 +352,7 @@ mod tests {
         let mended = driver.mended();
         assert!(mended.count >= 20 && mended.last.len() == MENDED, "{mended:?}");
         // A decision about the way to a node changes what is known of the nodes.
-        let told = || network.0.lock().unwrap().iter().filter(|said| *said == "nodes").count();
+        let told = || network.said.lock().unwrap().iter().filter(|said| *said == "nodes").count();
         assert_eq!(told(), 0);
         straight.send_replace(BTreeSet::from([NodeId::from_random(2)]));
         while told() < 1 {
@@ -417,7 +364,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tasks_that_become_ready_together_share_a_change() {
-        let network = Arc::new(Slow::default());
+        let network = Arc::new(Remembering::default());
         let driver = Driver::new(
             Arc::clone(&network) as Arc<dyn Network>,
             Arc::default(),
@@ -426,10 +373,10 @@ mod tests {
         );
         let publish = |id: u128| driver.publish(TaskId::from_random(id), true);
         futures::future::join_all((0..100).map(publish)).await;
-        let said = network.0.lock().unwrap().clone();
+        let said = network.said.lock().unwrap().clone();
         assert!(said.len() <= 3, "{said:?}");
         publish(5).await;
-        assert_eq!(network.0.lock().unwrap().len(), said.len(), "what is in force already costs nothing");
+        assert_eq!(network.said.lock().unwrap().len(), said.len(), "what is in force already costs nothing");
         assert!(driver.ready.lock().await.values().all(|ready| *ready));
     }
 }

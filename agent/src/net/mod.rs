@@ -9,6 +9,8 @@
 
 mod desired;
 mod driver;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::net::IpAddr;
 
@@ -46,8 +48,6 @@ pub trait Network: Send + Sync + 'static {
     async fn routes(&self) -> Result<Vec<IpNet>, OverlayError>;
     /// What tunnels from this address of the node go by; `None` when it has no such address.
     async fn ground(&self, own: IpAddr) -> Result<Option<Ground>, OverlayError>;
-    /// Payload size of the node's link that has this address, bytes; `None` when none has.
-    async fn underlay_mtu(&self, address: IpAddr) -> Option<u32>;
 }
 
 #[async_trait]
@@ -84,8 +84,5 @@ impl Network for Overlay {
     }
     async fn ground(&self, own: IpAddr) -> Result<Option<Ground>, OverlayError> {
         Overlay::ground(self, own).await
-    }
-    async fn underlay_mtu(&self, address: IpAddr) -> Option<u32> {
-        Overlay::underlay_mtu(self, address).await
     }
 }

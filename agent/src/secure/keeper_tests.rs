@@ -3,16 +3,12 @@
 
 use std::net::IpAddr;
 
-use async_trait::async_trait;
-use berth_netoverlay::model::{Network as OverlayNetwork, Nodes, SandboxSpec, Service};
-use berth_netoverlay::{NameSockets, OverlayError, Sandbox};
-use berth_proto::id::TaskId;
 use berth_proto::object::{Attachment, Meta, Network, NetworkAllocation};
 use berth_proto::spec::{NetworkDriver, NetworkSpec};
-use ipnet::IpNet;
 
 use super::*;
 use crate::config::testing;
+use crate::net::testing::Remembering;
 use crate::worker::{Item, Key, Peer};
 
 /// Devices that are what is wanted at once, or cannot be had.
@@ -32,65 +28,20 @@ impl Links for Fake {
     }
 }
 
-/// A network that remembers the nodes.
-#[derive(Default)]
-struct Seer(std::sync::Mutex<Nodes>);
-
-#[async_trait]
-impl net::Network for Seer {
-    async fn ground(&self, _: std::net::IpAddr) -> Result<Option<berth_netoverlay::model::Ground>, OverlayError> {
-        Ok(None)
-    }
-    async fn attach(&self, _: SandboxSpec) -> Result<Sandbox, OverlayError> {
-        Err(OverlayError::Stopped)
-    }
-    async fn keep_names(&self, _: TaskId) -> Option<NameSockets> {
-        None
-    }
-    async fn give_names(&self, _: TaskId, _: NameSockets) -> Result<(), OverlayError> {
-        Ok(())
-    }
-    async fn detach(&self, _: TaskId) -> Result<(), OverlayError> {
-        Ok(())
-    }
-    async fn set_ready(&self, _: TaskId, _: bool) -> Result<berth_netoverlay::Report, OverlayError> {
-        Ok(Default::default())
-    }
-    async fn set_networks(&self, _: Vec<OverlayNetwork>) -> Result<berth_netoverlay::Report, OverlayError> {
-        Ok(Default::default())
-    }
-    async fn set_nodes(&self, nodes: Nodes) -> Result<berth_netoverlay::Report, OverlayError> {
-        *self.0.lock().unwrap() = nodes;
-        Ok(Default::default())
-    }
-    async fn set_services(&self, _: Vec<Service>) -> Result<berth_netoverlay::Report, OverlayError> {
-        Ok(Default::default())
-    }
-    async fn reconcile(&self) -> Result<berth_netoverlay::Report, OverlayError> {
-        Ok(Default::default())
-    }
-    async fn routes(&self) -> Result<Vec<IpNet>, OverlayError> {
-        Ok(Vec::new())
-    }
-    async fn underlay_mtu(&self, _: IpAddr) -> Option<u32> {
-        Some(9000)
-    }
-}
-
 const OWN: u128 = 1 << 90;
 const OTHER: u128 = 2 << 90;
 
 struct Bench {
     keeper: Keeper,
     links: Arc<Fake>,
-    seer: Arc<Seer>,
+    seer: Arc<Remembering>,
     inventory: Arc<Inventory>,
     settled: Arc<Settled>,
     _keys: tempfile::TempDir,
 }
 
 fn bench() -> Bench {
-    let (links, seer, inventory) = (Arc::<Fake>::default(), Arc::<Seer>::default(), Arc::<Inventory>::default());
+    let (links, seer, inventory) = (Arc::<Fake>::default(), Arc::<Remembering>::default(), Arc::<Inventory>::default());
     let settled = Arc::new(Settled::new(watch::Sender::new(None).subscribe()));
     let keys = tempfile::tempdir().unwrap();
     let node = NodeId::from_random(OWN);
@@ -146,7 +97,7 @@ impl Bench {
     }
 
     fn ways(&self) -> Vec<IpAddr> {
-        self.seer.0.lock().unwrap().peers.values().filter_map(|peer| peer.secure).collect()
+        self.seer.nodes.lock().unwrap().peers.values().filter_map(|peer| peer.secure).collect()
     }
 
     fn devices(&self) -> usize {
@@ -176,7 +127,7 @@ async fn links_come_with_the_first_encrypted_network_and_go_with_the_last() {
     bench.keeper.pass().await;
     assert_eq!((bench.announced().len(), bench.devices(), bench.ways().len()), (1, 1, 1));
     assert_eq!(bench.links.wanted.lock().unwrap().devices[0].mtu, 9000 - OVERHEAD);
-    assert_eq!(bench.seer.0.lock().unwrap().secure_ports, [51820, 51821].into());
+    assert_eq!(bench.seer.nodes.lock().unwrap().secure_ports, [51820, 51821].into());
     let before = bench.ways();
     bench.peer(OTHER, vec![key(9), key(10)]);
     bench.keeper.pass().await;

@@ -268,12 +268,6 @@ impl Kernel for Linux {
         lock(&self.host).ground(&self.instance, own)
     }
 
-    fn underlay_mtu(&self, address: IpAddr) -> Result<Option<u32>, KernelError> {
-        let links = route_io::links(&mut lock(&self.host).route)?;
-        let has = |link: &&route_io::Link| link.addresses.iter().any(|net| net.addr() == address);
-        Ok(links.iter().find(has).map(|link| link.mtu))
-    }
-
     fn prepare_spares(&self) -> Result<(), KernelError> {
         while lock(&self.spare).len() < self.spares {
             let namespace = Namespace::create(self.table.clone())?;

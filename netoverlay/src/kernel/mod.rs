@@ -116,8 +116,6 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// What tunnels from this address of the node go by; `None` when it has no such address.
     fn ground(&self, own: IpAddr) -> Result<Option<Ground>, KernelError>;
-    /// Payload size of the node's link that has this address, bytes; `None` when none has.
-    fn underlay_mtu(&self, address: IpAddr) -> Result<Option<u32>, KernelError>;
 
     /// Makes namespaces ahead for the next tasks, where that pays. Called when nothing else is to do.
     fn prepare_spares(&self) -> Result<(), KernelError>;

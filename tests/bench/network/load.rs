@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use berth_tests::cluster::address;
+use berth_tests::cluster::ip;
 use berth_tests::image::debian;
 use berth_tests::outside::Answers;
 use berth_tests::{Cluster, wait_until};
@@ -28,7 +28,7 @@ fn web(version: u32, order: &str) -> String {
 }
 
 fn ports(hosts: impl IntoIterator<Item = usize>) -> Vec<SocketAddr> {
-    hosts.into_iter().map(|at| SocketAddr::new(address(at).parse().expect("an address"), 8080)).collect()
+    hosts.into_iter().map(|at| SocketAddr::new(ip(at), 8080)).collect()
 }
 
 fn said(what: &str, answers: &Answers) {

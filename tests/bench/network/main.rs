@@ -17,9 +17,6 @@ mod throughput;
 #[path = "update.rs"]
 mod update;
 
-use berth_tests::Cluster;
-use serde_json::Value;
-
 fn main() {
     // `cargo bench` and `cargo test --benches` add flags of their own.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -33,11 +30,4 @@ fn main() {
             figure();
         }
     }
-}
-
-/// The running task of a service on a host.
-fn task_on(cluster: &Cluster, service: &str, at: usize) -> Value {
-    let tasks = cluster.host(0).tasks(service);
-    let here = |task: &&Value| task["node"] == cluster.host(at).hostname() && task["state"] == "running";
-    tasks.iter().find(here).unwrap_or_else(|| panic!("no task of {service} on host {at}: {tasks:#?}")).clone()
 }

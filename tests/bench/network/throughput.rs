@@ -5,8 +5,6 @@ use berth_tests::image::debian;
 use berth_tests::{Cluster, Output, wait_until};
 use serde_json::Value;
 
-use super::task_on;
-
 const ROUNDS: usize = 5;
 /// Seconds of each run; the first one does not count.
 const SECONDS: &str = "3";
@@ -52,9 +50,7 @@ networks: {{ net: {{ driver: overlay, driver_opts: {{ {options} }} }} }}
     };
     cluster.host(0).apply("plain", &yaml("perf", ""));
     cluster.host(0).wait_running("plain_perf", 3);
-    let mut server = cluster.host(1).command("iperf3").args(["-s", "-1", "-D"]).spawn().expect("iperf3 is installed");
-    let _ = server.wait();
-    let task = |at: usize| task_on(&cluster, "plain_perf", at);
+    let task = |at: usize| cluster.task_on("plain_perf", at);
     let to = task(1)["addresses"][0].as_str().expect("an address").split('/').next().expect("bare").to_owned();
     let from = task(0)["id"].as_str().expect("an id").to_owned();
     for streams in ["1", "4"] {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use berth_tests::cluster::address;
+use berth_tests::cluster::ip;
 use berth_tests::image::debian;
 use berth_tests::outside::ask;
 use berth_tests::{Cluster, wait_for};
@@ -33,7 +33,7 @@ pub fn run() {
         let seen: Vec<SystemTime> = std::thread::scope(|scope| {
             let watchers = (0..3).map(|at| {
                 let namespace = PathBuf::from(format!("/proc/{}/ns/net", cluster.host(at).namespace_pid()));
-                let to: SocketAddr = SocketAddr::new(address(at).parse().expect("an address"), 8080);
+                let to: SocketAddr = SocketAddr::new(ip(at), 8080);
                 scope.spawn(move || first_answer(&namespace, to, "2 "))
             });
             let watchers: Vec<_> = watchers.collect();
