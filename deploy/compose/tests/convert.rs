@@ -491,12 +491,47 @@ fn what_berth_does_not_do_is_refused_at_its_place() {
             "    x-berth: {prioritty: 1}\n",
             "services.web.x-berth.prioritty: unknown field `prioritty` (did you mean `priority`?)",
         ),
+        (
+            "    x-berth: {strategy: spred}\n",
+            "4:25: services.web.x-berth.strategy: `spred` is not a strategy: pack or spread",
+        ),
+        ("    x-berth: {affinity: [{apart: web, together: web}]}\n", "x-berth.affinity[0]: a rule has either"),
+        ("    x-berth: {affinity: [{apart: web, scop: node}]}\n", "x-berth.affinity[0].scop: unknown field `scop`"),
+        ("    x-berth: {affinity: [{apart: web, scope: rack}]}\n", "affinity[0].scope: `rack` is not a scope: node, "),
+        (
+            "    x-berth: {affinity: [{apart: [web]}]}\n",
+            "affinity[0].apart: must be the name of a service or `label=value`",
+        ),
+        ("    x-berth: {affinity: {apart: web}}\n", "services.web.x-berth.affinity: must be a list"),
+        ("    x-berth: {gang: 1}\n", "services.web.x-berth.gang: must be true or false"),
+        ("    x-berth: {gang: true}\n", "only the tasks of a replicated-job start together"),
     ] {
         let errors = refused(fields);
         assert!(errors.contains(error), "{fields}: {errors}");
         assert_eq!(errors.lines().count(), 1, "{errors}");
     }
     assert_eq!(one("    x-berth: {priority: 7}\n").priority, 7);
+}
+
+#[test]
+fn affinity_names_services_of_the_file_by_their_key_and_others_by_their_full_name() {
+    let web = one(concat!(
+        "    x-berth:\n      strategy: spread\n      affinity:\n",
+        "        - {apart: web, scope: node.labels.rack}\n        - {together: other_db, required: false}\n",
+        "        - {apart: tier=batch}\n",
+    ));
+    let placement = &web.task.placement;
+    assert_eq!(placement.strategy, Some(berth_proto::spec::Strategy::Spread));
+    let rules: Vec<String> = placement.affinity.iter().map(ToString::to_string).collect();
+    let expected = [
+        "apart from app_web by node.labels.rack",
+        "together with other_db on a node",
+        "apart from tier=batch on a node",
+    ];
+    assert_eq!(rules, expected);
+    assert_eq!(placement.affinity.iter().map(|rule| rule.required).collect::<Vec<_>>(), [true, false, true]);
+    let job = one("    deploy: {mode: replicated-job, replicas: 3}\n    x-berth: {gang: true}\n");
+    assert!(job.task.placement.gang);
 }
 
 #[test]

@@ -8,13 +8,14 @@ use std::time::Duration;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
-use proptest::strategy::Union;
+use proptest::strategy::{Strategy, Union};
 use prost::Message;
 
 use crate::content::ContentDigest;
 use crate::id::Id;
 use crate::object::*;
 use crate::pb;
+use crate::spec::Strategy as Placing;
 use crate::spec::*;
 use crate::state::*;
 use crate::time::Timestamp;
@@ -245,12 +246,29 @@ fn task_spec() -> impl Strategy<Value = TaskSpec> {
         .prop_map(|(condition, delay, max_attempts, window)| RestartPolicy { condition, delay, max_attempts, window });
     let constraint =
         one_of(&["node.role==manager", "node.labels.zone!=a b"]).prop_map(|text| text.parse().expect("ok"));
-    let placement = (vec(constraint, 0..3), vec(text(), 0..3), any::<u64>(), vec((text(), text()), 0..3)).prop_map(
-        |(constraints, spread, max_replicas_per_node, platforms)| Placement {
+    let with = prop_oneof![
+        name().prop_map(Selector::Service),
+        (text(), text()).prop_map(|(key, value)| Selector::Label { key, value }),
+    ];
+    let relation = one_of(&[Relation::Together, Relation::Apart]);
+    let scope = option::of(text()).prop_map(|attribute| attribute.map_or(Scope::Node, Scope::Attribute));
+    let affinity = (relation, with, scope, any::<bool>()).prop_map(|(relation, with, scope, required)| Affinity {
+        relation,
+        with,
+        scope,
+        required,
+    });
+    let ranking = (option::of(one_of(&[Placing::Pack, Placing::Spread])), vec(affinity, 0..3), any::<bool>());
+    let lists = (vec(constraint, 0..3), vec(text(), 0..3), vec((text(), text()), 0..3));
+    let placement = (lists, any::<u64>(), ranking).prop_map(
+        |((constraints, spread, platforms), max_replicas_per_node, (strategy, affinity, gang))| Placement {
             constraints,
             preferences: spread.into_iter().map(Preference::Spread).collect(),
             max_replicas_per_node,
             platforms: platforms.into_iter().map(|(os, architecture)| Platform { os, architecture }).collect(),
+            strategy,
+            affinity,
+            gang,
         },
     );
     let network = (name(), vec(text(), 0..3), option::of(ip()), any::<(i32, i32)>(), option::of(text())).prop_map(
@@ -494,13 +512,10 @@ fn resource() -> impl Strategy<Value = Object> {
             Secret { id, meta, spec: Arc::new(spec), digest, earlier, key: SecretBytes(key.into()) }.into()
         },
     );
-    let spec = (text(), any::<u32>(), duration(), duration(), any::<bool>()).prop_map(
-        |(name, task_history_limit, heartbeat_period, certificate_lifetime, encrypt_networks)| ClusterSpec {
-            name,
-            task_history_limit,
-            heartbeat_period,
-            certificate_lifetime,
-            encrypt_networks,
+    let flags = (any::<bool>(), one_of(&[Placing::Pack, Placing::Spread]));
+    let spec = (text(), any::<u32>(), duration(), duration(), flags).prop_map(
+        |(name, task_history_limit, heartbeat_period, certificate_lifetime, (encrypt_networks, strategy))| {
+            ClusterSpec { name, task_history_limit, heartbeat_period, certificate_lifetime, encrypt_networks, strategy }
         },
     );
     let cluster = (id(), meta(), spec, option::of(authority()))

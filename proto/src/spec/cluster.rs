@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Labels;
+use super::{Labels, Strategy};
 use crate::state::{Availability, NodeRole};
 use crate::time::duration;
 
@@ -36,6 +36,8 @@ pub struct ClusterSpec {
     pub certificate_lifetime: Duration,
     /// Overlay networks that say nothing of it themselves are encrypted from node to node, that of published ports among them.
     pub encrypt_networks: bool,
+    /// How nodes are ranked for services that say nothing of it themselves.
+    pub strategy: Strategy,
 }
 
 impl Default for ClusterSpec {
@@ -46,6 +48,7 @@ impl Default for ClusterSpec {
             heartbeat_period: Duration::from_secs(1),
             certificate_lifetime: Duration::from_secs(90 * 24 * 3600),
             encrypt_networks: false,
+            strategy: Strategy::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Field meanings, defaults and limits follow the Compose Specification and Docker's service API.
 
+mod affinity;
 mod cluster;
 mod container;
 mod endpoint;
@@ -13,6 +14,7 @@ mod rollout;
 mod service;
 mod storage;
 
+pub use affinity::{Affinity, Relation, Scope, Selector, Strategy};
 pub use cluster::{ClusterSpec, NodeSpec};
 pub use container::{
     CapabilitySpec, ContainerSpec, DeviceMapping, DnsSpec, FileMount, FileSource, HealthTest, Healthcheck, HostEntry,

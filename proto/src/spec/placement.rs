@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::{Affinity, Strategy};
+
 /// Where tasks of a service may run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(default)]
@@ -17,6 +19,15 @@ pub struct Placement {
     pub max_replicas_per_node: u64,
     /// One must match; empty is any.
     pub platforms: Vec<Platform>,
+    /// How nodes that qualify are ranked; `None` leaves it to the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// Near to and far from other tasks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub affinity: Vec<Affinity>,
+    /// The tasks of a job start together or not at all.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub gang: bool,
 }
 
 /// `os/architecture` as in the OCI image index.

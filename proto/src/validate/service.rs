@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{Checker, container, network, resources};
-use crate::spec::{EndpointMode, LogSpec, Preference, PublishMode, ServiceMode, ServiceSpec, TaskSpec};
+use crate::spec::{
+    EndpointMode, LogSpec, Placement, Preference, PublishMode, Scope, ServiceMode, ServiceSpec, TaskSpec,
+};
 
 /// Most tasks that one service may ask for.
 pub const MAX_TASKS: u64 = 1_000_000;
@@ -18,6 +20,10 @@ pub(super) fn check(spec: &ServiceSpec, check: &mut Checker) {
         let holds = config.monitor.as_secs() <= day && config.delay.as_secs() <= day;
         check.rule(field, holds, || "delay and monitor may be one day at most".to_owned());
     }
+    let job = matches!(spec.mode, ServiceMode::ReplicatedJob { .. });
+    check.rule("task.placement.gang", job || !spec.task.placement.gang, || {
+        format!("only the tasks of a replicated-job start together, this is {}", spec.mode.as_str())
+    });
     if spec.depends_on.contains_key(&spec.name) {
         check.within("depends_on", |check| check.refuse("a service cannot depend on itself"));
     }
@@ -67,14 +73,22 @@ fn task(spec: &TaskSpec, check: &mut Checker) {
     check.within("resources", |check| resources::check(&spec.resources, check));
     check.within("log", |check| log(&spec.log, check));
     network::check_attachments(&spec.networks, check);
-    check.within("placement", |check| {
-        check.each("preferences", &spec.placement.preferences, |check, Preference::Spread(by)| {
-            let known = by.starts_with("node.labels.") || by.starts_with("engine.labels.");
-            check.rule("spread", known, || format!("{by:?} is not node.labels.NAME or engine.labels.NAME"));
-        });
-    });
+    check.within("placement", |check| placement(&spec.placement, check));
     let window = spec.restart.window.as_secs() <= 365 * 24 * 3600;
     check.rule("restart.window", window, || "may be one year at most".to_owned());
+}
+
+fn placement(placement: &Placement, check: &mut Checker) {
+    let is_label = |by: &str| by.starts_with("node.labels.") || by.starts_with("engine.labels.");
+    check.each("preferences", &placement.preferences, |check, Preference::Spread(by)| {
+        check.rule("spread", is_label(by), || format!("{by:?} is not node.labels.NAME or engine.labels.NAME"));
+    });
+    check.each("affinity", &placement.affinity, |check, rule| {
+        if let Scope::Attribute(by) = &rule.scope {
+            let refusal = || format!("{by:?} is not node, node.labels.NAME or engine.labels.NAME");
+            check.rule("scope", is_label(by), refusal);
+        }
+    });
 }
 
 fn log(log: &LogSpec, check: &mut Checker) {

@@ -2,9 +2,11 @@
 
 mod container;
 mod deploy;
+mod extension;
 mod field;
 mod mounts;
 mod networks;
+
 mod process;
 mod service;
 mod storage;

@@ -9,8 +9,6 @@ use super::Converter;
 use super::field::Fields;
 use crate::node::Node;
 use crate::path::Path;
-use crate::problem::Problem;
-use crate::suggest;
 
 impl Converter<'_> {
     pub(super) fn service(&mut self, stack: &StackName, key: &str, node: &Node) -> Option<ServiceSpec> {
@@ -18,7 +16,11 @@ impl Converter<'_> {
         let fields = Fields { node, path: services.key(key) };
         let name = self.service_name(key, &fields.path, node.span)?;
         let (container, mount_spans) = self.container(&fields);
-        let deploy = self.deploy(&fields);
+        let mut deploy = self.deploy(&fields);
+        let own = self.extension(stack, &fields);
+        deploy.placement.strategy = own.strategy;
+        deploy.placement.affinity = own.affinity;
+        deploy.placement.gang = own.gang;
         let spec = ServiceSpec {
             name,
             stack: Some(stack.clone()),
@@ -36,7 +38,7 @@ impl Converter<'_> {
             update: deploy.update,
             rollback: deploy.rollback,
             endpoint: self.endpoint(&fields),
-            priority: self.priority(&fields),
+            priority: own.priority,
             depends_on: self.depends_on(&fields),
         };
         self.validate(&spec, &fields, &mount_spans);
@@ -70,30 +72,6 @@ impl Converter<'_> {
         LogSpec {
             driver: driver.map_or(default.driver, str::to_owned),
             options: super::field::pairs(logging.get("options")),
-        }
-    }
-
-    /// `x-berth: {priority: 10}`.
-    fn priority(&mut self, fields: &Fields<'_>) -> i32 {
-        let Some(own) = fields.get("x-berth") else { return 0 };
-        let Some(map) = own.as_map() else {
-            let problem = Problem::WrongType { expected: "a mapping".to_owned(), found: own.kind() };
-            fields.error(&mut self.diags, &["x-berth"], own.span, problem);
-            return 0;
-        };
-        for (key, span, _) in map.iter().filter(|(key, ..)| *key != "priority") {
-            let problem = Problem::UnknownField { field: key.to_owned() };
-            let hint = suggest::did_you_mean(key, ["priority"]);
-            fields.error(&mut self.diags, &["x-berth", key], span, problem).maybe_hint(hint);
-        }
-        let Some(node) = map.get("priority") else { return 0 };
-        match node.as_int().or_else(|| node.as_str()?.parse().ok()).and_then(|value| i32::try_from(value).ok()) {
-            Some(priority) => priority,
-            None => {
-                let problem = Problem::WrongType { expected: "a whole number".to_owned(), found: node.kind() };
-                fields.error(&mut self.diags, &["x-berth", "priority"], node.span, problem);
-                0
-            }
         }
     }
 

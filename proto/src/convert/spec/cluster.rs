@@ -42,6 +42,7 @@ impl From<&ClusterSpec> for pb::ClusterSpec {
             heartbeat_period: nanos(spec.heartbeat_period),
             certificate_lifetime: nanos(spec.certificate_lifetime),
             encrypt_networks: spec.encrypt_networks,
+            strategy: pb::Strategy::from(spec.strategy).into(),
         }
     }
 }
@@ -56,6 +57,7 @@ impl TryFrom<pb::ClusterSpec> for ClusterSpec {
             heartbeat_period: Duration::from_nanos(spec.heartbeat_period),
             certificate_lifetime: Duration::from_nanos(spec.certificate_lifetime),
             encrypt_networks: spec.encrypt_networks,
+            strategy: enum_of::<pb::Strategy>(spec.strategy, "strategy")?.into(),
         })
     }
 }
