@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use berth_proto::spec::{Constraint, Platform, PortConfig, Preference, Protocol, PublishMode, ServiceSpec};
+use berth_proto::name::ServiceName;
+use berth_proto::spec::{
+    Affinity, Constraint, Labels, Platform, PortConfig, Preference, Protocol, PublishMode, ServiceSpec,
+};
 
 use crate::score::Strategy;
 
@@ -32,8 +35,20 @@ pub struct Demand {
     pub capabilities: Vec<String>,
     /// How the nodes that are left are ranked.
     pub strategy: Strategy,
-    /// Higher ones are placed first.
+    /// Higher ones are placed first and may evict lower ones.
     pub priority: i32,
+    /// Near to and far from which tasks.
+    pub affinity: Vec<Affinity>,
+    /// Name of the service, by which rules of others find it.
+    pub name: Option<ServiceName>,
+    /// Labels of the service, by which rules of others find it.
+    pub labels: Labels,
+    /// Image reference; nodes that have it are preferred. Empty is none.
+    pub image: String,
+    /// All tasks of a group are placed, or none.
+    pub gang: bool,
+    /// Tasks of the service that evictions and moves may make unavailable at the same time; `None` is no limit.
+    pub max_unavailable: Option<u64>,
 }
 
 /// A port that a task takes on its node.
@@ -85,7 +100,8 @@ impl fmt::Display for HostPort {
 impl Demand {
     /// Reads a service's spec. `capabilities` are what its networks and volumes need, which the spec only names.
     ///
-    /// A device request counts as that many of its first capability (or of its driver); "all" asks for one at least.
+    /// What may be unavailable at once is what an update may replace at once; tasks of jobs have no such limit. A device
+    /// request counts as that many of its first capability (or of its driver); "all" asks for one at least.
     pub fn of(spec: &ServiceSpec, capabilities: Vec<String>) -> Self {
         let reserved = &spec.task.resources.reservations;
         let mut generic = reserved.generic.clone();
@@ -106,8 +122,14 @@ impl Demand {
             max_per_node: placement.max_replicas_per_node,
             host_ports: spec.endpoint.ports.iter().filter_map(HostPort::of).collect(),
             capabilities,
-            strategy: Strategy::default(),
+            strategy: placement.strategy.unwrap_or_default(),
             priority: spec.priority,
+            affinity: placement.affinity.clone(),
+            name: Some(spec.name.clone()),
+            labels: spec.labels.clone(),
+            image: spec.task.container.image.clone(),
+            gang: placement.gang,
+            max_unavailable: max_unavailable(spec),
         }
     }
 
@@ -115,4 +137,9 @@ impl Demand {
     pub fn reserves(&self) -> bool {
         self.nano_cpus > 0 || self.memory > 0 || !self.generic.is_empty()
     }
+}
+
+fn max_unavailable(spec: &ServiceSpec) -> Option<u64> {
+    let limited = !spec.mode.is_job() && spec.update.parallelism > 0;
+    limited.then_some(spec.update.parallelism)
 }

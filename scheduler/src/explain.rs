@@ -1,27 +1,111 @@
-//! A refusal in words: how many nodes each filter removed, and what is missing there.
+//! A refusal in words: how many nodes each filter removed, which came nearest, and what change would give the tasks a
+//! place. Fed by the filters that decide; judges nothing itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use berth_proto::id::NodeId;
+
 use crate::demand::Demand;
 use crate::filter::Miss;
+use crate::units::{Bytes, Cpus};
 
 /// Why no node was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
     /// Nodes that were looked at; for a task bound to a node just that one.
     pub nodes: u32,
-    /// How many were removed by what.
+    /// How many nodes each filter removed, by the first that did.
     pub misses: BTreeMap<Miss, u32>,
     /// The most memory and cpu that is left on a node that lacks just that: `(memory in bytes, nano cpus)`.
     pub most_left: (Option<u64>, Option<u64>),
+    /// Nodes on which the fewest things are missing, at most [`NEAREST`].
+    pub nearest: Vec<Near>,
+    /// Changes that would give one task a place, the fewest at once first, at most [`FIXES`].
+    pub fixes: Vec<Fix>,
+    /// The tasks of a gang for which there would have been room; none of them was placed.
+    pub gang: Option<u32>,
     /// What was asked for.
     pub demand: Arc<Demand>,
 }
 
+/// Most nodes in [`Explanation::nearest`].
+pub const NEAREST: usize = 3;
+/// Most entries of [`Explanation::fixes`].
+pub const FIXES: usize = 4;
+
+/// A node that nearly fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Near {
+    /// The node.
+    pub node: NodeId,
+    /// All that is missing there.
+    pub misses: Vec<Miss>,
+}
+
+/// Changes that, made together, give a task a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fix {
+    /// What to change.
+    pub changes: Vec<Change>,
+    /// On how many nodes a task would then fit.
+    pub nodes: u32,
+}
+
+/// One change. Numbers named `at` point into the demand's lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Reserve no more than that much memory in bytes.
+    ReserveMemory(u64),
+    /// Reserve no more than that much cpu.
+    ReserveCpus(u64),
+    /// Reserve no more than that many of a named thing.
+    ReserveGeneric {
+        /// Which.
+        at: usize,
+        /// How many.
+        most: u64,
+    },
+    /// One more node for which the constraint holds.
+    Match {
+        /// Which.
+        at: usize,
+    },
+    /// One more node of a platform that was asked for.
+    Platform,
+    /// An agent that reports the capability.
+    Capability {
+        /// Which.
+        at: usize,
+    },
+    /// The port is freed.
+    FreePort {
+        /// Which.
+        at: usize,
+        /// Where.
+        node: NodeId,
+    },
+    /// More tasks of the service on one node are allowed.
+    RaiseMaxPerNode,
+    /// A paused or drained node is made active.
+    Activate(NodeId),
+    /// A node that is down or unknown comes back.
+    Return(NodeId),
+    /// The rule becomes a wish.
+    Relax {
+        /// Which.
+        at: usize,
+    },
+    /// The tasks leave that are to be kept apart from this one by a rule of theirs.
+    Leave(NodeId),
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(room) = self.gang {
+            write!(f, "the tasks start together or not at all, and there is room for {room} of them: ")?;
+        }
         match self.nodes {
             0 => return f.write_str("no node fits: there are no nodes"),
             1 => f.write_str("no node fits: 1 node: ")?,
@@ -34,11 +118,31 @@ impl fmt::Display for Explanation {
             write!(f, "{comma}{count} ")?;
             self.write_miss(f, *miss, *count == 1)?;
         }
+        for (at, fix) in self.fixes.iter().enumerate() {
+            f.write_str(if at == 0 { "; fits " } else { ", or " })?;
+            for (at, change) in fix.changes.iter().enumerate() {
+                f.write_str(if at == 0 { "" } else { " and " })?;
+                self.write_change(f, *change)?;
+            }
+        }
         Ok(())
     }
 }
 
 impl Explanation {
+    /// An explanation in which nothing is counted yet.
+    pub(crate) fn blank(demand: &Arc<Demand>) -> Self {
+        Self {
+            nodes: 0,
+            misses: BTreeMap::new(),
+            most_left: (None, None),
+            nearest: Vec::new(),
+            fixes: Vec::new(),
+            gang: None,
+            demand: demand.clone(),
+        }
+    }
+
     fn write_miss(&self, f: &mut fmt::Formatter<'_>, miss: Miss, one: bool) -> fmt::Result {
         let verb = |one_verb: &'static str, many: &'static str| if one { one_verb } else { many };
         let lack = verb("lacks", "lack");
@@ -51,13 +155,8 @@ impl Explanation {
                 Some(constraint) => write!(f, "{} {constraint}", verb("does not match", "do not match")),
                 None => f.write_str("do not match"),
             },
-            Miss::Platform => {
-                let wanted = self.demand.platforms.iter().map(|p| format!("{}/{}", p.os, p.architecture));
-                write!(f, "of another platform than {}", wanted.collect::<Vec<_>>().join(" or "))
-            }
-            Miss::Capability(at) => {
-                write!(f, "{lack} {}", self.demand.capabilities.get(at).map_or("a capability", String::as_str))
-            }
+            Miss::Platform => write!(f, "of another platform than {}", self.platforms()),
+            Miss::Capability(at) => write!(f, "{lack} {}", self.capability(at)),
             Miss::Cpu => {
                 write!(f, "{lack} {} cpu", Cpus(self.demand.nano_cpus))?;
                 match self.most_left.1 {
@@ -85,40 +184,51 @@ impl Explanation {
                 let tasks = if max == 1 { "task" } else { "tasks" };
                 write!(f, "{} {max} {tasks} of the service, the most allowed on one node", verb("has", "have"))
             }
+            Miss::Affinity(at) => match self.demand.affinity.get(at) {
+                Some(rule) => write!(f, "{} {rule}", verb("is not", "are not")),
+                None => f.write_str("against a rule"),
+            },
+            Miss::Guarded => write!(f, "{} a task that is kept apart from this service", verb("has", "have")),
         }
     }
-}
 
-/// Bytes in the largest binary unit that shows them with at most one digit after the point.
-struct Bytes(u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-        for (unit, shift) in units {
-            let one = 1u64 << shift;
-            if self.0 >= one {
-                let tenths = (u128::from(self.0) * 10 / u128::from(one)) as u64;
-                return match tenths % 10 {
-                    0 => write!(f, "{}{unit}", tenths / 10),
-                    rest => write!(f, "{}.{rest}{unit}", tenths / 10),
-                };
+    fn write_change(&self, f: &mut fmt::Formatter<'_>, change: Change) -> fmt::Result {
+        match change {
+            Change::ReserveMemory(most) => write!(f, "if reserve-memory <= {}", Bytes(most)),
+            Change::ReserveCpus(most) => write!(f, "if reserve-cpu <= {}", Cpus(most)),
+            Change::ReserveGeneric { at, most } => {
+                let name = self.demand.generic.keys().nth(at).map_or("resource", String::as_str);
+                write!(f, "if {name} <= {most}")
             }
+            Change::Match { at } => match self.demand.constraints.get(at) {
+                Some(constraint) => write!(f, "with one more node that matches {constraint}"),
+                None => f.write_str("with one more node that matches"),
+            },
+            Change::Platform => write!(f, "with one more node of platform {}", self.platforms()),
+            Change::Capability { at } => write!(f, "with one more node with {}", self.capability(at)),
+            Change::FreePort { at, .. } => match self.demand.host_ports.get(at) {
+                Some(port) => write!(f, "if port {port} is freed"),
+                None => f.write_str("if a port is freed"),
+            },
+            Change::RaiseMaxPerNode => {
+                write!(f, "if max_replicas_per_node is more than {}", self.demand.max_per_node)
+            }
+            Change::Activate(_) => f.write_str("if a node is made active"),
+            Change::Return(_) => f.write_str("when a node comes back"),
+            Change::Relax { at } => match self.demand.affinity.get(at) {
+                Some(rule) => write!(f, "if \"{rule}\" is not required"),
+                None => f.write_str("if a rule is not required"),
+            },
+            Change::Leave(_) => f.write_str("if the tasks leave that are kept apart from it"),
         }
-        write!(f, "{}B", self.0)
     }
-}
 
-/// Nano-cpus as cpus with at most three digits after the point.
-struct Cpus(u64);
+    fn platforms(&self) -> String {
+        let wanted = self.demand.platforms.iter().map(|p| format!("{}/{}", p.os, p.architecture));
+        wanted.collect::<Vec<_>>().join(" or ")
+    }
 
-impl fmt::Display for Cpus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, milli) = (self.0 / 1_000_000_000, self.0 / 1_000_000 % 1_000);
-        if milli == 0 {
-            return write!(f, "{whole}");
-        }
-        let text = format!("{milli:03}");
-        write!(f, "{whole}.{}", text.trim_end_matches('0'))
+    fn capability(&self, at: usize) -> &str {
+        self.demand.capabilities.get(at).map_or("a capability", String::as_str)
     }
 }

@@ -10,6 +10,9 @@
 //! | [`spread`] | even spreading over the values of node attributes |
 //! | [`mod@schedule`] | the pipeline: filter once per group, then place task by task |
 //! | [`plan`] | the answer: placements and refusals |
+//! | [`choice`] | why a task is where it is |
+//! | [`rebalance`] | moves of running tasks that free nodes or level them |
+//! | [`survive`] | what the loss of one node would do |
 //! | [`explain`] | refusals in words |
 //!
 //! Invariants: nothing here does I/O, reads a clock or draws a random number; the same view, groups, seed and `now` give
@@ -17,22 +20,29 @@
 //! built afresh from the same objects.
 #![forbid(unsafe_code)]
 
+pub mod choice;
 pub mod demand;
 pub mod explain;
 pub mod filter;
 mod hash;
 pub mod plan;
+pub mod rebalance;
 pub mod schedule;
 pub mod score;
 pub mod spread;
+pub mod survive;
+mod units;
 pub mod usage;
 pub mod view;
 
+pub use choice::explain_placement;
 pub use demand::{Demand, HostPort};
-pub use explain::Explanation;
+pub use explain::{Change, Explanation, Fix, Near};
 pub use filter::{Miss, constraint_holds, qualifies};
 pub use hash::IdMap;
-pub use plan::{Placement, Plan, Reason, Refusal};
+pub use plan::{Choice, Placement, Plan, Reason, Refusal};
+pub use rebalance::{Bill, Budget, Goal, Move, Rebalance, plan_rebalance};
 pub use schedule::{TaskGroup, TaskRequest, schedule};
-pub use score::Strategy;
+pub use score::{Strategy, Terms};
+pub use survive::{Loss, Survival, survives_loss};
 pub use view::{ClusterView, NodeView};

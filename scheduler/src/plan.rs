@@ -1,4 +1,4 @@
-//! The answer of the scheduler: where each task goes, or why it cannot go anywhere.
+//! The answer of the scheduler: where each task goes and why, whom it takes the place of, or why it cannot go anywhere.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,15 +29,28 @@ pub struct Placement {
     pub node: NodeId,
     /// Why there.
     pub reason: Reason,
+    /// Tasks of strictly lower priority that must leave the node for it, each in one placement of a plan only.
+    pub evicts: Vec<TaskId>,
 }
 
 /// Why a node was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason {
-    /// Nodes that passed the filters when the group was begun.
+    /// Nodes that qualify, whether they have room or not.
     pub candidates: u32,
     /// What was seen of the node that was taken.
     pub terms: Terms,
+    /// The best of the other nodes that had room.
+    pub next: Option<(NodeId, Terms)>,
+}
+
+/// Where a task is or would be, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// The node.
+    pub node: NodeId,
+    /// What speaks for it.
+    pub reason: Reason,
 }
 
 /// Tasks of one group for which no node was found.
@@ -55,9 +68,10 @@ pub struct Refusal {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Terms { fullness, of_service, tasks, failures } = self.terms;
-        write!(f, "best of {} nodes: {}.{} % full", self.candidates, fullness / 10_000, fullness / 1_000 % 10)?;
-        write!(f, ", {tasks} tasks before, {of_service} of this service")?;
-        if failures > 0 { write!(f, ", {failures} recent failures") } else { Ok(()) }
+        write!(f, "best of {} nodes: {}", self.candidates, self.terms)?;
+        match &self.next {
+            Some((_, terms)) => write!(f, "; next best: {terms}"),
+            None => Ok(()),
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! The pipeline: of each group filter the nodes once, then place task by task, best node first. Changes nothing but its
 //! own notes of what it has given away so far.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_proto::id::{NodeId, ServiceId, TaskId};
@@ -58,14 +57,14 @@ pub fn schedule(view: &ClusterView, groups: &[TaskGroup], now: Timestamp) -> Pla
 }
 
 /// What has been given away in this run, on top of the view. Only touched nodes are copied.
-struct Notes {
+pub(crate) struct Notes {
     /// By place in the slab: index into `usage` plus one, or 0.
     touched: Vec<u32>,
     usage: Vec<Usage>,
 }
 
 impl Notes {
-    fn new(view: &ClusterView) -> Self {
+    pub(crate) fn new(view: &ClusterView) -> Self {
         Self { touched: vec![0; view.places()], usage: Vec::new() }
     }
 
@@ -120,7 +119,7 @@ impl GroupRun<'_> {
             match self.try_bound(node) {
                 Ok((place, terms)) => {
                     self.notes.give(self.view, place, self.group.service, &self.group.demand);
-                    self.place(request.task, node, Reason { candidates: 1, terms });
+                    self.place(request.task, node, Reason { candidates: 1, terms, next: None });
                 }
                 Err(explanation) => self.refuse(vec![request.task], explanation),
             }
@@ -167,7 +166,7 @@ impl GroupRun<'_> {
                 return;
             };
             let node = view.at(place).node.as_ref().expect("only nodes that exist are candidates").id;
-            self.place(request.task, node, Reason { candidates, terms });
+            self.place(request.task, node, Reason { candidates, terms, next: None });
         }
     }
 
@@ -208,11 +207,11 @@ impl GroupRun<'_> {
     }
 
     fn explanation(&self, nodes: u32) -> Explanation {
-        Explanation { nodes, misses: BTreeMap::new(), most_left: (None, None), demand: self.group.demand.clone() }
+        Explanation { nodes, ..Explanation::blank(&self.group.demand) }
     }
 
     fn place(&mut self, task: TaskId, node: NodeId, reason: Reason) {
-        self.plan.placements.push(Placement { task, service: self.group.service, node, reason });
+        self.plan.placements.push(Placement { task, service: self.group.service, node, reason, evicts: Vec::new() });
     }
 
     fn refuse(&mut self, tasks: Vec<TaskId>, explanation: Explanation) {
@@ -222,13 +221,19 @@ impl GroupRun<'_> {
 }
 
 /// The rank of a node that has room; `None` when it has none.
-fn look_at(view: &ClusterView, group: &TaskGroup, now: Timestamp, notes: &Notes, place: u32) -> Option<(Rank, Terms)> {
+pub(crate) fn look_at(
+    view: &ClusterView,
+    group: &TaskGroup,
+    now: Timestamp,
+    notes: &Notes,
+    place: u32,
+) -> Option<(Rank, Terms)> {
     let node = view.at(place).node.as_deref()?;
     has_room(&group.demand, group.service, node, notes.held(view, place)).ok()?;
     Some(rank(view, group, now, notes, place, node))
 }
 
-fn rank(
+pub(crate) fn rank(
     view: &ClusterView,
     group: &TaskGroup,
     now: Timestamp,

@@ -1,21 +1,13 @@
 //! Which of the nodes that have room is best. Only arithmetic on one node; which nodes are compared is decided elsewhere.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use berth_proto::object::{Node, NodeResources};
+pub use berth_proto::spec::Strategy;
 
 use crate::demand::Demand;
 use crate::usage::Usage;
-
-/// How nodes that have room are ranked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Strategy {
-    /// Best fit on the dominant resource, against crowding one service on one node. Tasks that reserve nothing spread.
-    #[default]
-    Pack,
-    /// Fewest tasks of the service, then fewest tasks at all.
-    Spread,
-}
 
 /// Failures of a service on a node, within the window, from which on other nodes are preferred whatever their score.
 /// Docker Swarm counts five; a crash loop with backoff makes three in under a minute.
@@ -48,6 +40,15 @@ pub struct Terms {
     pub tasks: u32,
     /// Recent failures of the service there.
     pub failures: u32,
+}
+
+impl fmt::Display for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Terms { fullness, of_service, tasks, failures } = self;
+        write!(f, "{}.{} % full", fullness / 10_000, fullness / 1_000 % 10)?;
+        write!(f, ", {tasks} tasks before, {of_service} of this service")?;
+        if *failures > 0 { write!(f, ", {failures} recent failures") } else { Ok(()) }
+    }
 }
 
 /// Looks at one node.

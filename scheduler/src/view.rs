@@ -12,6 +12,8 @@ use berth_proto::time::Timestamp;
 
 use crate::demand::{Demand, HostPort};
 use crate::hash::IdMap;
+use crate::plan::{Placement, Plan};
+use crate::schedule::TaskGroup;
 use crate::usage::Usage;
 
 /// How long a failure on a node counts against it.
@@ -169,12 +171,16 @@ impl ClusterView {
             return false;
         }
         let gave_back = self.remove_task(task.id) && !matches!(held.kind, Kind::Holds { counted: true });
-        match self.index.get(&held.node) {
-            Some(at) => enter(&mut self.nodes[*at as usize], task.id, &held),
-            None => self.strays.entry(held.node).or_default().push(task.id),
-        }
-        self.tasks.insert(task.id, held);
+        self.hold(task.id, held);
         gave_back
+    }
+
+    fn hold(&mut self, task: TaskId, held: Held) {
+        match self.index.get(&held.node) {
+            Some(at) => enter(&mut self.nodes[*at as usize], task, &held),
+            None => self.strays.entry(held.node).or_default().push(task),
+        }
+        self.tasks.insert(task, held);
     }
 
     /// Forgets a task. Returns true when it held something.
@@ -192,6 +198,30 @@ impl ClusterView {
             }
         }
         matches!(held.kind, Kind::Holds { .. })
+    }
+
+    /// The node of a task that holds something.
+    pub fn node_of(&self, task: TaskId) -> Option<NodeId> {
+        self.tasks.get(&task).map(|held| held.node)
+    }
+
+    /// A fork in which the plan is carried out.
+    #[must_use]
+    pub fn with_plan(&self, groups: &[TaskGroup], plan: &Plan) -> Self {
+        let mut fork = self.clone();
+        for Placement { task, service, node, evicts, .. } in &plan.placements {
+            for victim in evicts {
+                fork.remove_task(*victim);
+            }
+            let of_task = |group: &&TaskGroup| group.tasks.iter().any(|request| request.task == *task);
+            let same_service = |group: &&TaskGroup| group.service == *service;
+            let Some(group) = groups.iter().filter(same_service).find(of_task) else { continue };
+            let demand = group.demand.clone();
+            let ports = demand.host_ports.clone();
+            let held = Held { node: *node, service: *service, demand, ports, kind: Kind::Holds { counted: true } };
+            fork.hold(*task, held);
+        }
+        fork
     }
 
     /// True when both views would give the same plans.

@@ -48,6 +48,10 @@ pub enum Miss {
     HostPort(usize),
     /// As many tasks of the service as one node may have.
     MaxPerNode,
+    /// That rule of its own is not kept.
+    Affinity(usize),
+    /// A rule of a task that is there is not kept.
+    Guarded,
 }
 
 /// Whether tasks with this demand may be on the node at all, whatever else runs there: the filters that do not depend on
