@@ -18,7 +18,7 @@ use super::refusal::Refused;
 use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
-use super::{backup, cleanup, cluster, content, depends, find, node, read, resource, service, stack, watch};
+use super::{backup, cleanup, cluster, content, depends, find, foresee, node, read, resource, service, stack, watch};
 use crate::clock;
 use crate::identity::Peer;
 use crate::manager::ControlHandle;
@@ -463,16 +463,20 @@ impl Control for ControlApi {
         let dry_run = request.get_ref().dry_run;
         let request = stack::Request::try_from(request.into_inner())?;
         let names: Vec<String> = request.stack.services.iter().map(|spec| spec.name.to_string()).collect();
+        let mut foresight = None;
         let (state, outcome) = if dry_run {
-            let state = self.read(false).await?;
+            let mut state = self.read(false).await?;
             // A service that is on its way out will be gone by the time of the write: the plan makes it anew.
-            let outcome = match stack::apply(&state, &mut Transaction::default(), &request, &mut rand::random) {
+            let mut tx = Transaction::new(clock::now(), &actor);
+            let outcome = match stack::apply(&state, &mut tx, &request, &mut rand::random) {
                 Err(Refused::BeingRemoved { .. }) => {
                     self.until_free(names.iter().map(String::as_str)).await?;
-                    stack::apply(&self.hub.snapshot(), &mut Transaction::default(), &request, &mut rand::random)?
+                    (state, tx) = (self.hub.snapshot(), Transaction::new(clock::now(), &actor));
+                    stack::apply(&state, &mut tx, &request, &mut rand::random)?
                 }
                 planned => planned?,
             };
+            foresight = Some(foresee::after(&state, &tx, &names, &mut rand::random)?);
             (state, outcome)
         } else {
             self.until_free(names.iter().map(String::as_str)).await?;
@@ -486,7 +490,24 @@ impl Control for ControlApi {
             index: state.index(),
             plan: outcome.plan,
             services: services.map(|service| (&**service).into()).collect(),
+            foresight,
         }))
+    }
+
+    async fn task_explain(
+        &self,
+        request: Request<pb::TaskExplainRequest>,
+    ) -> Result<Response<pb::TaskExplainResponse>, Status> {
+        let state = self.read(false).await?;
+        Ok(Response::new(foresee::explain(&state, &request.get_ref().name_or_id, clock::now())?))
+    }
+
+    async fn cluster_rebalance(
+        &self,
+        request: Request<pb::ClusterRebalanceRequest>,
+    ) -> Result<Response<pb::ClusterRebalanceResponse>, Status> {
+        let state = self.read(false).await?;
+        Ok(Response::new(foresee::rebalance(&state, request.get_ref(), clock::now())))
     }
 
     async fn stack_remove(

@@ -6,6 +6,7 @@
 //! | [`content`] | which content of its configs and secrets a service shows |
 //! | [`refusal`] | why a call is refused, and how that goes over the wire |
 //! | [`depends`] | services that would wait for each other |
+//! | [`foresee`] | what the scheduler says: explanations, where an apply would go, moves |
 //! | [`find`] | what a word means: id, name, unique beginning of an id |
 //! | [`service`] | creating, changing, scaling, rolling back, removing services |
 //! | [`cluster`] | the cluster's spec, join tokens, root certificate |
@@ -27,6 +28,7 @@ pub mod content;
 pub mod control;
 pub mod depends;
 pub mod find;
+pub mod foresee;
 pub mod node;
 pub mod read;
 pub mod refusal;

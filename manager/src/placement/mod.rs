@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_proto::id::ServiceId;
-use berth_proto::object::{Slot, SpecVersion, Task};
+use berth_proto::object::{Service, Slot, SpecVersion, Task};
 use berth_proto::spec::{MountKind, ServiceMode, ServiceSpec};
 use berth_proto::state::TaskState;
 use berth_proto::time::Timestamp;
@@ -59,6 +59,13 @@ impl Demands {
         demand
     }
 
+    /// The demand of the service's current spec.
+    pub fn current(&mut self, state: &State, service: &Service) -> Arc<Demand> {
+        let versions = self.known.entry(service.id).or_default();
+        let known = versions.entry(service.spec_version);
+        known.or_insert_with(|| Arc::new(demand(state, &service.spec))).clone()
+    }
+
     /// Forgets versions that the service no longer has, or all when it is gone.
     pub fn prune(&mut self, state: &State, id: ServiceId) {
         match state.service(id) {
@@ -86,7 +93,7 @@ pub fn groups(work: &Work, state: &State, demands: &mut Demands) -> Vec<TaskGrou
             spec_version: task.spec_version,
             demand: demands.of(state, task),
             tasks: Vec::new(),
-            wanted: wanted(work),
+            wanted: wanted(&work.service),
         });
         let bound_to = match task.slot {
             Slot::Node(node) => Some(node),
@@ -97,8 +104,9 @@ pub fn groups(work: &Work, state: &State, demands: &mut Demands) -> Vec<TaskGrou
     groups.into_values().collect()
 }
 
-fn wanted(work: &Work) -> u64 {
-    match work.service.spec.mode {
+/// How many tasks of the service there should be at once; on each node, for global services.
+pub fn wanted(service: &Service) -> u64 {
+    match service.spec.mode {
         ServiceMode::Replicated { replicas } => replicas,
         ServiceMode::ReplicatedJob { max_concurrent, total_completions } => match max_concurrent {
             0 => total_completions,

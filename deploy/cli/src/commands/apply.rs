@@ -19,7 +19,7 @@ use crate::flags::compose::{ComposeFlags, wrong};
 use crate::flags::not_yet::{Never, NotYet};
 use crate::rollout::wait;
 use crate::ui::{Failure, Format, Outcome, listing, prompt, terminal};
-use crate::view::plan;
+use crate::view::{foresight, plan};
 
 /// How often the plan is made again when the cluster changes between plan and write.
 const ATTEMPTS: usize = 5;
@@ -60,7 +60,7 @@ pub async fn run(args: ApplyArgs, context: &Context) -> Outcome {
     }
     let client = context.connect().await?;
     let planned = send(&client, &request(&args, &stack, true, HashMap::new())).await?;
-    show(&planned.plan, args.format)?;
+    show(&planned, &args)?;
     if args.dry_run || plan::is_empty(&planned.plan) {
         return Ok(0);
     }
@@ -92,7 +92,7 @@ async fn write(
         }
         terminal::say("the cluster changed meanwhile; planning again");
         planned = send(client, &request(args, stack, true, HashMap::new())).await?;
-        show(&planned.plan, args.format)?;
+        show(&planned, args)?;
     }
 }
 
@@ -132,10 +132,15 @@ fn expected(stack: &Stack, planned: &pb::StackApplyResponse) -> HashMap<String, 
     versions
 }
 
-fn show(planned: &[pb::PlannedChange], format: Format) -> Result<(), Failure> {
-    terminal::print(match format {
-        Format::Table => plan::text(planned),
-        format => listing::data(&plan::rows(planned), format)?,
+/// The plan; where the replicas would go too, when nothing else is asked for.
+fn show(planned: &pb::StackApplyResponse, args: &ApplyArgs) -> Result<(), Failure> {
+    let foresight = planned.foresight.as_ref().filter(|_| args.dry_run);
+    terminal::print(match (args.format, foresight) {
+        (Format::Table, foresight) => plan::text(&planned.plan) + &foresight.map(foresight::text).unwrap_or_default(),
+        (format, None) => listing::data(&plan::rows(&planned.plan), format)?,
+        (format, Some(foresight)) => {
+            listing::data(&plan::foreseen(&planned.plan, foresight::rows(foresight)), format)?
+        }
     })
 }
 

@@ -3,6 +3,7 @@
 //! The JSON keys are a promise to scripts: add, never rename.
 
 pub mod event;
+pub mod foresight;
 pub mod health;
 pub mod image;
 pub mod log;

@@ -4,6 +4,8 @@ use berth_proto::pb;
 use berth_proto::pb::planned_change::Action;
 use serde::Serialize;
 
+use super::foresight::ServiceRow;
+
 /// One line of a plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct PlanRow {
@@ -15,6 +17,8 @@ pub struct PlanRow {
     pub name: String,
     /// What changes, field by field.
     pub fields: Vec<FieldRow>,
+    /// Where the replicas of a service would go; null but in a dry run.
+    pub placement: Option<ServiceRow>,
 }
 
 /// One changed field.
@@ -61,8 +65,20 @@ pub fn rows(plan: &[pb::PlannedChange]) -> Vec<PlanRow> {
         kind: kind_word(change.kind()),
         name: change.name.clone(),
         fields: change.fields.iter().map(field).collect(),
+        placement: None,
     };
     plan.iter().map(row).collect()
+}
+
+/// The same with where the replicas would go.
+pub fn foreseen(plan: &[pb::PlannedChange], placements: Vec<ServiceRow>) -> Vec<PlanRow> {
+    let mut rows = rows(plan);
+    for placement in placements {
+        if let Some(row) = rows.iter_mut().find(|row| row.kind == "service" && row.name == placement.service) {
+            row.placement = Some(placement);
+        }
+    }
+    rows
 }
 
 /// True when there is nothing to do.

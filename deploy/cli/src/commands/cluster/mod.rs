@@ -5,6 +5,7 @@ mod ca;
 mod info;
 mod join;
 mod leave;
+mod rebalance;
 mod token;
 mod update;
 
@@ -24,6 +25,8 @@ pub enum ClusterCommand {
     Init(token::InitArgs),
     /// Say how this machine joins a cluster
     Join(join::JoinArgs),
+    /// Propose moves of tasks that would free nodes or level their load
+    Rebalance(rebalance::RebalanceArgs),
     /// Take this machine out of its cluster
     Leave(leave::LeaveArgs),
     /// Show or replace a join token
@@ -45,6 +48,7 @@ impl ClusterCommand {
             Self::Update(args) => update::run(args, context).await,
             Self::Init(args) => token::init(args, context).await,
             Self::Join(args) => join::run(args, context).await,
+            Self::Rebalance(args) => rebalance::run(args, context).await,
             Self::Leave(args) => leave::run(args, context).await,
             Self::Token(args) => token::run(args, context).await,
             Self::Ca(command) => command.run(context).await,

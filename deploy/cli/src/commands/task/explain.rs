@@ -1,18 +1,20 @@
 //! `berth task explain`: what a task is doing and why, in sentences.
 
 use berth_proto::object::Task;
-use berth_proto::pb::ObjectKind;
+use berth_proto::pb::{self, ObjectKind};
 use berth_proto::state::TaskState;
 use berth_proto::time::Timestamp;
 use clap::Args;
 
 use super::inspect;
 use crate::cli::Context;
+use crate::client::refusal::refused;
 use crate::client::resolve;
 use crate::client::world::World;
 use crate::rollout::wait::now;
 use crate::ui::human::{ago, duration};
 use crate::ui::{Outcome, terminal};
+use crate::view::foresight;
 use crate::view::health::HealthLog;
 
 /// Flags of `task explain`.
@@ -28,11 +30,24 @@ pub async fn run(args: ExplainArgs, context: &Context) -> Outcome {
     let world = client.world(&[ObjectKind::Service, ObjectKind::Task, ObjectKind::Node]).await?;
     let task = resolve::task(&world, &args.task)?;
     let health = inspect::health(&client, task).await;
-    terminal::done(explain(&world, task, health.as_ref(), now()))
+    let placement = if task.status.state.is_terminal() {
+        pb::TaskExplainResponse::default()
+    } else {
+        let request = pb::TaskExplainRequest { name_or_id: task.id.to_string() };
+        let answer = client.control().task_explain(request).await;
+        answer.map_err(|status| refused("cannot explain the task", &status))?.into_inner()
+    };
+    terminal::done(explain(&world, task, health.as_ref(), &placement, now()))
 }
 
 /// The sentences. Pure.
-fn explain(world: &World, task: &Task, health: Option<&HealthLog>, now: Timestamp) -> String {
+fn explain(
+    world: &World,
+    task: &Task,
+    health: Option<&HealthLog>,
+    placement: &pb::TaskExplainResponse,
+    now: Timestamp,
+) -> String {
     let mut lines = vec![
         format!(
             "{} ({}) is {} and should be {}.",
@@ -47,6 +62,7 @@ fn explain(world: &World, task: &Task, health: Option<&HealthLog>, now: Timestam
         Some(node) => format!("It was placed on node {}.", world.node_name(node)),
         None => "It is not placed on a node yet.".to_owned(),
     });
+    lines.extend(foresight::explanation(placement, task.node.is_some()));
     lines.push(meaning(task.status.state).to_owned());
     if !task.status.message.is_empty() {
         lines.push(format!("Status: {}.", task.status.message.trim_end_matches('.')));
