@@ -14,7 +14,7 @@ use super::event::Event;
 use super::object::{Object, ObjectKind, ObjectRef, Stored};
 use super::state::State;
 use super::transaction::{Change, Observation, Precondition, Transaction};
-use super::{contents, references, revision, slots, task_rules};
+use super::{contents, references, revision, room, slots, task_rules};
 
 impl State {
     /// Applies `transaction` as part of log entry `index`; what it writes gets that version.
@@ -58,12 +58,15 @@ impl Write<'_> {
         }
         self.prune_contents();
         references::check(self.state, &self.events)?;
-        slots::check(self.state, &self.events)
+        slots::check(self.state, &self.events)?;
+        room::check(self.state, &self.events)
     }
 
-    /// Takes back what was done, the last first.
+    /// Takes back what was done, the last first; tasks after their services, whose specs say what they reserve.
     fn undo(&mut self) {
-        for event in self.events.drain(..).rev() {
+        let (tasks, others): (Vec<Event>, Vec<Event>) =
+            self.events.drain(..).rev().partition(|event| matches!(event.object(), Object::Task(_)));
+        for event in others.into_iter().chain(tasks) {
             match event {
                 Event::Created(new) => self.state.take(new.reference()),
                 Event::Updated { old, .. } | Event::Removed(old) => self.state.insert(old),

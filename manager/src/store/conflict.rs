@@ -1,5 +1,6 @@
 //! Why a transaction was refused. Names the objects and versions, so that the loser knows what to look at again.
 
+use berth_proto::id::NodeId;
 use berth_proto::state::{DesiredState, TaskState};
 
 use super::object::{ObjectKind, ObjectRef};
@@ -115,6 +116,14 @@ pub enum Conflict {
         /// The new task.
         object: ObjectRef,
     },
+    /// Somebody else has given away what was left on the node.
+    #[error("{object} does not fit on node {node} beside what is there by now")]
+    NodeFull {
+        /// The task.
+        object: ObjectRef,
+        /// The node.
+        node: NodeId,
+    },
     /// A second cluster, or the removal of the one there is.
     #[error("there is always exactly one cluster")]
     OneCluster,
@@ -130,6 +139,7 @@ impl Conflict {
                 | Self::Exists { .. }
                 | Self::Behind { .. }
                 | Self::SlotTaken { .. }
+                | Self::NodeFull { .. }
         )
     }
 }

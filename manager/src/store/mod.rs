@@ -10,12 +10,13 @@
 //! | [`contents`] | which contents of configs and secrets are kept |
 //! | [`event`] | what a commit did |
 //! | [`peers`] | nodes as the data plane of others sees them, kept beside the nodes |
+//! | [`room`] | what is reserved on each node |
 //! | [`watch`] | a snapshot and the stream of commits after it |
 //!
 //! Invariants: versions only grow; a write that was made from an older version is refused; names are unique per kind;
 //! observed and desired task states only move forward; a task never changes node, slot or service; every task's spec
 //! version is one that its service has; what is in use is not removed; a slot has one task that is meant to work, or two where
-//! the new one starts first.
+//! the new one starts first; no task is given a node whose tasks that are meant to work leave no room for it.
 
 pub mod apply;
 pub mod conflict;
@@ -25,6 +26,7 @@ pub mod object;
 pub mod peers;
 pub mod references;
 mod revision;
+mod room;
 mod slots;
 pub mod state;
 mod table;

@@ -12,6 +12,7 @@ use berth_proto::state::{DesiredState, TaskState};
 use super::object::{Object, ObjectRef, Stored};
 use super::peers::{self, Peers};
 use super::table::Table;
+use super::room::Room;
 use super::task_index::TaskIndex;
 
 /// The state at one log index.
@@ -24,6 +25,7 @@ pub struct State {
     pub(super) services: Table<Service>,
     pub(super) tasks: Table<Task>,
     pub(super) task_index: TaskIndex,
+    pub(super) room: Room,
     pub(super) networks: Table<Network>,
     pub(super) volumes: Table<Volume>,
     pub(super) configs: Table<Config>,
@@ -195,7 +197,7 @@ impl State {
             Object::Secret(object) => self.secrets.insert(object).map(Object::Secret),
             Object::Task(object) => {
                 let old = self.tasks.insert(Arc::clone(&object));
-                self.task_index.replace(old.as_deref(), Some(&object));
+                self.follow(old.as_deref(), Some(&object));
                 old.map(Object::Task)
             }
         }
@@ -216,10 +218,18 @@ impl State {
             ObjectRef::Secret(id) => self.secrets.remove(id).map(Object::Secret),
             ObjectRef::Task(id) => {
                 let old = self.tasks.remove(id)?;
-                self.task_index.replace(Some(&old), None);
+                self.follow(Some(&old), None);
                 Some(Object::Task(old))
             }
         }
+    }
+
+    /// Brings what is kept beside the tasks from `old` to `new`.
+    fn follow(&mut self, old: Option<&Task>, new: Option<&Task>) {
+        self.task_index.replace(old, new);
+        let services = &self.services;
+        let spec = |task: &Task| Some(&**services.get(task.service)?.spec_at(task.spec_version)?);
+        self.room.replace(old, new, spec);
     }
 
     /// The id of the object of that kind with that name.

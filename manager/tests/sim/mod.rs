@@ -29,6 +29,10 @@ const MAX_PASSES: usize = 500;
 pub struct Sim {
     pub state: State,
     pub loops: Reconciler,
+    /// Loops of a manager that leads too, or believes so.
+    pub second: Option<Reconciler>,
+    /// Transactions that were refused because the other loops were faster.
+    pub overtaken: usize,
     pub now: Timestamp,
     pub ids: SeededIds,
     pub agents: Agents,
@@ -50,6 +54,8 @@ impl Sim {
         let mut sim = Self {
             state,
             loops,
+            second: None,
+            overtaken: 0,
             now,
             ids: SeededIds::new(seed),
             agents,
@@ -188,6 +194,35 @@ impl Sim {
         panic!("the loops do not come to rest:\n{}", self.table());
     }
 
+    /// Two loops decide from the same state, and their transactions are taken alternately, until both are content.
+    pub fn settle_both(&mut self) {
+        let config = ReconcilerConfig { seed: 77, ..ReconcilerConfig::default() };
+        self.second = Some(Reconciler::load(&self.state, config, self.now));
+        let mut others = SeededIds::new(77);
+        for _ in 0..MAX_PASSES {
+            let second = self.second.as_mut().unwrap();
+            if !self.loops.has_work(self.now) && !second.has_work(self.now) {
+                self.second = None;
+                return check::invariants(self);
+            }
+            self.now = Timestamp(self.now.0 + 1);
+            let ours = self.loops.pass(&self.state, self.now, &mut self.ids);
+            let theirs = second.pass(&self.state, self.now, &mut others);
+            let mut turns = [ours.into_iter(), theirs.into_iter()];
+            for at in 0..turns.iter().map(ExactSizeIterator::len).max().unwrap() * 2 {
+                let Some(transaction) = turns[at % 2].next() else { continue };
+                let Err(conflict) = self.commit(&transaction) else { continue };
+                assert!(conflict.is_stale(), "{conflict}\n{transaction:?}");
+                self.overtaken += 1;
+                let (state, now) = (&self.state, self.now);
+                let loser = if at % 2 == 0 { &mut self.loops } else { self.second.as_mut().unwrap() };
+                loser.refused(&transaction, state, now);
+            }
+            check::invariants(self);
+        }
+        panic!("the loops do not come to rest:\n{}", self.table());
+    }
+
     /// Lets that much time pass; loops and agents act when they are due.
     pub fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
@@ -283,6 +318,9 @@ impl Sim {
         let events: Vec<Event> = self.state.apply(self.index, transaction)?;
         for event in &events {
             self.loops.observe(event, &self.state, self.now);
+            if let Some(second) = &mut self.second {
+                second.observe(event, &self.state, self.now);
+            }
         }
         Ok(())
     }
