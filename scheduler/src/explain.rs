@@ -60,6 +60,10 @@ pub enum Change {
     ReserveMemory(u64),
     /// Reserve no more than that much cpu.
     ReserveCpus(u64),
+    /// So much memory is freed on a node, or comes with one more.
+    FreeMemory(u64),
+    /// So much cpu is freed on a node, or comes with one more.
+    FreeCpus(u64),
     /// Reserve no more than that many of a named thing.
     ReserveGeneric {
         /// Which.
@@ -195,6 +199,8 @@ impl Explanation {
     fn write_change(&self, f: &mut fmt::Formatter<'_>, change: Change) -> fmt::Result {
         match change {
             Change::ReserveMemory(most) => write!(f, "if reserve-memory <= {}", Bytes(most)),
+            Change::FreeMemory(asked) => write!(f, "if {} memory is freed on a node", Bytes(asked)),
+            Change::FreeCpus(asked) => write!(f, "if {} cpu is freed on a node", Cpus(asked)),
             Change::ReserveCpus(most) => write!(f, "if reserve-cpu <= {}", Cpus(most)),
             Change::ReserveGeneric { at, most } => {
                 let name = self.demand.generic.keys().nth(at).map_or("resource", String::as_str);

@@ -29,8 +29,8 @@ impl Hasher for IdHasher {
 }
 
 /// The tie-break between nodes that score the same.
-pub(crate) fn tie(seed: u64, group: u128, node: u128) -> u64 {
-    mix(mix(seed ^ fold(group)) ^ fold(node))
+pub(crate) fn tie(seed: u64, node: u128) -> u64 {
+    mix(mix(seed) ^ fold(node))
 }
 
 /// The tie-break between equally loaded values of an attribute.

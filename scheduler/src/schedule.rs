@@ -1,5 +1,5 @@
-//! The pipeline: of each group filter the nodes once, then place task by task, best node first. Changes nothing but its
-//! own notes of what it has given away so far.
+//! The pipeline: of each group filter the classes of nodes once, then place task by task, best node first; what finds no
+//! room may take the place of tasks of lower priority. Changes nothing but its own draft.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use berth_proto::object::{Node, SpecVersion};
 use berth_proto::time::Timestamp;
 
 use crate::demand::Demand;
+use crate::draft::Draft;
 use crate::explain::Explanation;
-use crate::filter::{Miss, has_room, qualifies};
-use crate::hash::tie;
+use crate::filter::{class_qualifies, is_own_attribute};
 use crate::plan::{Placement, Plan, Reason, Refusal};
-use crate::score::{Rank, Terms, terms};
+use crate::preempt::Preemption;
+use crate::search::{Eye, Placed};
 use crate::spread::Branch;
-use crate::usage::Usage;
 use crate::view::ClusterView;
 
 /// Tasks that ask for the same: same service, same spec version.
@@ -41,225 +41,245 @@ pub struct TaskRequest {
     pub bound_to: Option<NodeId>,
 }
 
-/// Decides where the tasks go. Groups of a higher priority are served first, others in the order given. Each task is in
-/// the plan exactly once, as a placement or in a refusal.
+/// Decides where the tasks go. Groups of a higher priority are served first; of equal ones those whose tasks are largest,
+/// which leaves the small ones to fill what remains, and others in the order given. Each task is in the plan exactly once,
+/// as a placement or in a refusal.
 pub fn schedule(view: &ClusterView, groups: &[TaskGroup], now: Timestamp) -> Plan {
+    carry_on(&mut Draft::new(view), groups, now, None)
+}
+
+/// [`schedule`] on top of a draft, as if the node at `lost` were not there.
+pub(crate) fn carry_on<'a>(draft: &mut Draft<'a>, groups: &'a [TaskGroup], now: Timestamp, lost: Option<u32>) -> Plan {
     let mut order: Vec<&TaskGroup> = groups.iter().collect();
-    order.sort_by_key(|group| std::cmp::Reverse(group.demand.priority));
-    let mut notes = Notes::new(view);
+    if groups.len() > 1 {
+        let total = draft.view.capacity();
+        order.sort_by_cached_key(|group| {
+            let demand = &group.demand;
+            std::cmp::Reverse((demand.priority, size(demand, total)))
+        });
+    }
     let mut plan = Plan::default();
+    plan.placements.reserve(groups.iter().map(|group| group.tasks.len()).sum());
+    let mut preemption = Preemption::new(groups);
     for group in order {
-        let mut run = GroupRun { view, group, now, notes: &mut notes, plan: &mut plan };
-        run.bound_tasks();
-        run.free_tasks();
+        draft.settle();
+        let eye = Eye::new(group, draft, now).without(lost);
+        let first = plan.placements.len();
+        let run = GroupRun { eye, first, draft: &mut *draft, plan: &mut plan, preemption: &mut preemption };
+        run.run();
     }
     plan
 }
 
-/// What has been given away in this run, on top of the view. Only touched nodes are copied.
-pub(crate) struct Notes {
-    /// By place in the slab: index into `usage` plus one, or 0.
-    touched: Vec<u32>,
-    usage: Vec<Usage>,
+/// The dominant share that one task has of the whole cluster.
+fn size(demand: &Demand, (nano_cpus, memory): (u128, u128)) -> u64 {
+    let share = |asked: u64, all: u128| (u128::from(asked) << 40).checked_div(all).unwrap_or_default() as u64;
+    share(demand.nano_cpus, nano_cpus).max(share(demand.memory, memory))
 }
 
-impl Notes {
-    pub(crate) fn new(view: &ClusterView) -> Self {
-        Self { touched: vec![0; view.places()], usage: Vec::new() }
-    }
+struct GroupRun<'a, 'd> {
+    eye: Eye<'a>,
+    /// Placements of the plan that were there before.
+    first: usize,
+    draft: &'d mut Draft<'a>,
+    plan: &'d mut Plan,
+    preemption: &'d mut Preemption,
+}
 
-    fn held<'a>(&'a self, view: &'a ClusterView, place: u32) -> &'a Usage {
-        match self.touched[place as usize] {
-            0 => &view.at(place).usage,
-            at => &self.usage[at as usize - 1],
+/// Nodes that qualify, by the attributes that the group spreads over.
+struct Candidates {
+    tree: Branch,
+    count: u32,
+}
+
+impl<'a> GroupRun<'a, '_> {
+    fn run(mut self) {
+        let (group, first) = (self.eye.group, self.first);
+        let mut refused = self.bound_tasks();
+        let rest = if group.demand.gang && !refused.is_empty() { Vec::new() } else { self.free_tasks() };
+        if !rest.is_empty() {
+            refused.push((rest, self.explain()));
+        }
+        if group.demand.gang && !refused.is_empty() {
+            return self.call_off(refused);
+        }
+        let places: Vec<u32> =
+            self.plan.placements[first..].iter().filter_map(|p| self.draft.view.place_of(p.node)).collect();
+        self.draft.note(group.service, &group.demand, &places, true);
+        for (tasks, explanation) in refused {
+            self.refuse(tasks, explanation);
         }
     }
 
-    fn give(&mut self, view: &ClusterView, place: u32, service: ServiceId, demand: &Demand) {
-        let at = match self.touched[place as usize] {
-            0 => {
-                self.usage.push(view.at(place).usage.clone());
-                self.touched[place as usize] = self.usage.len() as u32;
-                self.usage.len() - 1
-            }
-            at => at as usize - 1,
-        };
-        self.usage[at].add(service, demand, &demand.host_ports, true);
-    }
-}
-
-struct GroupRun<'a> {
-    view: &'a ClusterView,
-    group: &'a TaskGroup,
-    now: Timestamp,
-    notes: &'a mut Notes,
-    plan: &'a mut Plan,
-}
-
-/// A node in the heap: the best is the greatest.
-#[derive(PartialEq, Eq)]
-struct Candidate(Rank, Terms);
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.best_last(&other.0)
-    }
-}
-
-impl GroupRun<'_> {
-    /// Tasks that belong to one node each.
-    fn bound_tasks(&mut self) {
-        for request in &self.group.tasks {
-            let Some(node) = request.bound_to else { continue };
-            match self.try_bound(node) {
-                Ok((place, terms)) => {
-                    self.notes.give(self.view, place, self.group.service, &self.group.demand);
-                    self.place(request.task, node, Reason { candidates: 1, terms, next: None });
+    /// Tasks that belong to one node each. Returns those that it does not take.
+    fn bound_tasks(&mut self) -> Vec<(Vec<TaskId>, Explanation)> {
+        let mut refused = Vec::new();
+        for request in &self.eye.group.tasks {
+            let Some(id) = request.bound_to else { continue };
+            let demand = &self.eye.group.demand;
+            let Some((place, node)) = self.find(id) else {
+                refused.push((vec![request.task], Explanation::blank(demand)));
+                continue;
+            };
+            let judged = self.eye.judge(self.draft, place, node).ok().map(|(_, terms)| (terms, Vec::new()));
+            let placed = judged.or_else(|| {
+                let victims = self.preemption.victims_on(&self.eye, self.draft, place)?;
+                self.preemption.evict(self.draft, &victims);
+                Some((self.eye.judge(self.draft, place, node).ok()?.1, victims))
+            });
+            match placed {
+                Some((terms, evicts)) => {
+                    self.draft.give(place, self.eye.group.service, demand, true);
+                    self.eye.rules.placed(place, node);
+                    let reason = Reason { candidates: 1, terms, next: None };
+                    self.write(request.task, id, reason, evicts);
                 }
-                Err(explanation) => self.refuse(vec![request.task], explanation),
+                None => {
+                    let nodes = std::iter::once((place, node));
+                    refused.push((vec![request.task], Explanation::of(&self.eye, self.draft, nodes)));
+                }
             }
         }
+        refused
     }
 
-    fn try_bound(&self, node: NodeId) -> Result<(u32, Terms), Explanation> {
-        let demand = &self.group.demand;
-        let mut blank = self.explanation(0);
-        let Some(place) = self.view.place_of(node) else { return Err(blank) };
-        blank.nodes = 1;
-        let Some(node) = self.view.at(place).node.as_deref() else { return Err(blank) };
-        let held = self.notes.held(self.view, place);
-        let fits = qualifies(demand, node).and_then(|()| has_room(demand, self.group.service, node, held));
-        match fits {
-            Ok(()) => Ok((place, self.look(place, node).1)),
-            Err(miss) => {
-                count_miss(&mut blank, miss, node, held);
-                Err(blank)
-            }
-        }
+    fn find(&self, id: NodeId) -> Option<(u32, &'a Node)> {
+        let place = self.draft.view.place_of(id)?;
+        Some((place, self.draft.view.at(place).node.as_deref()?))
     }
 
-    /// Tasks that may go to any node.
-    fn free_tasks(&mut self) {
-        let mut waiting = self.group.tasks.iter().filter(|request| request.bound_to.is_none()).peekable();
+    /// Tasks that may go to any node. Returns those for which there is none.
+    fn free_tasks(&mut self) -> Vec<TaskId> {
+        let group = self.eye.group;
+        let mut waiting = group.tasks.iter().filter(|request| request.bound_to.is_none()).peekable();
         if waiting.peek().is_none() {
-            return;
+            return Vec::new();
         }
-        let (mut tree, candidates) = self.candidates();
-        let (view, group, now) = (self.view, self.group, self.now);
-        for request in waiting.by_ref() {
-            let notes = &mut *self.notes;
-            let mut visit = |Candidate(rank, terms): Candidate| {
-                notes.give(view, rank.place, group.service, &group.demand);
-                let looked = look_at(view, group, now, notes, rank.place);
-                ((rank.place, terms), looked.map(|(rank, terms)| Candidate(rank, terms)))
-            };
-            let Some((place, terms)) = tree.place(&mut visit) else {
-                let mut refused = vec![request.task];
-                refused.extend(waiting.map(|request| request.task));
-                let explanation = self.explain();
-                self.refuse(refused, explanation);
-                return;
-            };
-            let node = view.at(place).node.as_ref().expect("only nodes that exist are candidates").id;
-            self.place(request.task, node, Reason { candidates, terms, next: None });
-        }
-    }
-
-    fn candidates(&self) -> (Branch<Candidate>, u32) {
-        let demand = &self.group.demand;
-        let mut tree = Branch::new();
-        let mut candidates = 0;
-        for (place, _, node) in self.view.slab() {
-            if qualifies(demand, node).is_err() {
+        let mut candidates = self.candidates();
+        while let Some(request) = waiting.next() {
+            if let Some(placed) = candidates.tree.place(&mut self.eye, self.draft) {
+                self.placed(request.task, &placed, candidates.count, Vec::new());
+                if placed.better {
+                    candidates = self.candidates();
+                }
                 continue;
             }
-            let looked = look_at(self.view, self.group, self.now, self.notes, place);
-            candidates += u32::from(looked.is_some());
-            let tasks = u64::from(self.notes.held(self.view, place).of_service(self.group.service));
-            let candidate = looked.map(|(rank, terms)| Candidate(rank, terms));
-            tree.insert(&demand.spread, self.view.seed(), node, candidate, tasks);
+            let Some((place, victims)) = self.preemption.next(&self.eye, self.draft) else {
+                return std::iter::once(request).chain(waiting).map(|request| request.task).collect();
+            };
+            self.preemption.evict(self.draft, &victims);
+            self.take_over(request.task, place, victims, &mut candidates);
         }
-        tree.seal();
-        (tree, candidates)
+        Vec::new()
     }
 
-    fn look(&self, place: u32, node: &Node) -> (Rank, Terms) {
-        rank(self.view, self.group, self.now, self.notes, place, node)
+    /// Gives the task the node from which the victims went, and lets those behind it have what is left there.
+    fn take_over(&mut self, task: TaskId, place: u32, victims: Vec<TaskId>, candidates: &mut Candidates) {
+        let (group, view) = (self.eye.group, self.draft.view);
+        let Some(node) = view.at(place).node.as_deref() else { return };
+        let (_, terms) = self.eye.rank(self.draft, place, node);
+        self.draft.give(place, group.service, &group.demand, false);
+        let better = self.eye.rules.placed(place, node);
+        self.placed(task, &Placed { place, terms, next: None, better }, candidates.count, victims);
+        candidates.tree.count(&group.demand.spread, node, 1);
+        if let Some(looked) = self.eye.look(self.draft, place) {
+            candidates.tree.leaf(&group.demand.spread, view.seed(), node).add_node(looked);
+        }
+        if better {
+            *candidates = self.candidates();
+        }
     }
 
-    /// Runs the filters once more, now counting. Only refusals pay for it.
-    fn explain(&self) -> Explanation {
-        let demand = &self.group.demand;
-        let mut explanation = self.explanation(self.view.len() as u32);
-        for (place, _, node) in self.view.slab() {
-            let held = self.notes.held(self.view, place);
-            let fits = qualifies(demand, node).and_then(|()| has_room(demand, self.group.service, node, held));
-            if let Err(miss) = fits {
-                count_miss(&mut explanation, miss, node, held);
+    fn placed(&mut self, task: TaskId, placed: &Placed, candidates: u32, evicts: Vec<TaskId>) {
+        if let Some(node) = &self.draft.view.at(placed.place).node {
+            self.write(task, node.id, placed.reason(candidates), evicts);
+        }
+    }
+
+    fn write(&mut self, task: TaskId, node: NodeId, reason: Reason, evicts: Vec<TaskId>) {
+        self.plan.placements.push(Placement { task, service: self.eye.group.service, node, reason, evicts });
+    }
+
+    /// The nodes of the classes that qualify.
+    fn candidates(&mut self) -> Candidates {
+        self.draft.settle();
+        let (group, view) = (self.eye.group, self.draft.view);
+        let spread = &group.demand.spread;
+        let one_by_one = spread.iter().any(|attribute| is_own_attribute(attribute));
+        let mut found = Candidates { tree: Branch::default(), count: 0 };
+        let mut classes = vec![false; self.draft.pools().len()];
+        for (at, pool) in self.draft.pools().iter().enumerate() {
+            if pool.len() == 0 || !class_qualifies(&group.demand, &pool.sample) {
+                continue;
+            }
+            classes[at] = true;
+            found.count += pool.len() as u32;
+            if !one_by_one {
+                let leaf = found.tree.leaf(spread, view.seed(), &pool.sample);
+                leaf.add_pool(&self.eye, self.draft, at as u32);
+                continue;
+            }
+            for place in pool.places() {
+                self.add_node(&mut found, place);
             }
         }
-        explanation
+        if !one_by_one {
+            for place in self.eye.holders.into_iter().flatten() {
+                if classes[view.at(*place).pool as usize] {
+                    self.add_node(&mut found, *place);
+                }
+            }
+        }
+        if !spread.is_empty() {
+            self.draft.places_of(group.service, |place, count| {
+                let counts = view.at(place).node.as_deref().filter(|_| classes[view.at(place).pool as usize]);
+                if let Some(node) = counts {
+                    found.tree.count(spread, node, count);
+                }
+            });
+            for placement in &self.plan.placements[self.first..] {
+                if let Some(node) = view.node(placement.node) {
+                    found.tree.count(spread, node, 1);
+                }
+            }
+        }
+        found.tree.seal();
+        found
     }
 
-    fn explanation(&self, nodes: u32) -> Explanation {
-        Explanation { nodes, ..Explanation::blank(&self.group.demand) }
+    fn add_node(&self, found: &mut Candidates, place: u32) {
+        let Some(node) = self.draft.view.at(place).node.as_deref() else { return };
+        let leaf = found.tree.leaf(&self.eye.group.demand.spread, self.draft.view.seed(), node);
+        if let Some(looked) = self.eye.look(self.draft, place) {
+            leaf.add_node(looked);
+        }
     }
 
-    fn place(&mut self, task: TaskId, node: NodeId, reason: Reason) {
-        self.plan.placements.push(Placement { task, service: self.group.service, node, reason, evicts: Vec::new() });
+    /// Takes back what a gang was given, and refuses all of it.
+    fn call_off(&mut self, mut refused: Vec<(Vec<TaskId>, Explanation)>) {
+        let (group, first) = (self.eye.group, self.first);
+        let room = (self.plan.placements.len() - first) as u32;
+        for Placement { task, node, evicts, .. } in self.plan.placements.split_off(first).into_iter().rev() {
+            let bound = group.tasks.iter().any(|request| request.task == task && request.bound_to.is_some());
+            if let Some(place) = self.draft.view.place_of(node) {
+                self.draft.take_back(place, group.service, &group.demand, bound);
+            }
+            self.preemption.restore(self.draft, &evicts);
+        }
+        if let Some((_, explanation)) = refused.pop() {
+            let all = group.tasks.iter().map(|request| request.task).collect();
+            self.refuse(all, Explanation { gang: Some(room), ..explanation });
+        }
+    }
+
+    /// Runs the filters once more, now over all nodes and to their end. Only refusals pay for it.
+    fn explain(&self) -> Explanation {
+        let nodes = self.draft.view.slab().map(|(place, _, node)| (place, node));
+        Explanation::of(&self.eye, self.draft, nodes)
     }
 
     fn refuse(&mut self, tasks: Vec<TaskId>, explanation: Explanation) {
-        let TaskGroup { service, spec_version, .. } = *self.group;
+        let TaskGroup { service, spec_version, .. } = *self.eye.group;
         self.plan.refusals.push(Refusal { service, spec_version, tasks, explanation: Arc::new(explanation) });
-    }
-}
-
-/// The rank of a node that has room; `None` when it has none.
-pub(crate) fn look_at(
-    view: &ClusterView,
-    group: &TaskGroup,
-    now: Timestamp,
-    notes: &Notes,
-    place: u32,
-) -> Option<(Rank, Terms)> {
-    let node = view.at(place).node.as_deref()?;
-    has_room(&group.demand, group.service, node, notes.held(view, place)).ok()?;
-    Some(rank(view, group, now, notes, place, node))
-}
-
-pub(crate) fn rank(
-    view: &ClusterView,
-    group: &TaskGroup,
-    now: Timestamp,
-    notes: &Notes,
-    place: u32,
-    node: &Node,
-) -> (Rank, Terms) {
-    let held = notes.held(view, place);
-    let failures = view.at(place).recent_failures(group.service, now);
-    let terms = terms(&group.demand, node, held, held.of_service(group.service), failures);
-    let rank = Rank {
-        failures: terms.failures_that_count(),
-        cost: terms.cost(&group.demand, group.wanted),
-        tie: tie(view.seed(), group.service.as_u128(), node.id.as_u128()),
-        place,
-    };
-    (rank, terms)
-}
-
-fn count_miss(explanation: &mut Explanation, miss: Miss, node: &Node, held: &Usage) {
-    *explanation.misses.entry(miss).or_default() += 1;
-    let Some(has) = node.description.as_ref().map(|description| &description.resources) else { return };
-    let (memory, cpu) = &mut explanation.most_left;
-    match miss {
-        Miss::Memory => *memory = (*memory).max(Some(has.memory.saturating_sub(held.memory))),
-        Miss::Cpu => *cpu = (*cpu).max(Some(has.nano_cpus.saturating_sub(held.nano_cpus))),
-        _ => {}
     }
 }

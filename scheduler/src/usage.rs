@@ -6,6 +6,7 @@ use berth_proto::id::ServiceId;
 
 use crate::demand::{Demand, HostPort};
 use crate::hash::IdMap;
+use crate::view::Hold;
 
 /// What the tasks hold on one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,31 +17,35 @@ pub struct Usage {
     pub memory: u64,
     /// Tasks that hold something here.
     pub tasks: u32,
+    /// Those of them that belong to this node (global services).
+    pub bound: u32,
     generic: BTreeMap<String, u64>,
     ports: Vec<HostPort>,
     services: IdMap<ServiceId, u32>,
 }
 
 impl Usage {
-    /// Takes what a task needs. `counted` tasks also count as a task of their service (those asked to stop do not).
-    pub(crate) fn add(&mut self, service: ServiceId, demand: &Demand, ports: &[HostPort], counted: bool) {
+    /// Takes what a task needs. Those asked to stop do not count as a task of their service.
+    pub(crate) fn add(&mut self, service: ServiceId, demand: &Demand, ports: &[HostPort], hold: Hold) {
         self.nano_cpus += demand.nano_cpus;
         self.memory += demand.memory;
         self.tasks += 1;
+        self.bound += u32::from(hold.bound);
         for (name, count) in &demand.generic {
             *self.generic.entry(name.clone()).or_default() += count;
         }
         self.ports.extend_from_slice(ports);
-        if counted {
+        if hold.counted {
             *self.services.entry(service).or_default() += 1;
         }
     }
 
     /// Gives back what [`Usage::add`] took with the same arguments.
-    pub(crate) fn take(&mut self, service: ServiceId, demand: &Demand, ports: &[HostPort], counted: bool) {
+    pub(crate) fn take(&mut self, service: ServiceId, demand: &Demand, ports: &[HostPort], hold: Hold) {
         self.nano_cpus -= demand.nano_cpus;
         self.memory -= demand.memory;
         self.tasks -= 1;
+        self.bound -= u32::from(hold.bound);
         for (name, count) in &demand.generic {
             if let Some(held) = self.generic.get_mut(name) {
                 *held -= count;
@@ -54,7 +59,9 @@ impl Usage {
                 self.ports.swap_remove(at);
             }
         }
-        if counted && let Some(held) = self.services.get_mut(&service) {
+        if hold.counted
+            && let Some(held) = self.services.get_mut(&service)
+        {
             *held -= 1;
             if *held == 0 {
                 self.services.remove(&service);
@@ -65,6 +72,11 @@ impl Usage {
     /// How much of a named thing is held.
     pub fn generic(&self, name: &str) -> u64 {
         self.generic.get(name).copied().unwrap_or_default()
+    }
+
+    /// The named things that are held.
+    pub(crate) fn generics(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.generic.iter().map(|(name, count)| (name.as_str(), *count))
     }
 
     /// Tasks of that service that are meant to work here.

@@ -123,7 +123,39 @@ impl<'de> Deserialize<'de> for Constraint {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::strategy::Strategy as _;
+
     use super::*;
+
+    /// Anything at all, and what is nearly a constraint: parts of good ones in any order.
+    fn any_text() -> impl proptest::strategy::Strategy<Value = String> {
+        let part = prop_oneof![
+            Just("node.labels.".to_owned()),
+            Just("node.role".to_owned()),
+            Just("==".to_owned()),
+            Just("!=".to_owned()),
+            Just("=".to_owned()),
+            Just("!".to_owned()),
+            Just(" ".to_owned()),
+            "[a-z_./-]{0,4}",
+            "\\PC{0,2}",
+        ];
+        prop_oneof![any::<String>(), proptest::collection::vec(part, 0..8).prop_map(|parts| parts.concat())]
+    }
+
+    // To look longer: PROPTEST_CASES=10000000 cargo test --release -p berth-proto any_text_is
+    proptest! {
+        #[test]
+        fn any_text_is_refused_or_means_what_it_prints(text in any_text()) {
+            if let Ok(constraint) = text.parse::<Constraint>() {
+                let printed = constraint.to_string();
+                prop_assert_eq!(printed.parse::<Constraint>().expect("its own text"), constraint.clone());
+                prop_assert!(!constraint.attribute.is_empty() && !constraint.value.is_empty());
+                prop_assert!(!constraint.attribute.contains(['=', '!']) && constraint.value == constraint.value.trim());
+            }
+        }
+    }
 
     #[test]
     fn constraints_parse_and_print() {

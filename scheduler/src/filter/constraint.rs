@@ -34,6 +34,16 @@ pub fn holds(constraint: &Constraint, node: &Node) -> bool {
     }
 }
 
+/// Whether a constraint reads what is the node's alone, so that nodes of a class may differ in it.
+pub(super) fn is_own(constraint: &Constraint) -> bool {
+    is_own_attribute(&constraint.attribute)
+}
+
+/// Whether nodes of a class may differ in the attribute.
+pub(crate) fn is_own_attribute(name: &str) -> bool {
+    ["node.id", "node.hostname", "node.ip"].iter().any(|own| name.eq_ignore_ascii_case(own))
+}
+
 /// The value of a node attribute; `None` when there is no such attribute. Label names keep their case, the words in
 /// front of them do not matter.
 pub(crate) fn attribute<'a>(name: &str, node: &'a Node) -> Option<Cow<'a, str>> {

@@ -7,7 +7,7 @@ use berth_proto::id::{NodeId, ServiceId, TaskId};
 use berth_proto::object::{
     Meta, Node, NodeDescription, NodeResources, NodeStatus, RestartRecord, Slot, Task, TaskStatus,
 };
-use berth_proto::spec::{NodeSpec, Platform};
+use berth_proto::spec::{NodeSpec, Platform, PortConfig, PublishMode};
 use berth_proto::state::{DesiredState, NodeState, TaskState};
 use berth_proto::time::Timestamp;
 use berth_scheduler::{ClusterView, Demand, TaskGroup, TaskRequest};
@@ -81,4 +81,19 @@ pub fn group(of: u128, demand: Demand, tasks: std::ops::Range<u128>) -> TaskGrou
 
 pub fn reserve(cpus: u64, gib: u64) -> Demand {
     Demand { nano_cpus: cpus * CPU, memory: gib * GIB, ..Demand::default() }
+}
+
+/// A running task with the ports of its demand.
+pub fn placed_task(n: u128, of: u128, on: u128, demand: &Demand) -> Task {
+    let mut task = task(n, of, Some(NodeId::from_random(on)), TaskState::Running);
+    let ports = demand.host_ports.iter().map(|port| PortConfig {
+        name: None,
+        protocol: port.protocol,
+        target: port.port,
+        published: Some(port.port),
+        mode: PublishMode::Host,
+        host_ip: port.address,
+    });
+    task.host_ports = ports.collect();
+    task
 }
