@@ -124,10 +124,7 @@ impl fmt::Display for Explanation {
         }
         for (at, fix) in self.fixes.iter().enumerate() {
             f.write_str(if at == 0 { "; fits " } else { ", or " })?;
-            for (at, change) in fix.changes.iter().enumerate() {
-                f.write_str(if at == 0 { "" } else { " and " })?;
-                self.write_change(f, *change)?;
-            }
+            self.write_fix(f, fix)?;
         }
         Ok(())
     }
@@ -145,6 +142,24 @@ impl Explanation {
             gang: None,
             demand: demand.clone(),
         }
+    }
+
+    /// What is missing, in words: "lacks 2 cpu" of one node, "lack 2 cpu" of several.
+    pub fn miss(&self, miss: Miss, one: bool) -> impl fmt::Display {
+        fmt::from_fn(move |f| self.write_miss(f, miss, one))
+    }
+
+    /// A fix in words: "if reserve-memory <= 1.4GiB".
+    pub fn fix<'a>(&'a self, fix: &'a Fix) -> impl fmt::Display {
+        fmt::from_fn(move |f| self.write_fix(f, fix))
+    }
+
+    fn write_fix(&self, f: &mut fmt::Formatter<'_>, fix: &Fix) -> fmt::Result {
+        for (at, change) in fix.changes.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { " and " })?;
+            self.write_change(f, *change)?;
+        }
+        Ok(())
     }
 
     fn write_miss(&self, f: &mut fmt::Formatter<'_>, miss: Miss, one: bool) -> fmt::Result {

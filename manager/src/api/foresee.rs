@@ -10,10 +10,8 @@ use berth_proto::pb;
 use berth_proto::pb::task_explain_response::Outcome;
 use berth_proto::spec::ServiceMode;
 use berth_proto::time::Timestamp;
-use berth_scheduler::rebalance::{Budget, Goal, plan_rebalance};
-use berth_scheduler::survive::survives_loss;
-use berth_scheduler::{Choice, ClusterView, Explanation, Plan, TaskGroup, TaskRequest};
-use berth_scheduler::{explain_placement, qualifies, schedule};
+use berth_scheduler::{Budget, Choice, ClusterView, Explanation, Goal, Loss, Move, Near, Plan, TaskGroup, TaskRequest};
+use berth_scheduler::{explain_placement, plan_rebalance, qualifies, schedule, survives_loss};
 
 use super::find;
 use super::refusal::Refused;
@@ -66,7 +64,7 @@ fn foresee(state: &State, names: &[String], now: Timestamp, draw: DrawId<'_>) ->
         service: names.get(service).map_or_else(|| service.to_string(), |name| (*name).to_owned()),
         tasks: *tasks,
     };
-    let loss = |loss: &berth_scheduler::survive::Loss| pb::NodeLoss {
+    let loss = |loss: &Loss| pb::NodeLoss {
         node: node_name(state, loss.node),
         homeless: loss.homeless.iter().map(homeless).collect(),
     };
@@ -91,7 +89,7 @@ pub fn rebalance(state: &State, request: &pb::ClusterRebalanceRequest, now: Time
         pb::cluster_rebalance_request::Goal::Level => Goal::Level,
     };
     let proposal = plan_rebalance(&view(state).0, &Budget { goal, moves: request.moves as usize, now });
-    let planned = |one: &berth_scheduler::rebalance::Move| pb::PlannedMove {
+    let planned = |one: &Move| pb::PlannedMove {
         task: state.task(one.task).map_or_else(|| one.task.to_string(), |task| task.name()),
         service: state.service(one.service).map_or_else(|| one.service.to_string(), |s| s.spec.name.to_string()),
         from: node_name(state, one.from),
@@ -226,7 +224,7 @@ fn unplaced(state: &State, explanation: &Explanation) -> pb::Unplaced {
         nodes: *nodes,
         why: explanation.miss(*miss, *nodes == 1).to_string(),
     });
-    let near = |near: &berth_scheduler::explain::Near| pb::NearNode {
+    let near = |near: &Near| pb::NearNode {
         node: node_name(state, near.node),
         misses: near.misses.iter().map(|miss| explanation.miss(*miss, true).to_string()).collect(),
     };
