@@ -46,6 +46,10 @@ impl Namespace {
         let (fd, (route, filter, ahead)) = namespace::create(|| {
             let (mut route, mut filter) = (Netlink::route()?, Netlink::filter()?);
             route_io::set_link(&mut route, &LinkName::listed("lo"), None, None)?;
+            // Inherited from a node that forwards: a task on two networks must not lead from one into the other unless it is
+            // told to (`sysctls`, set later).
+            proc::write_if_there("ipv4/ip_forward", "0")?;
+            proc::write_if_there("ipv6/conf/all/forwarding", "0")?;
             // As Docker gives it: containers are not the place to guard ports below 1024 or ping.
             proc::write_if_there("ipv4/ip_unprivileged_port_start", "0")?;
             proc::write_if_there("ipv4/ping_group_range", "0 2147483647")?;

@@ -23,16 +23,39 @@ fn may_go_straight(network: &Network) -> bool {
     matches!(network.driver, Driver::Overlay { .. }) && !network.encrypted
 }
 
-/// Makes the missing ways and removes those that are not wanted.
-pub(super) fn ways(rules: &Rules, desired: &Desired, observed: &Observed, ops: &mut Vec<Op>) {
-    let wanted = wanted(rules, desired, observed);
-    let add: Vec<DirectWay> = wanted.difference(&observed.direct).cloned().collect();
-    let mut remove: Vec<DirectWay> = observed.direct.difference(&wanted).cloned().collect();
-    if rules.keep_unknown.is_some() {
-        remove.retain(|old| add.iter().any(|new| new.address == old.address));
+/// What changes about the ways of this kind. An address never is without a way while it goes over to or from a tunnel.
+pub(super) struct Change {
+    add: Vec<DirectWay>,
+    /// Led elsewhere until now.
+    moved: Vec<DirectWay>,
+    gone: Vec<DirectWay>,
+}
+
+impl Change {
+    pub fn new(rules: &Rules, desired: &Desired, observed: &Observed) -> Self {
+        let wanted = wanted(rules, desired, observed);
+        let add: Vec<DirectWay> = wanted.difference(&observed.direct).cloned().collect();
+        let stays: BTreeSet<IpAddr> = add.iter().map(|way| way.address).collect();
+        let old = observed.direct.difference(&wanted).cloned();
+        let (moved, mut gone) = old.partition::<Vec<_>, _>(|way| stays.contains(&way.address));
+        if rules.keep_unknown.is_some() {
+            gone.clear();
+        }
+        Self { add, moved, gone }
     }
-    if !add.is_empty() || !remove.is_empty() {
-        ops.push(Op::Direct { remove, add });
+
+    /// Before the tunnels' ways change.
+    pub fn add(&self, ops: &mut Vec<Op>) {
+        if !self.add.is_empty() {
+            ops.push(Op::Direct { remove: self.moved.clone(), add: self.add.clone() });
+        }
+    }
+
+    /// After they did.
+    pub fn remove(self, ops: &mut Vec<Op>) {
+        if !self.gone.is_empty() {
+            ops.push(Op::Direct { remove: self.gone, add: Vec::new() });
+        }
     }
 }
 

@@ -46,8 +46,7 @@ pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     let mut ops = node::bridges(rules, desired, observed);
     let tunnels = Tunnels::new(rules, desired, observed);
     tunnels.devices(&mut ops);
-    tunnels.ways(&mut ops);
-    direct::ways(rules, desired, observed, &mut ops);
+    ways(rules, desired, observed, &tunnels, &mut ops);
     probe::ways(rules, desired, observed, &mut ops);
     let vips = Vips::new(rules, desired);
     for task in desired.sandboxes.keys() {
@@ -64,13 +63,20 @@ pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     ops
 }
 
+/// Plans what leads to tasks on other nodes.
+fn ways(rules: &Rules, desired: &Desired, observed: &Observed, tunnels: &Tunnels<'_>, ops: &mut Vec<Op>) {
+    let straight = direct::Change::new(rules, desired, observed);
+    straight.add(ops);
+    tunnels.ways(ops);
+    straight.remove(ops);
+}
+
 /// Plans what one task needs: its networks' bridges, its namespace, and the node's table.
 pub fn plan_task(rules: &Rules, desired: &Desired, observed: &Observed, task: TaskId) -> Vec<Op> {
     let mut ops = node::bridges(rules, desired, observed);
     let tunnels = Tunnels::new(rules, desired, observed);
     tunnels.devices(&mut ops);
-    tunnels.ways(&mut ops);
-    direct::ways(rules, desired, observed, &mut ops);
+    ways(rules, desired, observed, &tunnels, &mut ops);
     probe::ways(rules, desired, observed, &mut ops);
     if sandbox::wants_namespace(desired, task) {
         ops.extend(sandbox::create(rules, desired, observed, task, &Vips::new(rules, desired)));
@@ -87,8 +93,7 @@ pub fn plan_balance(rules: &Rules, desired: &Desired, observed: &Observed) -> Ve
     let mut ops = Vec::new();
     let tunnels = Tunnels::new(rules, desired, observed);
     tunnels.devices(&mut ops);
-    tunnels.ways(&mut ops);
-    direct::ways(rules, desired, observed, &mut ops);
+    ways(rules, desired, observed, &tunnels, &mut ops);
     let vips = Vips::new(rules, desired);
     for spec in desired.sandboxes.values() {
         if let Some(state) = observed.sandboxes.get(&spec.task) {

@@ -43,23 +43,26 @@ pub(super) struct Tunnels<'a> {
     rules: &'a Rules,
     desired: &'a Desired,
     observed: &'a Observed,
-    /// Nodes that have tasks on a network which are reached by a tunnel.
+    /// Nodes that have tasks on a network.
     elsewhere: BTreeMap<NetworkId, BTreeSet<NodeId>>,
+    /// Those of them that have tasks which are reached by a tunnel.
+    tunnelled: BTreeMap<NetworkId, BTreeSet<NodeId>>,
 }
 
 impl<'a> Tunnels<'a> {
     pub fn new(rules: &'a Rules, desired: &'a Desired, observed: &'a Observed) -> Self {
-        let mut elsewhere: BTreeMap<NetworkId, BTreeSet<NodeId>> = BTreeMap::new();
+        let (mut elsewhere, mut tunnelled) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeMap::<_, BTreeSet<_>>::new());
         if desired.nodes.reachable_own().is_some() {
             for (id, node, addresses) in desired.services.values().flat_map(|service| places(service)) {
                 let Some(peer) = desired.nodes.reachable_peer(node) else { continue };
                 let Some(network) = desired.networks.get(&id) else { continue };
+                elsewhere.entry(id).or_default().insert(node);
                 if !addresses.iter().all(|address| goes_straight(network, peer, *address)) {
-                    elsewhere.entry(id).or_default().insert(node);
+                    tunnelled.entry(id).or_default().insert(node);
                 }
             }
         }
-        Self { rules, desired, observed, elsewhere }
+        Self { rules, desired, observed, elsewhere, tunnelled }
     }
 
     /// Makes and mends the devices. A network that has no task elsewhere any more keeps its tunnel: it may have one again soon,
@@ -201,11 +204,12 @@ impl<'a> Tunnels<'a> {
     }
 
     fn floods<'b>(&'b self, network: &'b Network) -> impl Iterator<Item = Way> + 'b {
-        let nodes = self.elsewhere.get(&network.id).into_iter().flatten();
+        let nodes = self.tunnelled.get(&network.id).into_iter().flatten();
         nodes.filter_map(|node| Some(Way::Flood { via: end(network, self.desired.nodes.reachable_peer(*node)?)? }))
     }
 
-    /// Ways to the tasks of a service on other nodes.
+    /// Ways to the tasks of a service on other nodes. Those that are reached straight have one too, which no new request for an
+    /// address leads to: tasks here may have heard of it before, and the other node may send by its tunnel still.
     fn stations<'b>(
         &self,
         desired: &'b Desired,
@@ -223,7 +227,7 @@ impl<'a> Tunnels<'a> {
                 let tunnelled: Vec<IpAddr> =
                     addresses.iter().copied().filter(|a| !goes_straight(network, peer, *a)).collect();
                 let via = end(network, peer)?;
-                (!tunnelled.is_empty()).then_some((via, mac, tunnelled))
+                (!addresses.is_empty()).then_some((via, mac, tunnelled))
             })
             .flat_map(|(via, mac, addresses)| {
                 let neighbours = addresses.into_iter().map(move |address| Way::Neighbour { address, mac });

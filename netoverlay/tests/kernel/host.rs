@@ -141,12 +141,12 @@ fn greet(mut stream: TcpStream, name: &str) -> io::Result<()> {
 
 /// A UDP server in a namespace that answers every datagram with `<name> <client address>`.
 pub fn udp_server(namespace: &Path, port: u16, name: &str) {
-    let socket = inside(namespace, || UdpSocket::bind(("0.0.0.0", port)).unwrap());
-    let name = name.to_owned();
+    let socket = inside(namespace, || UdpSocket::bind(("::", port)).or_else(|_| UdpSocket::bind(("0.0.0.0", port))));
+    let (socket, name) = (socket.unwrap(), name.to_owned());
     std::thread::spawn(move || {
         let mut buffer = [0; 256];
         while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(format!("{name} {}", peer.ip()).as_bytes(), peer);
+            let _ = socket.send_to(format!("{name} {}", peer.ip().to_canonical()).as_bytes(), peer);
         }
     });
 }

@@ -17,7 +17,7 @@ use crate::host::*;
 const ROLE: &str = "BERTH_TEST_NODE";
 const MEETING: &str = "BERTH_TEST_MEETING";
 /// Steps wait for the slowest of all hosts.
-const STEP: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_secs(180);
 
 /// Runs a test on that many hosts at the same time.
 pub fn on_nodes<F: Future<Output = ()>>(name: &str, count: u8, test: impl FnOnce(Node) -> F) {

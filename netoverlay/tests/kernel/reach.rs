@@ -186,6 +186,29 @@ fn ipv6_works_beside_ipv4() {
 }
 
 #[test]
+fn a_task_on_two_networks_leads_nobody_from_one_into_the_other() {
+    on_a_host("reach::a_task_on_two_networks_leads_nobody_from_one_into_the_other", async |host| {
+        let overlay = host.overlay().await;
+        let mut private = network(2, "private");
+        private.internal = true;
+        overlay.set_networks(vec![network(1, "open"), private]).await.unwrap();
+        sh("test $(cat /proc/sys/net/ipv4/ip_forward) = 1");
+        // One made ahead of time, before the node forwarded, and some made after.
+        for (t, networks) in [(2, &[1][..]), (3, &[2]), (4, &[1, 2]), (5, &[1, 2]), (6, &[1, 2])] {
+            overlay.attach(spec(t, networks)).await.unwrap();
+        }
+        tcp_server(&host.task(3), 80, "secret");
+        for between in [4, 5, 6] {
+            inside(&host.task(2), || sh(&format!("ip route replace 10.2.0.3/32 via {}", address(1, between))));
+            // The way back too, so that nothing but forwarding is missing.
+            inside(&host.task(3), || sh(&format!("ip route replace 10.1.0.2/32 via {}", address(2, between))));
+            assert!(is_dropped(&host.task(2), (address(2, 3), 80)), "by task {between}");
+        }
+        overlay.teardown().await.unwrap();
+    });
+}
+
+#[test]
 fn host_and_none_modes() {
     on_a_host("reach::host_and_none_modes", async |host| {
         let overlay = host.overlay().await;

@@ -95,6 +95,13 @@ fn nodes_on_one_link_send_straight() {
         let own = node.host.task(node.at + 2);
         let every = |how: &str| {
             for t in (0..node.count).map(|other| other + 2) {
+                // One datagram each, which nobody sends again: the change loses none.
+                for (to, from) in [(address(1, t), address(1, node.at + 2)), (address6(1, t), address6(1, node.at + 2))] {
+                    let any: IpAddr = if to.is_ipv6() { [0; 16].into() } else { [0; 4].into() };
+                    let socket = inside(&own, || UdpSocket::bind((any, 0)).unwrap());
+                    let told = ask_udp(&socket, (to, 80)).unwrap_or_else(|e| panic!("{how}: {to}: {e}"));
+                    assert_eq!(told, format!("t{t} {from}"), "{how}");
+                }
                 assert_eq!(
                     ask(&own, (address(1, t), 80)).unwrap(),
                     format!("t{t} {}", address(1, node.at + 2)),
@@ -109,6 +116,15 @@ fn nodes_on_one_link_send_straight() {
         };
         every("by tunnels");
         node.step("tunnels");
+        // One after the other, as nodes find it out.
+        for ahead in 0..node.count {
+            let mut nodes = node.nodes();
+            nodes.peers.values_mut().for_each(|peer| peer.direct = node.at <= ahead);
+            overlay.set_nodes(nodes).await.unwrap();
+            node.step(&format!("set {ahead} ahead"));
+            every(&format!("{ahead} ahead"));
+            node.step(&format!("asked {ahead} ahead"));
+        }
         // Both ways straight, then the first node alone by tunnels: each direction of a pair is chosen by its sender.
         for (round, by_tunnel) in [(0, None), (1, Some(0)), (2, None)] {
             let mut nodes = node.nodes();
