@@ -467,11 +467,11 @@ impl Control for ControlApi {
         let (state, outcome) = if dry_run {
             let mut state = self.read(false).await?;
             // A service that is on its way out will be gone by the time of the write: the plan makes it anew.
-            let mut tx = Transaction::new(clock::now(), &actor);
+            let mut tx = Transaction::new(clock::now(), actor.as_str());
             let outcome = match stack::apply(&state, &mut tx, &request, &mut rand::random) {
                 Err(Refused::BeingRemoved { .. }) => {
                     self.until_free(names.iter().map(String::as_str)).await?;
-                    (state, tx) = (self.hub.snapshot(), Transaction::new(clock::now(), &actor));
+                    (state, tx) = (self.hub.snapshot(), Transaction::new(clock::now(), actor.as_str()));
                     stack::apply(&state, &mut tx, &request, &mut rand::random)?
                 }
                 planned => planned?,
