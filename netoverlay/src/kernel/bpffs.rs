@@ -28,13 +28,14 @@ fn is_mounted(directory: &Path) -> bool {
     nix::sys::statfs::statfs(directory).is_ok_and(|stat| stat.filesystem_type().0 as i64 == BPF_FS)
 }
 
-/// What is in it, by name; nothing if it is not mounted.
+/// Directories in it, by name; nothing if it is not mounted. The kernel may put files of its own beside them.
 pub(super) fn names(directory: &Path) -> Vec<String> {
     if !is_mounted(directory) {
         return Vec::new();
     }
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// Removes what is pinned in it. Not an error if there is nothing.
