@@ -49,6 +49,8 @@ pub enum Helper {
     Lookup = 1,
     /// Sets the value of a key.
     Update = 2,
+    /// Removes a key.
+    Delete = 3,
     /// 32 random bits.
     Random = 7,
     /// The number that a socket has for its life.

@@ -119,7 +119,7 @@ impl Hook {
 fn connect(a: &mut Assembler, family: Family, leave: Label) {
     const REFUSED: i32 = -111;
     let some = a.label();
-    find_service(a, family, leave);
+    find_service(a, family, leave, leave);
     a.load(Word, R9, R8, 0);
     a.jump_if_unequal(R9, 0, some);
     a.set(R1, REFUSED);
@@ -135,8 +135,8 @@ fn connect(a: &mut Assembler, family: Family, leave: Label) {
 
 /// A datagram goes to the backend that this socket's earlier ones went to, or to a new one where that is none any more.
 fn send(a: &mut Assembler, family: Family, leave: Label) {
-    let (fresh, known, tell, translate) = (a.label(), a.label(), a.label(), a.label());
-    find_service(a, family, leave);
+    let (fresh, known, tell, translate, other) = (a.label(), a.label(), a.label(), a.label(), a.label());
+    find_service(a, family, leave, other);
     a.load(Word, R9, R8, 0);
     // The packet filter refuses it, with the message that belongs to it.
     a.jump_if_equal(R9, 0, leave);
@@ -162,6 +162,16 @@ fn send(a: &mut Assembler, family: Family, leave: Label) {
     update(a, Map::Answers, ANSWER, VIP);
     a.place(translate);
     write_address(a, family, (R10, TAIL));
+    a.jump(leave);
+    // Whoever calls a backend by its own address hears from it by that, whatever came before.
+    a.place(other);
+    start_of_key(a, ANSWER);
+    read_address(a, family, ANSWER + ADDRESS);
+    look_up(a, Map::Answers, ANSWER);
+    a.jump_if_equal(R0, 0, leave);
+    a.map(R1, Map::Answers);
+    a.stack(R2, ANSWER);
+    a.call(Helper::Delete);
 }
 
 /// A datagram of a backend comes from the virtual address that this socket had sent to.
@@ -182,8 +192,9 @@ fn peer(a: &mut Assembler, family: Family, leave: Label) {
     write_address(a, family, (R8, 0));
 }
 
-/// Whose socket it is, and whether what it asks for is a virtual address on one of its networks: `R8` is its service.
-fn find_service(a: &mut Assembler, family: Family, leave: Label) {
+/// Whose socket it is, if a task's, and whether what it asks for is a virtual address on one of its networks, or `other`: `R8` is
+/// its service.
+fn find_service(a: &mut Assembler, family: Family, leave: Label, other: Label) {
     let found = a.label();
     a.copy(R1, R6);
     a.call(Helper::NetnsCookie);
@@ -194,13 +205,13 @@ fn find_service(a: &mut Assembler, family: Family, leave: Label) {
     read_address(a, family, VIP);
     for at in 0..MOST_NETWORKS as i16 {
         a.load(Word, R1, R7, 0);
-        a.jump_if_at_most(R1, at.into(), leave);
+        a.jump_if_at_most(R1, at.into(), other);
         copy_address(a, (R7, 8 + 16 * at), (R10, KEY));
         look_up(a, Map::Services, KEY);
         a.copy(R8, R0);
         a.jump_if_unequal(R0, 0, found);
     }
-    a.jump(leave);
+    a.jump(other);
     a.place(found);
 }
 

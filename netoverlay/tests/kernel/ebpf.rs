@@ -139,9 +139,12 @@ fn datagrams_stay_with_a_backend_and_answers_come_from_the_virtual_address() {
             let first = ask(flow);
             assert!((0..20).all(|_| ask(flow) == first), "a socket stays with {first}");
         }
-        // Called by its own address, a backend answers by that.
-        four.0.send_to(b"?", (address(1, 3), 80)).unwrap();
-        assert_eq!(four.0.recv_from(&mut [0; 256]).unwrap().1, SocketAddr::new(address(1, 3), 80));
+        // Called by its own address, a backend answers by that; called by the virtual one, by that.
+        for t in [2, 3, 4, 2, 3, 4] {
+            four.0.send_to(b"?", (address(1, t), 80)).unwrap();
+            assert_eq!(four.0.recv_from(&mut [0; 256]).unwrap().1, SocketAddr::new(address(1, t), 80));
+            ask(&four);
+        }
         overlay.teardown().await.unwrap();
     });
 }
@@ -254,6 +257,21 @@ fn a_daemon_that_is_told_to_do_without_removes_them() {
         assert!(by_programs_now(&host.task(2), vip), "as this kernel allows");
         overlay.teardown().await.unwrap();
         assert!(!host.config().bpf_dir.exists(), "nothing is left");
+    });
+}
+
+#[test]
+fn where_programs_cannot_be_the_packet_filter_does_it_all() {
+    by_programs("ebpf::where_programs_cannot_be_the_packet_filter_does_it_all", async |host| {
+        let nowhere = Config { bpf_dir: "/proc/nowhere".into(), ..host.config() };
+        assert!(Overlay::open(nowhere.clone()).await.is_err(), "asked for, they are not left out without a word");
+        let overlay = Overlay::open(Config { service_backend: None, ..nowhere }).await.unwrap();
+        let report = overlay.apply(wanted(&[2, 3])).await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        tcp_server(&host.task(2), 80, "t2");
+        tcp_server(&host.task(3), 80, "t3");
+        assert!(!by_programs_now(&host.task(2), (address(1, 200), 80)));
+        overlay.teardown().await.unwrap();
     });
 }
 
