@@ -3,35 +3,19 @@
 //! Maps and links are pinned in a BPF file system of this instance, so translation goes on without a daemon and the next one
 //! finds them. Whatever is not complete or not of this version is made anew; until it is, the packet filter translates.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use berth_proto::id::{NetworkId, TaskId};
 
-use super::bpf::{self, MapFd, MapSpec};
-use super::{KernelError, bpffs};
-use crate::ebpf::layout::{self, Kind, Map, VERSION};
+use super::programs_io::{Maps, failed, load, open_pinned};
+use super::{KernelError, bpf, bpffs, maps_io};
+use crate::ebpf::layout::{self, Map, VERSION};
 use crate::ebpf::programs::Hook;
-use crate::ebpf::{FrontendChange, Frontends, TranslatorState};
+use crate::ebpf::{FrontendChange, TranslatorState};
 use crate::model::ServiceBackend;
-
-/// The maps, in the order of [`Map::ALL`].
-#[derive(Debug)]
-struct Maps([MapFd; Map::ALL.len()]);
-
-impl Maps {
-    fn all(make: impl FnMut(Map) -> Result<MapFd, KernelError>) -> Result<Self, KernelError> {
-        let all = Map::ALL.into_iter().map(make).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self(all.try_into().expect("as many as there are maps")))
-    }
-
-    fn of(&self, map: Map) -> &MapFd {
-        &self.0[map as usize]
-    }
-}
 
 /// What is pinned of one instance.
 #[derive(Debug)]
@@ -88,8 +72,8 @@ impl Translator {
         }
         let maps = open_pinned(&self.place()).filter(|_| names.len() == 1);
         let read = |maps: &Maps| -> Result<Option<TranslatorState>, KernelError> {
-            let state = list_tasks(maps, known)?;
-            Ok(list_frontends(maps)?.map(|frontends| TranslatorState { frontends, intact: true, ..state }))
+            let state = maps_io::list_tasks(maps, known)?;
+            Ok(maps_io::list_frontends(maps)?.map(|frontends| TranslatorState { frontends, intact: true, ..state }))
         };
         let state = maps.as_ref().and_then(|maps| match read(maps) {
             Ok(state) => state,
@@ -166,175 +150,7 @@ impl Translator {
     /// Changes virtual addresses. What a service leads to is complete before it leads there, and goes after it.
     pub fn change(&mut self, change: &FrontendChange) {
         let Some(maps) = &self.maps else { return };
-        let changed = write(maps, &Parts::of(change));
+        let changed = maps_io::write(maps, change);
         self.settle(changed);
     }
-}
-
-fn write(maps: &Maps, parts: &Parts) -> Result<(), KernelError> {
-    let set = |map: Map, keys: &[u8], values: &[u8]| {
-        maps.of(map).set_all(keys, values).map_err(failed("write map", map.name()))
-    };
-    let remove = |map: Map, keys: &[u8]| maps.of(map).remove_all(keys).map_err(failed("write map", map.name()));
-    set(Map::Slots, &parts.slots.0, &parts.slots.1)?;
-    set(Map::Members, &parts.members, &vec![0; parts.members.len() / Map::Members.key() * Map::Members.value()])?;
-    set(Map::Services, &parts.services.0, &parts.services.1)?;
-    remove(Map::Services, &parts.old_services)?;
-    remove(Map::Slots, &parts.old_slots)?;
-    remove(Map::Members, &parts.old_members)
-}
-
-/// A change as keys and values.
-#[derive(Default)]
-struct Parts {
-    slots: (Vec<u8>, Vec<u8>),
-    members: Vec<u8>,
-    services: (Vec<u8>, Vec<u8>),
-    old_services: Vec<u8>,
-    old_slots: Vec<u8>,
-    old_members: Vec<u8>,
-}
-
-impl Parts {
-    fn of(change: &FrontendChange) -> Self {
-        let mut parts = Self::default();
-        for (of, backends) in &change.after {
-            let digest = layout::digest(backends);
-            for (slot, backend) in (0..).zip(backends.iter()) {
-                parts.slots.0.extend(layout::slot(of, digest, slot));
-                parts.slots.1.extend(layout::address(*backend));
-                parts.members.extend(layout::member(of, *backend));
-            }
-            parts.services.0.extend(layout::frontend(of));
-            parts.services.1.extend(layout::service(backends));
-        }
-        for (of, backends) in &change.before {
-            let after = change.after.get(of);
-            let digest = layout::digest(backends);
-            let kept = after.filter(|after| layout::digest(after) == digest).map_or(0, |after| after.len());
-            let gone = (kept as u32..backends.len() as u32).flat_map(|slot| layout::slot(of, digest, slot));
-            parts.old_slots.extend(gone);
-            let still: BTreeSet<_> = after.iter().flat_map(|after| after.iter()).collect();
-            let gone: BTreeSet<_> = backends.iter().filter(|backend| !still.contains(backend)).collect();
-            parts.old_members.extend(gone.into_iter().flat_map(|backend| layout::member(of, *backend)));
-            if after.is_none() {
-                parts.old_services.extend(layout::frontend(of));
-            }
-        }
-        parts
-    }
-}
-
-/// Makes the maps, loads the programs, attaches them: all of it goes again with what is given back.
-fn load() -> Result<(Maps, Vec<OwnedFd>), KernelError> {
-    let maps = Maps::all(create)?;
-    let number = |map: Map| maps.of(map).fd.as_raw_fd();
-    let root = bpf::cgroup_root().map_err(failed("open", "the root of the control groups"))?;
-    let mut links = Vec::new();
-    for hook in Hook::ALL {
-        let program = load_program(hook, &hook.program().link(number))?;
-        let link = bpf::create_link(program.as_fd(), root.as_fd(), hook.attach_type());
-        links.push(link.map_err(failed("attach program", hook.name()))?);
-    }
-    Ok((maps, links))
-}
-
-fn load_program(hook: Hook, code: &[crate::ebpf::asm::Instruction]) -> Result<OwnedFd, KernelError> {
-    let name = format!("berth_{}", hook.name());
-    bpf::load_program(&name, code, hook.attach_type(), &mut []).map_err(|source| {
-        // Once more for the words of it.
-        let mut log = vec![0; 1 << 20];
-        let _ = bpf::load_program(&name, code, hook.attach_type(), &mut log);
-        let text = String::from_utf8_lossy(&log);
-        let mut last = text.trim_end_matches('\0').lines().rev().take(3).collect::<Vec<_>>();
-        last.reverse();
-        tracing::debug!(program = name, verifier = last.join("; "), "the kernel refuses a program");
-        failed("load program", hook.name())(source)
-    })
-}
-
-fn create(map: Map) -> Result<MapFd, KernelError> {
-    const HASH: u32 = 1;
-    const RECENT: u32 = 9;
-    const SOCKET: u32 = 24;
-    const WITHOUT_RESERVE: u32 = 1;
-    let mut spec =
-        MapSpec { key: map.key() as u32, value: map.value() as u32, entries: map.entries(), ..MapSpec::default() };
-    let mut types = None;
-    match map.kind() {
-        Kind::Hash => (spec.kind, spec.flags) = (HASH, WITHOUT_RESERVE),
-        Kind::Recent => spec.kind = RECENT,
-        Kind::Socket => {
-            (spec.kind, spec.flags) = (SOCKET, WITHOUT_RESERVE);
-            let loaded = bpf::load_types(&layout::types(map)).map_err(failed("describe map", map.name()))?;
-            (spec.btf_key, spec.btf_value) = (layout::TYPE_OF_KEY, layout::TYPE_OF_VALUE);
-            spec.btf = loaded.as_raw_fd() as u32;
-            types = Some(loaded);
-        }
-    }
-    let fd = bpf::create_map(&format!("berth_{}", map.name()), spec).map_err(failed("make map", map.name()))?;
-    drop(types);
-    Ok(MapFd { fd, key: map.key(), value: map.value() })
-}
-
-/// The maps, if they are all there and every program is attached where it belongs.
-fn open_pinned(place: &Path) -> Option<Maps> {
-    for hook in Hook::ALL {
-        let link = bpf::open_pinned(&place.join(hook.name())).ok()?;
-        (bpf::attached_to(link.as_fd()).ok()? == Some(hook.attach_type())).then_some(())?;
-    }
-    let open = |map: Map| {
-        let fd = bpf::open_pinned(&place.join(map.name())).map_err(failed("open map", map.name()))?;
-        Ok(MapFd { fd, key: map.key(), value: map.value() })
-    };
-    Maps::all(open).ok()
-}
-
-fn entries(maps: &Maps, map: Map) -> Result<(Vec<u8>, Vec<u8>), KernelError> {
-    maps.of(map).list(map.entries() as usize).map_err(failed("read map", map.name()))
-}
-
-fn list_tasks(maps: &Maps, known: &BTreeMap<u64, TaskId>) -> Result<TranslatorState, KernelError> {
-    let mut state = TranslatorState::default();
-    let (keys, values) = entries(maps, Map::Tasks)?;
-    for (key, value) in keys.chunks_exact(8).zip(values.chunks_exact(Map::Tasks.value())) {
-        let cookie = key.try_into().map(u64::from_ne_bytes).unwrap_or_default();
-        match known.get(&cookie).zip(layout::read_networks(value)) {
-            Some((task, networks)) => drop(state.tasks.insert(*task, networks)),
-            None => drop(state.strays.insert(cookie)),
-        }
-    }
-    Ok(state)
-}
-
-/// The virtual addresses, if services, slots and members fit together: they do not when a change was cut off.
-fn list_frontends(maps: &Maps) -> Result<Option<Frontends>, KernelError> {
-    let (keys, values) = entries(maps, Map::Services)?;
-    let services: HashMap<&[u8], &[u8]> = keys.chunks_exact(32).zip(values.chunks_exact(8)).collect();
-    let (keys, values) = entries(maps, Map::Slots)?;
-    let slots: HashMap<&[u8], &[u8]> = keys.chunks_exact(40).zip(values.chunks_exact(16)).collect();
-    let (keys, _) = entries(maps, Map::Members)?;
-    let members: BTreeSet<&[u8]> = keys.chunks_exact(48).collect();
-    let (mut frontends, mut used, mut wanted_members) = (Frontends::new(), 0, BTreeSet::new());
-    for (key, value) in services {
-        let (Some(of), Some(count)) = (layout::read_frontend(key), layout::number(value, 0)) else { return Ok(None) };
-        let digest = layout::number(value, 4).unwrap_or_default();
-        let backend = |slot| {
-            let bytes: [u8; 16] = (*slots.get(&layout::slot(&of, digest, slot)[..])?).try_into().ok()?;
-            Some(layout::read_address(bytes))
-        };
-        let Some(backends) = (0..count).map(backend).collect::<Option<Vec<_>>>() else { return Ok(None) };
-        if layout::digest(&backends) != digest {
-            return Ok(None);
-        }
-        used += backends.len();
-        wanted_members.extend(backends.iter().map(|backend| layout::member(&of, *backend)));
-        frontends.insert(of, backends.into());
-    }
-    let fits = used == slots.len() && wanted_members.iter().map(|key| &key[..]).eq(members.iter().copied());
-    Ok(fits.then_some(frontends))
-}
-
-fn failed(action: &'static str, what: &'static str) -> impl FnOnce(io::Error) -> KernelError {
-    move |source| KernelError::Programs { action, what, source }
 }
