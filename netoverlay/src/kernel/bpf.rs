@@ -343,9 +343,8 @@ pub(super) fn netns_cookie(socket: RawFd) -> io::Result<u64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
 }
 
-/// The root of the control groups (version 2), by a mount of its own that nobody sees: where version 1 is in use, there may be no
-/// other.
-pub(super) fn cgroup_root() -> io::Result<OwnedFd> {
+/// Mounts control groups (version 2) where nobody sees it, and opens the root. Resets the options of all their mounts.
+pub(super) fn mount_cgroups() -> io::Result<OwnedFd> {
     const CREATE: libc::c_uint = 6;
     let check = |result: libc::c_long| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) };
     // SAFETY: the name is alive and ends with NUL; gives a new descriptor.

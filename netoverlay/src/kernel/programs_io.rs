@@ -1,8 +1,11 @@
 //! The programs for virtual addresses loaded and attached, their maps made; and both found again where they are pinned.
 
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::KernelError;
 use super::bpf::{self, MapFd, MapSpec};
@@ -26,11 +29,31 @@ impl Maps {
     }
 }
 
+/// The root of the control groups (version 2). Mounted anew only where it is mounted nowhere, as with version 1: that resets the
+/// options of each mount of them on the machine.
+fn cgroup_root() -> io::Result<OwnedFd> {
+    let table = fs::read_to_string("/proc/thread-self/mountinfo")?;
+    let is_root = |file: &File| fstatfs(file).is_ok_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    let mounted = table.lines().filter_map(mounted_root);
+    match mounted.filter_map(|path| File::open(path).ok()).find(is_root) {
+        Some(root) => Ok(root.into()),
+        None => bpf::mount_cgroups(),
+    }
+}
+
+/// Where a line of the mount table has the root of the control groups (`proc_pid_mountinfo(5)`).
+fn mounted_root(line: &str) -> Option<&str> {
+    let (mount, kind) = line.split_once(" - ")?;
+    let mut fields = mount.split(' ').skip(3);
+    let (root, path) = (fields.next()?, fields.next()?);
+    (root == "/" && kind.starts_with("cgroup2 ")).then_some(path)
+}
+
 /// Makes the maps, loads the programs, attaches them: all of it goes again with what is given back.
 pub(super) fn load() -> Result<(Maps, Vec<OwnedFd>), KernelError> {
     let maps = Maps::all(create)?;
     let number = |map: Map| maps.of(map).fd.as_raw_fd();
-    let root = bpf::cgroup_root().map_err(failed("open", "the root of the control groups"))?;
+    let root = cgroup_root().map_err(failed("open", "the root of the control groups"))?;
     let mut links = Vec::new();
     for hook in Hook::ALL {
         let program = load_program(hook, &hook.program().link(number))?;
@@ -94,4 +117,18 @@ pub(super) fn open_pinned(place: &Path) -> Option<Maps> {
 /// Names what was done to what.
 pub(super) fn failed(action: &'static str, what: &'static str) -> impl FnOnce(io::Error) -> KernelError {
     move |source| KernelError::Programs { action, what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_of_the_control_groups_is_found_in_the_mount_table() {
+        let line =
+            |root, kind| format!("35 24 0:29 {root} /sys/fs/cgroup/unified rw,relatime shared:9 - {kind} none rw");
+        assert_eq!(mounted_root(&line("/", "cgroup2")), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(mounted_root(&line("/", "cgroup")), None);
+        assert_eq!(mounted_root(&line("/a", "cgroup2")), None);
+    }
 }

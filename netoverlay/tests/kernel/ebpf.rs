@@ -330,7 +330,12 @@ fn a_task_gets_at_nothing_of_the_programs() {
         // Deep in control groups of its own it is translated for as anywhere; in a network namespace of its own not at all.
         let groups = pins.with_file_name("groups");
         let group = groups.join("berth-test-attacker/deeper");
-        sh(&format!("mkdir {0} && mount -t cgroup2 none {0} && mkdir -p {1}", groups.display(), group.display()));
+        // Mounted by somebody who is in a cgroup namespace: otherwise the options of the machine's own mounts would be reset.
+        sh(&format!(
+            "mkdir {0} && unshare --cgroup mount -t cgroup2 none {0} && mkdir -p {1}",
+            groups.display(),
+            group.display()
+        ));
         let call = "exec 3<>/dev/tcp/10.1.0.200/80 && head -n 1 <&3 && cat /proc/self/net/tcp";
         let said = sh(&format!(
             "bash -c 'echo $$ > {}/cgroup.procs && exec {enter} unshare --cgroup bash -c \"{call}\"'",
