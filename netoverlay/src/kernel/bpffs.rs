@@ -5,11 +5,9 @@ use std::io;
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::KernelError;
-
-/// `BPF_FS_MAGIC` of `linux/magic.h`.
-const BPF_FS: i64 = 0xcafe_4a11;
 
 /// Mounts one at a directory, for root alone. Shared, so that unmounting it reaches the mount namespaces that were copied from
 /// ours.
@@ -25,7 +23,7 @@ pub(super) fn mount_at(directory: &Path) -> Result<(), KernelError> {
 }
 
 fn is_mounted(directory: &Path) -> bool {
-    nix::sys::statfs::statfs(directory).is_ok_and(|stat| stat.filesystem_type().0 as i64 == BPF_FS)
+    statfs(directory).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
 }
 
 /// Directories in it, by name; nothing if it is not mounted. The kernel may put files of its own beside them.

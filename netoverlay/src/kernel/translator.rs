@@ -27,7 +27,7 @@ pub(super) struct Translator {
 }
 
 impl Translator {
-    /// Finds out by what this kernel can translate virtual addresses; `wanted` is what was asked for. Attaches nothing.
+    /// Finds out by what this kernel can translate virtual addresses; `wanted` is what was asked for. Leaves nothing attached.
     pub fn open(directory: &Path, wanted: Option<ServiceBackend>) -> Result<Self, KernelError> {
         let mut this = Self { directory: directory.to_owned(), backend: ServiceBackend::Nft, maps: None };
         if wanted == Some(ServiceBackend::Nft) {

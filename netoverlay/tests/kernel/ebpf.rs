@@ -17,8 +17,8 @@ fn remote(namespace: &Path, stream: &TcpStream) -> IpAddr {
     let file = if local.is_ipv4() { "tcp" } else { "tcp6" };
     let table = inside(namespace, || std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap());
     let port = format!(":{:04X}", local.port());
-    let row = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let row = row.filter(|row| row.len() > 3 && row[1].ends_with(&port)).next().expect("the connection is listed");
+    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row.len() > 3 && row[1].ends_with(&port)).expect("the connection is listed");
     let digits = row[2].split_once(':').unwrap().0;
     let words = (0..digits.len()).step_by(8).map(|at| u32::from_str_radix(&digits[at..at + 8], 16).unwrap());
     let bytes: Vec<u8> = words.flat_map(u32::to_ne_bytes).collect();

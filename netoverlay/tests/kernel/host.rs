@@ -31,7 +31,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a test on a host of its own.
 pub fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> F) {
-    on_hosts(name, &[BACKEND.clone()], test);
+    on_hosts(name, std::slice::from_ref(&*BACKEND), test);
 }
 
 /// Runs a test on a host of its own for each of the things that can translate virtual addresses.
