@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::model::ServiceBackend;
 use crate::names::Instance;
 
 /// Settings of [`crate::Overlay::open`].
@@ -14,6 +15,10 @@ pub struct Config {
     pub table: String,
     /// Directory of the namespaces' bind mounts; daemons that share a host must differ in it.
     pub netns_dir: PathBuf,
+    /// Where the maps and links of the programs for virtual addresses are pinned; daemons that share a host must differ in it.
+    pub bpf_dir: PathBuf,
+    /// What translates virtual addresses. `None`: programs where the kernel allows them, else the packet filter alone.
+    pub service_backend: Option<ServiceBackend>,
     /// Upstream name servers are read from here.
     pub resolv_conf: PathBuf,
     /// The node's address as tasks see it: what `host-gateway` stands for. The default network's gateway if not set.
@@ -32,6 +37,8 @@ impl Default for Config {
             instance: Instance::default(),
             table: "berth".to_owned(),
             netns_dir: PathBuf::from("/run/berth/netns"),
+            bpf_dir: PathBuf::from("/run/berth/bpf"),
+            service_backend: Some(ServiceBackend::Nft),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             host_gateway: None,
             spare_namespaces: 2,

@@ -218,6 +218,7 @@ fn in_kernel(kernel: &dyn Kernel, state: &mut State, scope: Scope, report: &mut 
     carry_out(kernel, &ops, &mut observed, report);
     if report.failures.is_empty() {
         if state.unsettled.is_none() {
+            observed.translator.iter_mut().for_each(|translator| translator.synced = true);
             // The elements of tasks' tables follow from what was desired: no need to keep them once per task.
             for (task, sandbox) in &mut observed.sandboxes {
                 if state.desired.sandboxes.contains_key(task) {

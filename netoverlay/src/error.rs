@@ -45,3 +45,14 @@ impl From<PortClash> for OverlayError {
         Self::Clash(Box::new(clash))
     }
 }
+
+/// An error with all its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}

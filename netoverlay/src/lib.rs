@@ -10,6 +10,7 @@
 //! | [`plan`] | pure: desired − observed = ordered operations |
 //! | [`names`] | kernel names derived from ids |
 //! | [`nft`] | pure: packet filter tables as elements, rules and messages |
+//! | [`ebpf`] | pure: virtual addresses translated when a socket asks for them, and the programs that do it |
 //! | [`claimed`] | pure: ranges that the node has routes to |
 //! | [`files`] | pure: `/etc/resolv.conf`, `/etc/hosts`, `/etc/hostname` |
 //! | [`dns`] | the name server inside every container's namespace |
@@ -20,12 +21,13 @@
 //! Invariants: names in the kernel derive from ids, so nothing is ever made twice; a packet filter table changes in one
 //! transaction or not at all; a published port is translated only while this process holds it; before the first
 //! [`Overlay::apply`] or [`Overlay::reconcile`] nothing unknown is removed; no thread of the async runtime ever changes its
-//! namespace.
+//! namespace; `unsafe` is in `kernel/bpf.rs` alone; without the programs for virtual addresses the packet filter does all that
+//! they do.
 //!
 //! Beside other firewalls: Berth writes tables of its own only. A packet must pass every table, so a host whose own
 //! `FORWARD` chain drops by default (Docker sets `iptables -P FORWARD DROP`) must accept traffic from and to Berth's bridges
 //! (`bthb+`) there; [`Overlay`] cannot overrule it and does not change other programs' rules.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -38,6 +40,7 @@ mod parallel;
 
 pub mod claimed;
 pub mod dns;
+pub mod ebpf;
 pub mod files;
 pub mod kernel;
 pub mod model;

@@ -444,7 +444,7 @@ networks:
 fn traces(host: &Host) -> BTreeSet<String> {
     let script = "ip -o link | cut -d: -f2 | cut -d@ -f1; ip rule; ip -6 rule; ip route show table all; \
                   ip -6 route show table all; nft list tables; bridge fdb show; ip neigh show nud permanent; \
-                  ip -6 neigh show nud permanent; ls /run/berth*/netns; ls /run/netns 2>/dev/null || true";
+                  ip -6 neigh show nud permanent; ls /run/berth*/netns; ls /run/berth*/bpf; ls /run/netns 2>/dev/null || true";
     let text = host.run("sh", &["-c", script]).ok();
     // The machine's own link is none of Berth's: it may get its link-local address meanwhile.
     text.lines().filter(|line| !line.contains(" dev eth0")).map(|line| line.trim().to_owned()).collect()

@@ -168,6 +168,7 @@ impl World {
             instance: netoverlay::names::Instance::new(&instance(number)).unwrap(),
             table: format!("berthtest{tag}"),
             netns_dir: dir.path().join("netns"),
+            bpf_dir: dir.path().join("bpf"),
             ..netoverlay::Config::default()
         };
         let subnet = u8::try_from((std::process::id() + number * 7) % 200).unwrap();

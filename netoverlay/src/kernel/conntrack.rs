@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::KernelError;
 use super::netlink::{Answer, Netlink};
 use crate::model::Proto;
-use crate::nft::message::{Attributes, Message, attribute};
+use crate::nft::message::{Attributes, CREATE, Message, attribute};
 use crate::plan::Flow;
 
 const SUBSYSTEM: u16 = 1 << 8;
+const NEW: u16 = SUBSYSTEM;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
 const GET_COUNT: u16 = SUBSYSTEM | 5;
@@ -60,6 +61,57 @@ fn forget_family(netlink: &mut Netlink, family: u8, flows: &[&Flow]) -> io::Resu
         }
     }
     Ok(forgotten)
+}
+
+/// A connection of TCP by its two ends, both of one family.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+}
+
+impl Ends {
+    fn family(&self) -> u8 {
+        if self.to.is_ipv6() { FAMILY_V6 } else { FAMILY_V4 }
+    }
+
+    fn tuple(from: SocketAddr, to: SocketAddr) -> Attributes {
+        let address = |attributes: Attributes, v4: u16, ip: IpAddr| match ip {
+            IpAddr::V4(ip) => attributes.bytes(v4, &ip.octets()),
+            IpAddr::V6(ip) => attributes.bytes(v4 + 2, &ip.octets()),
+        };
+        let ips = address(address(Attributes::default(), 1, from.ip()), 2, to.ip());
+        let ports = Attributes::default().bytes(1, &[Proto::Tcp.number()]);
+        let ports = ports.bytes(2, &from.port().to_be_bytes()).bytes(3, &to.port().to_be_bytes());
+        Attributes::default().nest(1, ips).nest(2, ports)
+    }
+}
+
+/// Asks to forget one connection.
+pub(super) fn forgetting(ends: &Ends) -> Message {
+    message(DELETE, ends.family(), Attributes::default().nest(ORIGINAL, Ends::tuple(ends.from, ends.to)))
+}
+
+/// Asks to track a connection that is being opened, its packets led to another address.
+pub(super) fn translating(ends: &Ends, other: IpAddr) -> Message {
+    const TIMEOUT: u16 = 7;
+    const DESTINATION: u16 = 13;
+    /// As long as the kernel itself waits for an answer.
+    const SECONDS: u32 = 120;
+    let state = Attributes::default().nest(1, Attributes::default().bytes(1, &[SYN_SENT]));
+    let range =
+        |lowest: u16, highest: u16, octets: &[u8]| Attributes::default().bytes(lowest, octets).bytes(highest, octets);
+    let other = match other {
+        IpAddr::V4(ip) => range(1, 2, &ip.octets()),
+        IpAddr::V6(ip) => range(4, 5, &ip.octets()),
+    };
+    let attributes = Attributes::default()
+        .nest(ORIGINAL, Ends::tuple(ends.from, ends.to))
+        .nest(REPLY, Ends::tuple(ends.to, ends.from))
+        .be32(TIMEOUT, SECONDS)
+        .nest(PROTOCOL, state)
+        .nest(DESTINATION, other);
+    Message { flags: CREATE, ..message(NEW, ends.family(), attributes) }
 }
 
 fn message(kind: u16, family: u8, attributes: Attributes) -> Message {

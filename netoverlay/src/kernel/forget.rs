@@ -4,6 +4,7 @@
 //! milliseconds) for each question. Nobody waits for that where a little later is as good; questions that come close together
 //! are asked once.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -20,11 +21,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Where the connections are tracked.
 type Where = Option<Weak<Mutex<Namespace>>>;
+/// What is waiting. The last is the map by which programs know what a socket asked for.
+type Waiting = (Where, Arc<[Flow]>, Option<OwnedFd>);
 
 /// A thread that forgets, many flows at a time.
 #[derive(Debug)]
 pub(super) struct Forgetter {
-    queue: SyncSender<(Where, Arc<[Flow]>)>,
+    queue: SyncSender<Waiting>,
 }
 
 impl Forgetter {
@@ -42,26 +45,28 @@ impl Forgetter {
 
     /// Forgets flows of the node soon.
     pub fn on_node(&self, flows: Arc<[Flow]>) {
-        self.send(None, flows);
+        self.send((None, flows, None));
     }
 
-    /// Forgets flows of a task's namespace soon.
-    pub fn in_namespace(&self, namespace: &Arc<Mutex<Namespace>>, flows: Arc<[Flow]>) {
-        self.send(Some(Arc::downgrade(namespace)), flows);
+    /// Forgets flows of a task's namespace soon; those that `peers` tells of are led on.
+    pub fn in_namespace(&self, namespace: &Arc<Mutex<Namespace>>, flows: Arc<[Flow]>, peers: Option<OwnedFd>) {
+        self.send((Some(Arc::downgrade(namespace)), flows, peers));
     }
 
-    fn send(&self, place: Where, flows: Arc<[Flow]>) {
-        if let Err(TrySendError::Full((_, flows))) = self.queue.try_send((place, flows)) {
+    fn send(&self, waiting: Waiting) {
+        if let Err(TrySendError::Full((_, flows, _))) = self.queue.try_send(waiting) {
             tracing::warn!(backends = flows.len(), "too many connections to forget, these time out by themselves");
         }
     }
 }
 
-fn run(queue: &Receiver<(Where, Arc<[Flow]>)>, mut netlink: Netlink) {
+fn run(queue: &Receiver<Waiting>, mut netlink: Netlink) {
     while let Ok(first) = queue.recv() {
         std::thread::sleep(PAUSE);
+        let mut by_programs = None;
         let (mut node, mut namespaces) = (Vec::new(), Vec::<(Weak<Mutex<Namespace>>, Vec<Flow>)>::new());
-        for (place, flows) in std::iter::once(first).chain(queue.try_iter()) {
+        for (place, flows, peers) in std::iter::once(first).chain(queue.try_iter()) {
+            by_programs = peers.or(by_programs);
             match place {
                 None => node.extend_from_slice(&flows),
                 Some(place) => match namespaces.iter_mut().find(|(known, _)| known.ptr_eq(&place)) {
@@ -76,7 +81,11 @@ fn run(queue: &Receiver<(Where, Arc<[Flow]>)>, mut netlink: Netlink) {
         for (place, list) in namespaces {
             // A namespace that is gone took its connections along.
             let Some(namespace) = place.upgrade() else { continue };
-            report(namespace.lock().unwrap_or_else(PoisonError::into_inner).forget(&list));
+            let mut namespace = namespace.lock().unwrap_or_else(PoisonError::into_inner);
+            report(namespace.forget(&list));
+            if let Some(peers) = &by_programs {
+                report(namespace.lead_on(peers.as_fd(), &list));
+            }
         }
     }
 }

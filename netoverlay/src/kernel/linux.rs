@@ -15,6 +15,7 @@ use super::host::Host;
 use super::ports::HeldPorts;
 use super::reaper::Reaper;
 use super::sandbox::Namespace;
+use super::translator::Translator;
 use super::{DnsSockets, Kernel, KernelError, NameSockets, PortError, namespace, route_io};
 use crate::config::Config;
 use crate::model::{Ground, Observed, PublishedPort};
@@ -34,6 +35,7 @@ pub struct Linux {
     dns: Mutex<Vec<DnsSockets>>,
     reaper: Reaper,
     forgetter: Forgetter,
+    translator: Mutex<Translator>,
 }
 
 /// A lock whose holder panicked guards sockets that are as good as before.
@@ -57,6 +59,7 @@ impl Linux {
             dns: Mutex::default(),
             reaper: Reaper::start()?,
             forgetter: Forgetter::start()?,
+            translator: Mutex::new(Translator::open(&config.bpf_dir, config.service_backend)?),
         })
     }
 
@@ -189,9 +192,36 @@ impl Linux {
                 Ok(())
             }
             Op::Table { place: Place::Sandbox(task), change } => self.within(*task, |n| n.change(change)),
+            Op::MakeTranslator => {
+                lock(&self.translator).make();
+                Ok(())
+            }
+            Op::RemoveTranslator => lock(&self.translator).remove(),
+            Op::Frontends { change } => {
+                lock(&self.translator).change(change);
+                Ok(())
+            }
+            Op::Admit { task, networks } => {
+                let cookie = self.within(*task, |n| Ok(n.cookie()))?;
+                lock(&self.translator).admit(cookie, networks);
+                Ok(())
+            }
+            Op::Expel { task } => {
+                // One whose namespace is gone is a stray in the next listing.
+                if let Some(namespace) = self.namespace(*task)? {
+                    let cookie = lock(&namespace).cookie();
+                    lock(&self.translator).expel(&[cookie]);
+                }
+                Ok(())
+            }
+            Op::ExpelStrays { cookies } => {
+                lock(&self.translator).expel(cookies);
+                Ok(())
+            }
             Op::Forget { place: Place::Sandbox(task), flows } => {
                 if let Some(namespace) = self.namespace(*task)? {
-                    self.forgetter.in_namespace(&namespace, flows.clone());
+                    let peers = lock(&self.translator).peers();
+                    self.forgetter.in_namespace(&namespace, flows.clone(), peers);
                 }
                 Ok(())
             }
@@ -214,13 +244,21 @@ impl Kernel for Linux {
         self.reaper.wait(None);
         let mut observed = Observed::default();
         lock(&self.host).list(&self.instance, &mut observed)?;
+        let mut cookies = BTreeMap::new();
         for task in self.tasks_on_disk()? {
             match self.namespace(task)? {
-                Some(namespace) => drop(observed.sandboxes.insert(task, lock(&namespace).list()?)),
+                Some(namespace) => {
+                    let mut namespace = lock(&namespace);
+                    cookies.insert(namespace.cookie(), task);
+                    observed.sandboxes.insert(task, namespace.list()?);
+                }
                 // A file without a namespace: the daemon was killed before it was bound.
                 None => namespace::unbind(&self.namespace_path(task))?,
             }
         }
+        let mut translator = lock(&self.translator);
+        observed.service_backend = translator.backend();
+        observed.translator = translator.list(&cookies);
         observed.held = self.held_ports().into_iter().collect();
         Ok(observed)
     }
@@ -280,6 +318,7 @@ impl Kernel for Linux {
         lock(&self.ports).retain(&[]);
         lock(&self.spare).clear();
         lock(&self.host).teardown(&self.instance)?;
+        lock(&self.translator).teardown()?;
         for task in self.tasks_on_disk()? {
             self.delete(task)?;
         }

@@ -2,21 +2,27 @@
 //!
 //! Owns every system call of this crate. It carries out what it is told and lists what there is; it decides nothing.
 
+mod bpf;
+mod bpffs;
 mod conntrack;
 mod direct_io;
 mod forget;
 mod host;
 mod linux;
+mod maps_io;
 mod namespace;
 mod netlink;
 mod nft_io;
+mod opening;
 mod ports;
 mod probe_io;
 mod proc;
+mod programs_io;
 mod purging;
 mod reaper;
 mod route_io;
 mod sandbox;
+mod translator;
 mod tunnel_io;
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -57,6 +63,12 @@ pub enum KernelError {
     /// The name server's sockets could not be opened.
     #[error("cannot open the name server's sockets in the namespace of task {task}")]
     Dns { task: TaskId, source: std::io::Error },
+    /// The programs for virtual addresses, or something of theirs, could not be made or used.
+    #[error("cannot {action} {what} of the programs for virtual addresses")]
+    Programs { action: &'static str, what: &'static str, source: std::io::Error },
+    /// Where they are pinned could not be prepared or cleared.
+    #[error("cannot {action} {path}, where the programs for virtual addresses are pinned")]
+    Pins { action: &'static str, path: PathBuf, source: std::io::Error },
     /// A thread could not be started.
     #[error("cannot start a thread for a network namespace")]
     Thread { source: std::io::Error },

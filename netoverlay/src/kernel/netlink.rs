@@ -50,6 +50,11 @@ impl Netlink {
         Self::open(protocols::NETLINK_NETFILTER)
     }
 
+    /// Sockets of the calling thread's namespace.
+    pub fn sockets() -> Result<Self, KernelError> {
+        Self::open(protocols::NETLINK_SOCK_DIAG)
+    }
+
     fn open(protocol: isize) -> Result<Self, KernelError> {
         let fail = |action| move |source| KernelError::Socket { action, source };
         let mut socket = Socket::new(protocol).map_err(fail("open"))?;
@@ -61,6 +66,13 @@ impl Netlink {
         let _ = setsockopt(&socket, sockopt::SndBufForce, &BUFFER);
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
         Ok(Self { socket, sequence: 0 })
+    }
+
+    /// The number of its network namespace.
+    pub fn netns_cookie(&self) -> Result<u64, KernelError> {
+        use std::os::fd::AsRawFd;
+        super::bpf::netns_cookie(self.socket.as_raw_fd())
+            .map_err(|source| KernelError::Socket { action: "cookie", source })
     }
 
     /// Sends one request and waits until the kernel has done it.

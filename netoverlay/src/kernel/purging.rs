@@ -10,7 +10,7 @@ use berth_proto::id::TaskId;
 use nix::mount::{MntFlags, umount2};
 
 use super::host::Host;
-use super::{KernelError, namespace};
+use super::{KernelError, bpffs, namespace};
 use crate::config::Config;
 
 /// What was found and removed; empty when there was nothing. What could not be removed is in `failures`, the rest is gone all
@@ -22,6 +22,8 @@ pub struct Purged {
     pub tables: Vec<String>,
     /// Bridges, and the node's ends of tasks' links.
     pub links: Vec<String>,
+    /// Directories in which programs for virtual addresses were pinned.
+    pub programs: Vec<PathBuf>,
     /// Paths at which tasks' network namespaces were bound.
     pub namespaces: Vec<PathBuf>,
     /// Other mounts.
@@ -35,6 +37,7 @@ impl Purged {
     pub fn is_empty(&self) -> bool {
         self.tables.is_empty()
             && self.links.is_empty()
+            && self.programs.is_empty()
             && self.namespaces.is_empty()
             && self.mounts.is_empty()
             && self.failures.is_empty()
@@ -46,7 +49,7 @@ impl Purged {
 }
 
 /// Removes everything that a daemon with these settings left in the kernel for its next start: its packet filter table, bridges,
-/// tasks' links, the bind mounts of tasks' namespaces and the directory that they are in.
+/// tasks' links, the programs for virtual addresses, the bind mounts of tasks' namespaces and the directory that they are in.
 ///
 /// For a node on which neither the daemon nor any of its containers runs: a container that does run loses its network. Doing it
 /// again is no error and finds nothing. Kernel settings (`ip_forward` and the like) stay as they are, others may rely on them by
@@ -60,6 +63,9 @@ pub fn purge(config: &Config) -> Purged {
         && let Some(true) = purged.note(host.delete_table())
     {
         purged.tables.push(format!("inet {}", config.table));
+    }
+    if purged.note(bpffs::clear(&config.bpf_dir)).is_some() && bpffs::unmount(&config.bpf_dir) {
+        purged.programs.push(config.bpf_dir.clone());
     }
     namespaces(&config.netns_dir, &mut purged);
     if let Some(host) = &mut host {

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use berth_proto::id::TaskId;
 
 use super::netlink::Netlink;
-use super::{DnsSockets, KernelError, NameSockets, conntrack, namespace, nft_io, proc, route_io};
+use super::{DnsSockets, KernelError, NameSockets, conntrack, namespace, nft_io, opening, proc, route_io};
 use crate::model::{LinkState, Proto, SandboxState};
 use crate::names::LinkName;
 use crate::nft::sets::{Bytes, Scope};
@@ -72,6 +72,11 @@ impl Namespace {
     /// Lets links born from now on have IPv6.
     pub fn enable_v6(&self) -> Result<(), KernelError> {
         namespace::enter(&self.fd, || proc::write_if_there("ipv6/conf/default/disable_ipv6", "0"))
+    }
+
+    /// Its number; 0 where the kernel has none for it.
+    pub fn cookie(&self) -> u64 {
+        self.route.netns_cookie().unwrap_or_default()
     }
 
     /// Lists it.
@@ -153,6 +158,12 @@ impl Namespace {
     /// Forgets tracked connections.
     pub fn forget(&mut self, flows: &[Flow]) -> Result<usize, KernelError> {
         conntrack::forget(&mut self.filter, flows)
+    }
+
+    /// Leads connections on that are being opened by way of `peers` to backends that are none any more.
+    pub fn lead_on(&mut self, peers: BorrowedFd<'_>, flows: &[Flow]) -> Result<usize, KernelError> {
+        let mut sockets = namespace::enter(&self.fd, Netlink::sockets)?;
+        opening::lead_on(&mut sockets, &mut self.filter, peers, flows)
     }
 
     /// Adds a route, a rule; removes one.

@@ -20,4 +20,4 @@ pub use observed::{
 };
 pub use peer::{Nodes, Peer};
 pub use sandbox::{Attachment, DnsConfig, HostEntry, HostTarget, Mode, SandboxSpec};
-pub use service::{Backend, EndpointMode, Proto, PublishMode, PublishedPort, Service};
+pub use service::{Backend, EndpointMode, Proto, PublishMode, PublishedPort, Service, ServiceBackend};

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
-use super::{MacAddr, PublishedPort};
+use super::{MacAddr, PublishedPort, ServiceBackend};
+use crate::ebpf::TranslatorState;
 use crate::names::LinkName;
 use crate::nft::TableState;
 use crate::plan::{Route, SourceRule};
@@ -36,6 +37,10 @@ pub struct Observed {
     pub probes: BTreeSet<ProbeWay>,
     /// The node's own links by their addresses.
     pub underlay: BTreeMap<IpAddr, Underlay>,
+    /// By what virtual addresses are to be translated here: what was asked for, as far as this kernel can.
+    pub service_backend: ServiceBackend,
+    /// The programs for virtual addresses, if any are there.
+    pub translator: Option<TranslatorState>,
 }
 
 impl Observed {

@@ -118,3 +118,21 @@ pub struct Service {
     /// Ingress-mode ports: node port to all ready backends.
     pub ports: Vec<PublishedPort>,
 }
+
+impl Service {
+    /// The addresses on a network of those backends that may get new connections.
+    pub fn ready_on(&self, network: NetworkId) -> Vec<IpAddr> {
+        let ready = self.backends.iter().filter(|b| b.ready);
+        ready.flat_map(|b| b.addresses.get(&network).into_iter().flatten().copied()).collect()
+    }
+}
+
+/// What translates virtual addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServiceBackend {
+    /// The packet filter in each task's namespace.
+    #[default]
+    Nft,
+    /// Programs that run when a task's socket asks for an address, and the packet filter for what they leave ([`crate::ebpf`]).
+    Ebpf,
+}

@@ -74,9 +74,7 @@ pub(super) fn vips(desired: &Desired, networks: &BTreeSet<NetworkId>, only: Opti
     for service in chosen {
         for network in networks {
             let Some(vips) = service.vips.get(network) else { continue };
-            let ready = service.backends.iter().filter(|b| b.ready);
-            let backends: Vec<IpAddr> =
-                ready.flat_map(|b| b.addresses.get(network).into_iter().flatten().copied()).collect();
+            let backends = service.ready_on(*network);
             for vip in vips {
                 virtual_address(*vip, &backends, &mut elements);
             }
@@ -85,16 +83,20 @@ pub(super) fn vips(desired: &Desired, networks: &BTreeSet<NetworkId>, only: Opti
     elements.done()
 }
 
+/// Those backends that a virtual address is balanced over.
+pub(super) fn same_family(vip: IpAddr, backends: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+    backends.iter().copied().filter(move |b| b.is_ipv6() == vip.is_ipv6()).take(MAX_SLOTS)
+}
+
 fn virtual_address(vip: IpAddr, backends: &[IpAddr], elements: &mut Draft) {
     let (jumps, slots, refuse) = match vip {
         IpAddr::V4(_) => (Set::Vips4, Set::VipSlots4, Set::VipRefuse4),
         IpAddr::V6(_) => (Set::Vips6, Set::VipSlots6, Set::VipRefuse6),
     };
     let key = || Bytes::default().address(vip);
-    let same = backends.iter().filter(|b| b.is_ipv6() == vip.is_ipv6()).take(MAX_SLOTS);
     let mut count = 0;
-    for backend in same {
-        elements.data(slots, key().slot(count).done(), Bytes::default().address(*backend).done());
+    for backend in same_family(vip, backends) {
+        elements.data(slots, key().slot(count).done(), Bytes::default().address(backend).done());
         count += 1;
     }
     if count == 0 {

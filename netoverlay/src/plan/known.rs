@@ -32,10 +32,15 @@ impl Known {
         Arc::make_mut(&mut change.remove).0.retain(|key, _| add.contains_key(key) || self.owns(key));
     }
 
+    /// Whether a virtual address was desired at some time.
+    pub(super) fn owns_vip(&self, vip: IpAddr) -> bool {
+        self.vips.contains(&vip)
+    }
+
     fn owns(&self, (set, key): &Key) -> bool {
         match (set.key(), *set) {
             ([Field::V4 | Field::V6], _) | (_, Set::VipSlots4 | Set::VipSlots6) => {
-                address(set.key()[0], key).is_some_and(|vip| self.vips.contains(&vip))
+                address(set.key()[0], key).is_some_and(|vip| self.owns_vip(vip))
             }
             ([Field::Proto, Field::Port, ..], _) => {
                 port(key, 0).is_some_and(|(p, n)| self.ports.contains(&(None, p, n)))

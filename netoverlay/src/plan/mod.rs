@@ -12,6 +12,7 @@ mod ports;
 mod probe;
 mod route;
 mod sandbox;
+mod translate;
 mod tunnel;
 mod vips;
 
@@ -27,6 +28,7 @@ use berth_proto::id::TaskId;
 
 use crate::model::{Desired, Observed};
 use crate::names::Instance;
+use translate::Translation;
 use tunnel::Tunnels;
 use vips::Vips;
 
@@ -49,14 +51,16 @@ pub fn plan(rules: &Rules, desired: &Desired, observed: &Observed) -> Vec<Op> {
     ways(rules, desired, observed, &tunnels, &mut ops);
     probe::ways(rules, desired, observed, &mut ops);
     let vips = Vips::new(rules, desired);
+    let translation = Translation::new(rules, desired, observed, &mut ops);
     for task in desired.sandboxes.keys() {
-        ops.extend(sandbox::create(rules, desired, observed, *task, &vips));
+        ops.extend(sandbox::create(rules, desired, observed, *task, &vips, &translation));
     }
     ops.extend(node::table(rules, desired, observed));
     if rules.keep_unknown.is_none() {
         for task in observed.sandboxes.keys().filter(|t| !sandbox::wants_namespace(desired, **t)) {
-            ops.extend(sandbox::delete(observed, *task));
+            ops.extend(sandbox::delete(observed, *task, &translation));
         }
+        translation.leftovers(desired, observed, &mut ops);
         ops.extend(node::leftovers(rules, desired, observed));
         tunnels.leftovers(&mut ops);
     }
@@ -78,12 +82,13 @@ pub fn plan_task(rules: &Rules, desired: &Desired, observed: &Observed, task: Ta
     tunnels.devices(&mut ops);
     ways(rules, desired, observed, &tunnels, &mut ops);
     probe::ways(rules, desired, observed, &mut ops);
+    let translation = Translation::new(rules, desired, observed, &mut ops);
     if sandbox::wants_namespace(desired, task) {
-        ops.extend(sandbox::create(rules, desired, observed, task, &Vips::new(rules, desired)));
+        ops.extend(sandbox::create(rules, desired, observed, task, &Vips::new(rules, desired), &translation));
         ops.extend(node::table(rules, desired, observed));
     } else {
         ops.extend(node::table(rules, desired, observed));
-        ops.extend(sandbox::delete(observed, task));
+        ops.extend(sandbox::delete(observed, task, &translation));
     }
     ops
 }
@@ -95,9 +100,11 @@ pub fn plan_balance(rules: &Rules, desired: &Desired, observed: &Observed) -> Ve
     tunnels.devices(&mut ops);
     ways(rules, desired, observed, &tunnels, &mut ops);
     let vips = Vips::new(rules, desired);
+    let translation = Translation::new(rules, desired, observed, &mut ops);
     for spec in desired.sandboxes.values() {
         if let Some(state) = observed.sandboxes.get(&spec.task) {
             vips.table(spec, state, &mut ops);
+            translation.task(spec, &mut ops);
         }
     }
     ops.extend(node::table(rules, desired, observed));

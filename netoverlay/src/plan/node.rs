@@ -150,7 +150,8 @@ fn lost_backends(change: &TableChange, wanted: &Elements) -> Arc<[Flow]> {
         Some(((*proto)?, address(field, data)?, port))
     });
     let lost: BTreeSet<(Proto, IpAddr, u16)> = lost.collect();
-    let flow = |(proto, backend, port)| Flow { proto: Some(proto), towards: None, backend, port: Some(port) };
+    let flow =
+        |(proto, backend, port)| Flow { proto: Some(proto), towards: None, backend, port: Some(port), instead: None };
     lost.into_iter().map(flow).collect()
 }
 

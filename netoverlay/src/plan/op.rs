@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use berth_proto::id::TaskId;
+use berth_proto::id::{NetworkId, TaskId};
 use ipnet::IpNet;
 
 use super::{Route, SourceRule};
+use crate::ebpf::{FrontendChange, TranslatorState};
 use crate::model::{
     BridgeState, DirectWay, LinkState, MacAddr, MacvlanMode, Observed, ProbeWay, Proto, ReturnWay, SandboxState,
     TunnelState, VethState, Way,
@@ -93,6 +94,8 @@ pub struct Flow {
     pub backend: IpAddr,
     /// The port that it answers on, if one is meant.
     pub port: Option<u16>,
+    /// Another backend of the virtual address: for connections that programs have led to this one and that it has not answered.
+    pub instead: Option<IpAddr>,
 }
 
 /// One step. Each is idempotent: carrying it out twice is not an error.
@@ -156,6 +159,18 @@ pub enum Op {
     /// Forget tracked connections, so that they are not sent to a backend that is gone. All at once: each look at the connections
     /// is a look at all of them.
     Forget { place: Place, flows: Arc<[Flow]> },
+    /// Make the programs for virtual addresses and their maps anew, empty.
+    MakeTranslator,
+    /// Remove them.
+    RemoveTranslator,
+    /// Change which virtual addresses the programs know.
+    Frontends { change: Arc<FrontendChange> },
+    /// Let the programs translate for a task, on these networks.
+    Admit { task: TaskId, networks: Vec<NetworkId> },
+    /// Let them not.
+    Expel { task: TaskId },
+    /// The same for namespaces that nobody knows any more.
+    ExpelStrays { cookies: Vec<u64> },
 }
 
 impl Op {
@@ -174,6 +189,8 @@ impl Op {
             | Self::AddRule { task, .. }
             | Self::RemoveRule { task, .. }
             | Self::OpenDns { task }
+            | Self::Admit { task, .. }
+            | Self::Expel { task }
             | Self::Table { place: Place::Sandbox(task), .. }
             | Self::Forget { place: Place::Sandbox(task), .. } => Some(*task),
             _ => None,
@@ -249,7 +266,24 @@ impl Op {
             }
             Self::Table { place: Place::Node, change } => change.apply_to(&mut observed.table),
             Self::Forget { .. } => {}
+            Self::RemoveTranslator => observed.translator = None,
+            Self::MakeTranslator => {
+                observed.translator = Some(TranslatorState { intact: true, ..TranslatorState::default() });
+            }
+            Self::Frontends { .. } | Self::Admit { .. } | Self::Expel { .. } | Self::ExpelStrays { .. } => {
+                observed.translator.iter_mut().for_each(|state| self.apply_to_translator(state));
+            }
             _ => self.apply_inside(observed),
+        }
+    }
+
+    fn apply_to_translator(&self, state: &mut TranslatorState) {
+        match self {
+            Self::Frontends { change } => change.apply_to(&mut state.frontends),
+            Self::Admit { task, networks } => drop(state.tasks.insert(*task, networks.clone())),
+            Self::Expel { task } => drop(state.tasks.remove(task)),
+            Self::ExpelStrays { cookies } => state.strays.retain(|cookie| !cookies.contains(cookie)),
+            _ => {}
         }
     }
 
@@ -360,6 +394,23 @@ impl fmt::Display for Op {
                 [one] => write!(f, "forget connections to {}", one.backend),
                 many => write!(f, "forget connections to {} backends", many.len()),
             },
+            Self::MakeTranslator => write!(f, "make the programs for virtual addresses: missing, or not whole"),
+            Self::RemoveTranslator => write!(f, "remove the programs for virtual addresses: not wanted"),
+            Self::Frontends { change } => {
+                let example = change.after.keys().chain(change.before.keys()).next();
+                let example = example.map(|of| format!(", such as {}", of.vip)).unwrap_or_default();
+                write!(
+                    f,
+                    "programs: {} addresses set, {} changed or removed{example}",
+                    change.after.len(),
+                    change.before.len()
+                )
+            }
+            Self::Admit { task, networks } => {
+                write!(f, "programs: translate for task {task} on {} networks", networks.len())
+            }
+            Self::Expel { task } => write!(f, "programs: translate no more for task {task}"),
+            Self::ExpelStrays { cookies } => write!(f, "programs: forget {} namespaces that are gone", cookies.len()),
         }
     }
 }

@@ -8,6 +8,7 @@ use berth_proto::id::TaskId;
 use ipnet::IpNet;
 
 use super::route::{MAIN_TABLE, link_table};
+use super::translate::Translation;
 use super::tunnel::link_mtu;
 use super::vips::Vips;
 use super::{BridgePort, Flow, LinkEnd, LinkPlan, Op, Place, Route, Rules, SourceRule};
@@ -20,7 +21,14 @@ pub(super) fn wants_namespace(desired: &Desired, task: TaskId) -> bool {
 }
 
 /// Makes or mends one task's namespace.
-pub(super) fn create(rules: &Rules, desired: &Desired, observed: &Observed, task: TaskId, vips: &Vips<'_>) -> Vec<Op> {
+pub(super) fn create(
+    rules: &Rules,
+    desired: &Desired,
+    observed: &Observed,
+    task: TaskId,
+    vips: &Vips<'_>,
+    translation: &Translation<'_>,
+) -> Vec<Op> {
     let Some(spec) = desired.sandboxes.get(&task).filter(|s| s.mode != Mode::Host) else { return Vec::new() };
     let mut ops = Vec::new();
     let fresh = SandboxState::default();
@@ -32,6 +40,7 @@ pub(super) fn create(rules: &Rules, desired: &Desired, observed: &Observed, task
     let gone = connect(task, &links, state, observed, &mut ops);
     addresses(task, &links, state, &gone, &mut ops);
     rules_and_routes(task, &links, state, &gone, &mut ops);
+    translation.task(spec, &mut ops);
     if !spec.attachments().is_empty() {
         vips.table(spec, state, &mut ops);
         if !state.dns {
@@ -45,13 +54,17 @@ pub(super) fn create(rules: &Rules, desired: &Desired, observed: &Observed, task
 ///
 /// Its links go with it, a little later and many at once: deleting one by name takes the kernel 20 to 40 ms. One that stays
 /// because something still uses the namespace is a leftover for the next full pass.
-pub(super) fn delete(observed: &Observed, task: TaskId) -> Vec<Op> {
+pub(super) fn delete(observed: &Observed, task: TaskId, translation: &Translation<'_>) -> Vec<Op> {
     let Some(state) = observed.sandboxes.get(&task) else { return Vec::new() };
     let addresses = state.links.values().flat_map(|l| l.addresses.iter().map(IpNet::addr));
     let flows: Arc<[Flow]> =
-        addresses.map(|backend| Flow { proto: None, towards: None, backend, port: None }).collect();
+        addresses.map(|backend| Flow { proto: None, towards: None, backend, port: None, instead: None }).collect();
     let forget = (!flows.is_empty()).then_some(Op::Forget { place: Place::Node, flows });
-    std::iter::once(Op::DeleteSandbox { task }).chain(forget).collect()
+    let mut ops = Vec::new();
+    translation.gone(task, &mut ops);
+    ops.push(Op::DeleteSandbox { task });
+    ops.extend(forget);
+    ops
 }
 
 struct Wanted<'a> {

@@ -8,8 +8,9 @@ use berth_proto::validate::network_options;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ebpf::{Frontend, TranslatorState};
 use crate::model::{Attachment, Backend, DnsConfig, Driver, EndpointMode, Mode, Network, Proto, PublishedPort};
-use crate::model::{Nodes, Peer, SandboxSpec, Service, Subnet, Underlay, Way};
+use crate::model::{Nodes, Peer, SandboxSpec, Service, ServiceBackend, Subnet, Underlay, Way};
 use crate::names::LinkName;
 
 fn rules() -> Rules {
@@ -149,6 +150,15 @@ prop_compose! {
     }
 }
 
+fn any_backend() -> impl Strategy<Value = ServiceBackend> {
+    prop_oneof![Just(ServiceBackend::Nft), Just(ServiceBackend::Ebpf)]
+}
+
+/// A node on which nothing was made yet.
+fn bare(service_backend: ServiceBackend) -> Observed {
+    Observed { service_backend, ..Observed::default() }
+}
+
 /// All ports are to be had in these tests.
 fn hold(desired: &Desired, observed: &mut Observed) {
     observed.held = wanted_ports(desired).0.into_iter().collect();
@@ -169,8 +179,8 @@ fn reach(rules: &Rules, desired: &Desired, observed: &mut Observed) -> usize {
 
 proptest! {
     #[test]
-    fn a_second_plan_is_empty(first in any_desired(), second in any_desired()) {
-        let mut observed = Observed::default();
+    fn a_second_plan_is_empty(backend in any_backend(), first in any_desired(), second in any_desired()) {
+        let mut observed = bare(backend);
         for desired in [&first, &second, &first] {
             reach(&rules(), desired, &mut observed);
             let again = plan(&rules(), desired, &observed);
@@ -179,8 +189,8 @@ proptest! {
     }
 
     #[test]
-    fn a_crash_anywhere_is_mended(first in any_desired(), second in any_desired(), at in any::<prop::sample::Index>()) {
-        let mut observed = Observed::default();
+    fn a_crash_anywhere_is_mended(backend in any_backend(), first in any_desired(), second in any_desired(), at in any::<prop::sample::Index>()) {
+        let mut observed = bare(backend);
         reach(&rules(), &first, &mut observed);
         let mut straight = observed.clone();
         reach(&rules(), &second, &mut straight);
@@ -195,8 +205,8 @@ proptest! {
     }
 
     #[test]
-    fn no_step_works_on_what_an_earlier_one_took_away(first in any_desired(), second in any_desired()) {
-        let mut observed = Observed::default();
+    fn no_step_works_on_what_an_earlier_one_took_away(backend in any_backend(), first in any_desired(), second in any_desired()) {
+        let mut observed = bare(backend);
         reach(&rules(), &first, &mut observed);
         // As when an agent hears that a network is gone before it ends the network's last task.
         let mut half = first.clone();
@@ -214,23 +224,62 @@ proptest! {
     }
 
     #[test]
-    fn nothing_wanted_leaves_nothing(desired in any_desired()) {
-        let mut observed = Observed::default();
+    fn nothing_wanted_leaves_nothing(backend in any_backend(), desired in any_desired()) {
+        let mut observed = bare(backend);
         reach(&rules(), &desired, &mut observed);
         reach(&rules(), &Desired::default(), &mut observed);
         prop_assert!(observed.bridges.is_empty() && observed.veths.is_empty() && observed.sandboxes.is_empty());
         prop_assert!(observed.table.elements.0.is_empty());
+        let translator = observed.translator.unwrap_or_default();
+        prop_assert!(translator.tasks.is_empty() && translator.frontends.is_empty());
     }
 
     #[test]
-    fn known_tables_are_changed_as_listed_ones(first in any_desired(), second in any_desired()) {
-        let mut observed = Observed::default();
+    fn programs_come_and_go_with_what_is_asked_for(first in any_desired(), second in any_desired()) {
+        let mut observed = bare(ServiceBackend::Ebpf);
+        reach(&rules(), &first, &mut observed);
+        prop_assert!(observed.translator.as_ref().is_some_and(|state| state.intact));
+        // Cut off in the middle of a change, or made by another version.
+        observed.translator = Some(TranslatorState { strays: [7].into(), ..TranslatorState::default() });
+        reach(&rules(), &first, &mut observed);
+        let whole = observed.translator.clone();
+        observed.translator.iter_mut().for_each(|state| state.strays.extend([8, 9]));
+        reach(&rules(), &first, &mut observed);
+        prop_assert_eq!(&observed.translator, &whole);
+        observed.service_backend = ServiceBackend::Nft;
+        reach(&rules(), &second, &mut observed);
+        prop_assert_eq!(&observed.translator, &None);
+        prop_assert!(plan(&rules(), &second, &observed).is_empty());
+    }
+
+    #[test]
+    fn programs_know_what_the_packet_filter_knows(desired in any_desired()) {
+        let mut observed = bare(ServiceBackend::Ebpf);
+        reach(&rules(), &desired, &mut observed);
+        let state = observed.translator.unwrap_or_default();
+        for (task, sandbox) in &observed.sandboxes {
+            let networks = state.tasks.get(task).cloned().unwrap_or_default();
+            let ours = state.frontends.iter().filter(|(of, _)| networks.contains(&of.network) && of.vip.is_ipv4());
+            let ours: BTreeSet<_> = ours.map(|(of, backends)| (of.vip, backends.len() as u32)).collect();
+            let jumps = sandbox.table.elements.0.iter().filter_map(|((set, key), value)| match (set, value) {
+                (crate::nft::Set::Vips4, crate::nft::Value::Chain(class)) => Some((known::address(set.key()[0], key)?, class.slots)),
+                (crate::nft::Set::VipRefuse4, _) => Some((known::address(set.key()[0], key)?, 0)),
+                _ => None,
+            });
+            prop_assert_eq!(ours, jumps.collect::<BTreeSet<_>>());
+        }
+    }
+
+    #[test]
+    fn known_tables_are_changed_as_listed_ones(backend in any_backend(), first in any_desired(), second in any_desired()) {
+        let mut observed = bare(backend);
         reach(&rules(), &first, &mut observed);
         let mut synced = observed.clone();
         for sandbox in synced.sandboxes.values_mut() {
             sandbox.table.synced = true;
             sandbox.table.elements = Default::default();
         }
+        synced.translator.iter_mut().for_each(|translator| translator.synced = true);
         hold(&second, &mut observed);
         hold(&second, &mut synced);
         let with_previous = Rules { previous: Some(first), ..rules() };
@@ -238,8 +287,8 @@ proptest! {
     }
 
     #[test]
-    fn what_was_never_desired_is_left_alone(old in any_desired(), new in any_desired()) {
-        let mut observed = Observed::default();
+    fn what_was_never_desired_is_left_alone(backend in any_backend(), old in any_desired(), new in any_desired()) {
+        let mut observed = bare(backend);
         reach(&rules(), &old, &mut observed);
         let before = observed.clone();
         let mut known = Known::default();
@@ -248,6 +297,12 @@ proptest! {
         reach(&careful, &new, &mut observed);
         for task in old.sandboxes.keys().filter(|t| !new.sandboxes.contains_key(*t)) {
             prop_assert_eq!(observed.sandboxes.get(task), before.sandboxes.get(task));
+        }
+        if let (Some(now), Some(before)) = (&observed.translator, &before.translator) {
+            let kept = |of: &&Frontend| !new.services.values().any(|s| s.vips.values().flatten().any(|vip| *vip == of.vip));
+            for of in before.frontends.keys().filter(kept) {
+                prop_assert_eq!(now.frontends.get(of), before.frontends.get(of));
+            }
         }
         for (id, service) in old.services.iter().filter(|(id, _)| !new.services.contains_key(*id)) {
             let port = service.ports[0];
@@ -258,8 +313,8 @@ proptest! {
     }
 
     #[test]
-    fn nothing_of_an_encrypted_network_goes_in_the_clear(first in any_desired(), second in any_desired()) {
-        let mut observed = Observed::default();
+    fn nothing_of_an_encrypted_network_goes_in_the_clear(backend in any_backend(), first in any_desired(), second in any_desired()) {
+        let mut observed = bare(backend);
         for desired in [&first, &second] {
             reach(&rules(), desired, &mut observed);
             for network in desired.networks.values().filter(|network| network.encrypted) {
@@ -285,10 +340,10 @@ proptest! {
     }
 
     #[test]
-    fn tasks_one_by_one_or_all_at_once(desired in any_desired()) {
-        let mut all = Observed::default();
+    fn tasks_one_by_one_or_all_at_once(backend in any_backend(), desired in any_desired()) {
+        let mut all = bare(backend);
         reach(&rules(), &desired, &mut all);
-        let mut one_by_one = Observed::default();
+        let mut one_by_one = bare(backend);
         hold(&desired, &mut one_by_one);
         for task in desired.sandboxes.keys() {
             let ops = plan_task(&rules(), &desired, &one_by_one, *task);

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -117,9 +117,21 @@ fn lost_backends(change: &TableChange, wanted: &BTreeMap<Key, Value>) -> Arc<[Fl
     }
     let still: BTreeSet<(IpAddr, IpAddr)> =
         wanted.iter().filter(|((s, _), _)| slots(*s)).filter_map(|((s, k), v)| pair(*s, k, v)).collect();
-    let flows = |(vip, backend): &(IpAddr, IpAddr)| {
+    let flows = |(at, (vip, backend)): (usize, &(IpAddr, IpAddr))| {
         let (towards, backend) = (Some(*vip), *backend);
-        [Proto::Udp, Proto::Tcp].map(|proto| Flow { proto: Some(proto), towards, backend, port: None })
+        let others = || still.range((*vip, lowest(*vip))..).take_while(|(of, _)| of == vip);
+        // Not all to the same one.
+        let instead = others().nth(at % others().count().max(1)).map(|(_, other)| *other);
+        let flow = Flow { proto: Some(Proto::Tcp), towards, backend, port: None, instead };
+        [Flow { proto: Some(Proto::Udp), instead: None, ..flow }, flow]
     };
-    gone.difference(&still).flat_map(flows).collect()
+    gone.difference(&still).enumerate().flat_map(flows).collect()
+}
+
+/// The first address of a family.
+fn lowest(vip: IpAddr) -> IpAddr {
+    match vip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }

@@ -9,18 +9,21 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use berth_netoverlay::model::{
     Attachment, Backend, DnsConfig, Driver, EndpointMode, Mode, Network, Proto, PublishedPort, SandboxSpec, Service,
-    Subnet,
+    ServiceBackend, Subnet,
 };
 use berth_netoverlay::{Config, Overlay};
 use berth_proto::id::{NetworkId, ServiceId, TaskId};
 use nix::sched::{CloneFlags, setns};
 
 const MARK: &str = "BERTH_TEST_HOST";
+/// What translates virtual addresses in tests that do not say it: `nft`, `ebpf`, or what is usual.
+const BACKEND_OF_ALL: &str = "BERTH_TEST_SERVICE_BACKEND";
+static BACKEND: LazyLock<String> = LazyLock::new(|| std::env::var(BACKEND_OF_ALL).unwrap_or_default());
 pub const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// Long enough for a slow machine; no test waits it out when things are right.
@@ -28,16 +31,33 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a test on a host of its own.
 pub fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> F) {
+    on_hosts(name, std::slice::from_ref(&*BACKEND), test);
+}
+
+/// Runs a test on a host of its own for each of the things that can translate virtual addresses.
+pub fn by_each_backend<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> F) {
+    on_hosts(name, &["nft", "ebpf"].map(str::to_owned), test);
+}
+
+/// The same for programs only.
+pub fn by_programs<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> F) {
+    on_hosts(name, &["ebpf".to_owned()], test);
+}
+
+fn on_hosts<F: Future<Output = ()>>(name: &str, backends: &[String], test: impl FnOnce(Host) -> F) {
     if std::env::var_os(MARK).is_none() {
         let me = std::env::current_exe().unwrap();
-        let status = Command::new("unshare")
-            .args(["--net", "--mount", "--propagation", "private", "--"])
-            .arg(me)
-            .args(["--exact", name, "--nocapture", "--test-threads", "1"])
-            .env(MARK, "1")
-            .status()
-            .expect("util-linux's unshare is needed");
-        assert!(status.success(), "{name} failed on its host: {status}");
+        for backend in backends {
+            let status = Command::new("unshare")
+                .args(["--net", "--mount", "--propagation", "private", "--"])
+                .arg(&me)
+                .args(["--exact", name, "--nocapture", "--test-threads", "1"])
+                .env(MARK, "1")
+                .env(BACKEND_OF_ALL, backend)
+                .status()
+                .expect("util-linux's unshare is needed");
+            assert!(status.success(), "{name} ({backend}) failed on its host: {status}");
+        }
         return;
     }
     let host = Host::new();
@@ -68,6 +88,12 @@ impl Host {
     pub fn config(&self) -> Config {
         Config {
             netns_dir: self.directory.path().join("netns"),
+            bpf_dir: self.directory.path().join("bpf"),
+            service_backend: match BACKEND.as_str() {
+                "nft" => Some(ServiceBackend::Nft),
+                "ebpf" => Some(ServiceBackend::Ebpf),
+                _ => Config::default().service_backend,
+            },
             resolv_conf: self.directory.path().join("resolv.conf"),
             ..Config::default()
         }

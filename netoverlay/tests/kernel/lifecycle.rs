@@ -32,7 +32,7 @@ fn links() -> String {
 
 #[test]
 fn a_restart_disturbs_nothing() {
-    on_a_host("lifecycle::a_restart_disturbs_nothing", async |host| {
+    by_each_backend("lifecycle::a_restart_disturbs_nothing", async |host| {
         let overlay = host.overlay().await;
         overlay.apply(desired(&[2, 3])).await.unwrap();
         for t in [2, 3] {
@@ -70,7 +70,7 @@ fn a_restart_disturbs_nothing() {
 
 #[test]
 fn drift_is_mended() {
-    on_a_host("lifecycle::drift_is_mended", async |host| {
+    by_each_backend("lifecycle::drift_is_mended", async |host| {
         let overlay = host.overlay().await;
         overlay.apply(desired(&[2, 3])).await.unwrap();
         for t in [2, 3] {
@@ -112,7 +112,7 @@ fn drift_is_mended() {
 
 #[test]
 fn what_is_not_desired_goes_away() {
-    on_a_host("lifecycle::what_is_not_desired_goes_away", async |host| {
+    by_each_backend("lifecycle::what_is_not_desired_goes_away", async |host| {
         let overlay = host.overlay().await;
         overlay.apply(desired(&[2, 3, 4])).await.unwrap();
         drop(overlay);
@@ -164,7 +164,7 @@ fn two_hundred_rounds_leave_nothing_behind() {
 
 #[test]
 fn a_network_stays_until_its_last_task_is_gone() {
-    on_a_host("lifecycle::a_network_stays_until_its_last_task_is_gone", async |host| {
+    by_each_backend("lifecycle::a_network_stays_until_its_last_task_is_gone", async |host| {
         let overlay = host.overlay().await;
         overlay.apply(desired(&[2, 3])).await.unwrap();
         tcp_server(&host.task(3), 80, "three");
@@ -184,7 +184,7 @@ fn a_network_stays_until_its_last_task_is_gone() {
 
 #[test]
 fn taking_away_what_is_gone_already_is_no_failure() {
-    on_a_host("lifecycle::taking_away_what_is_gone_already_is_no_failure", async |host| {
+    by_each_backend("lifecycle::taking_away_what_is_gone_already_is_no_failure", async |host| {
         let config = host.config();
         let overlay = host.overlay().await;
         overlay.apply(desired(&[2])).await.unwrap();
@@ -224,10 +224,11 @@ fn traces(directory: &Path) -> String {
 
 #[test]
 fn a_purge_leaves_nothing_behind_and_others_alone() {
-    on_a_host("lifecycle::a_purge_leaves_nothing_behind_and_others_alone", async |host| {
+    by_each_backend("lifecycle::a_purge_leaves_nothing_behind_and_others_alone", async |host| {
         let mut neighbour = host.config();
         (neighbour.table, neighbour.instance) = ("other".to_owned(), Instance::new("oth").unwrap());
         neighbour.netns_dir.set_file_name("other");
+        neighbour.bpf_dir.set_file_name("other-bpf");
         let other = Overlay::open(neighbour).await.unwrap();
         other.set_networks(vec![network(9, "theirs")]).await.unwrap();
         other.attach(spec(90, &[9])).await.unwrap();
@@ -284,7 +285,7 @@ fn mounts_below_a_directory_are_unmounted() {
 
 #[test]
 fn attaching_is_idempotent_and_checked() {
-    on_a_host("lifecycle::attaching_is_idempotent_and_checked", async |host| {
+    by_each_backend("lifecycle::attaching_is_idempotent_and_checked", async |host| {
         let overlay = host.overlay().await;
         assert!(matches!(overlay.attach(spec(2, &[1])).await, Err(OverlayError::UnknownNetwork { .. })));
         overlay.set_networks(vec![network(1, "n")]).await.unwrap();

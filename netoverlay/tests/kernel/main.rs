@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod dns;
+mod ebpf;
 mod host;
 mod lifecycle;
 mod nodes;

@@ -55,7 +55,7 @@ fn tasks_do_not_reach_the_nodes_loopback() {
 
 #[test]
 fn without_a_ready_backend_connections_are_refused_at_once() {
-    on_a_host("publish::without_a_ready_backend_connections_are_refused_at_once", async |host| {
+    by_each_backend("publish::without_a_ready_backend_connections_are_refused_at_once", async |host| {
         let overlay = host.overlay().await;
         overlay.set_networks(vec![network(1, "a")]).await.unwrap();
         overlay.attach(spec(2, &[1])).await.unwrap();
@@ -85,7 +85,7 @@ fn without_a_ready_backend_connections_are_refused_at_once() {
 
 #[test]
 fn udp_clients_move_on_when_their_backend_goes() {
-    on_a_host("publish::udp_clients_move_on_when_their_backend_goes", async |host| {
+    by_each_backend("publish::udp_clients_move_on_when_their_backend_goes", async |host| {
         let overlay = host.overlay().await;
         overlay.set_networks(vec![network(1, "a")]).await.unwrap();
         for t in [2, 3, 4] {

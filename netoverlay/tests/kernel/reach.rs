@@ -31,7 +31,7 @@ const HOST_CLIENT: IpAddr = IpAddr::V4(CLIENT);
 
 #[test]
 fn networks_are_apart_and_internal_ones_have_no_outside() {
-    on_a_host("reach::networks_are_apart_and_internal_ones_have_no_outside", async |host| {
+    by_each_backend("reach::networks_are_apart_and_internal_ones_have_no_outside", async |host| {
         let overlay = host.overlay().await;
         let mut inner = network(3, "inner");
         inner.internal = true;
@@ -59,7 +59,7 @@ fn networks_are_apart_and_internal_ones_have_no_outside() {
 
 #[test]
 fn tasks_of_a_network_without_icc_are_strangers() {
-    on_a_host("reach::tasks_of_a_network_without_icc_are_strangers", async |host| {
+    by_each_backend("reach::tasks_of_a_network_without_icc_are_strangers", async |host| {
         let overlay = host.overlay().await;
         let mut apart = network(1, "apart");
         apart.options.insert(network_options::ICC.to_owned(), "false".to_owned());
@@ -112,7 +112,7 @@ fn links_have_the_payload_size_of_their_network() {
 
 #[test]
 fn a_task_on_several_networks_has_the_right_default_route() {
-    on_a_host("reach::a_task_on_several_networks_has_the_right_default_route", async |host| {
+    by_each_backend("reach::a_task_on_several_networks_has_the_right_default_route", async |host| {
         let overlay = host.overlay().await;
         let mut inner = network(3, "inner");
         inner.internal = true;
@@ -149,7 +149,7 @@ fn a_task_on_several_networks_has_the_right_default_route() {
 
 #[test]
 fn ipv6_works_beside_ipv4() {
-    on_a_host("reach::ipv6_works_beside_ipv4", async |host| {
+    by_each_backend("reach::ipv6_works_beside_ipv4", async |host| {
         let overlay = host.overlay().await;
         let mut net = network(1, "six");
         net.subnets.push(Subnet::with_first_gateway("fd00:1::/64".parse().unwrap()).unwrap());
@@ -210,7 +210,7 @@ fn a_task_on_two_networks_leads_nobody_from_one_into_the_other() {
 
 #[test]
 fn host_and_none_modes() {
-    on_a_host("reach::host_and_none_modes", async |host| {
+    by_each_backend("reach::host_and_none_modes", async |host| {
         let overlay = host.overlay().await;
         let mut on_host = spec(2, &[]);
         on_host.mode = Mode::Host;

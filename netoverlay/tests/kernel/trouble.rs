@@ -484,7 +484,7 @@ fn a_datagram_flow_moves_on_when_the_node_of_its_task_is_lost() {
 #[test]
 fn a_client_whose_first_packet_went_to_a_dead_task_gets_to_the_next_one() {
     let name = "trouble::a_client_whose_first_packet_went_to_a_dead_task_gets_to_the_next_one";
-    on_a_host(name, async |host| {
+    by_each_backend(name, async |host| {
         let overlay = host.overlay().await;
         overlay.set_networks(vec![network(1, "a")]).await.unwrap();
         for t in [2, 3, 4] {

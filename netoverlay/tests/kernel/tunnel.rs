@@ -96,7 +96,8 @@ fn nodes_on_one_link_send_straight() {
         let every = |how: &str| {
             for t in (0..node.count).map(|other| other + 2) {
                 // One datagram each, which nobody sends again: the change loses none.
-                for (to, from) in [(address(1, t), address(1, node.at + 2)), (address6(1, t), address6(1, node.at + 2))] {
+                for (to, from) in [(address(1, t), address(1, node.at + 2)), (address6(1, t), address6(1, node.at + 2))]
+                {
                     let any: IpAddr = if to.is_ipv6() { [0; 16].into() } else { [0; 4].into() };
                     let socket = inside(&own, || UdpSocket::bind((any, 0)).unwrap());
                     let told = ask_udp(&socket, (to, 80)).unwrap_or_else(|e| panic!("{how}: {to}: {e}"));

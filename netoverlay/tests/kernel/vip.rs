@@ -6,7 +6,7 @@ use crate::host::*;
 
 #[test]
 fn a_virtual_address_is_balanced_over_ready_backends() {
-    on_a_host("vip::a_virtual_address_is_balanced_over_ready_backends", async |host| {
+    by_each_backend("vip::a_virtual_address_is_balanced_over_ready_backends", async |host| {
         let overlay = host.overlay().await;
         overlay.set_networks(vec![network(1, "a")]).await.unwrap();
         for t in [2, 3, 4, 9] {
@@ -32,7 +32,7 @@ fn a_virtual_address_is_balanced_over_ready_backends() {
 
 #[test]
 fn many_services_and_many_backends() {
-    on_a_host("vip::many_services_and_many_backends", async |host| {
+    by_each_backend("vip::many_services_and_many_backends", async |host| {
         let overlay = host.overlay().await;
         overlay.set_networks(vec![network(1, "a")]).await.unwrap();
         overlay.attach(spec(2, &[1])).await.unwrap();

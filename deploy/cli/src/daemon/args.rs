@@ -48,6 +48,9 @@ pub struct DaemonArgs {
     /// Way of packets between tasks of different nodes: straight by the link where that works (auto), or always by tunnels
     #[arg(long, value_enum, value_name = "PATH", default_value_t = DataPathArg::Auto, hide_possible_values = true)]
     pub data_path: DataPathArg,
+    /// What translates virtual addresses of services: nft, ebpf (when a task connects), or auto: ebpf where the kernel allows it
+    #[arg(long, value_enum, value_name = "BACKEND", default_value_t = ServiceBackendArg::Nft, hide_possible_values = true)]
+    pub service_backend: ServiceBackendArg,
     /// How old a key of encrypted networks grows before this node changes it
     #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = parse_key_period)]
     pub key_period: Duration,
@@ -86,6 +89,17 @@ pub enum DataPathArg {
     Auto,
     /// By tunnels.
     Tunnel,
+}
+
+/// What translates virtual addresses of services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ServiceBackendArg {
+    /// Programs where the kernel allows them, else the packet filter.
+    Auto,
+    /// The packet filter.
+    Nft,
+    /// Programs; a kernel that does not allow them is an error.
+    Ebpf,
 }
 
 /// How log lines look.

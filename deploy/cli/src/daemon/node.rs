@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use berth_agent::netoverlay::model::ServiceBackend;
 use berth_agent::probe::DataPath;
 use berth_agent::{Agent, AgentConfig, ManagerAddress, agent, netoverlay};
 use berth_manager::identity::keeper::{Keeper, Kept};
@@ -21,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{DaemonArgs, DataPathArg, NODE_PORT};
+use super::args::{DaemonArgs, DataPathArg, NODE_PORT, ServiceBackendArg};
 use super::leave::{self, DaemonService, Leaving};
 use super::manager_side::{self, ManagerSide};
 use super::reach::NodeReach;
@@ -216,6 +217,11 @@ impl Node {
         config.data_path = match self.args.data_path {
             DataPathArg::Auto => DataPath::Auto,
             DataPathArg::Tunnel => DataPath::Tunnel,
+        };
+        config.network.service_backend = match self.args.service_backend {
+            ServiceBackendArg::Auto => None,
+            ServiceBackendArg::Nft => Some(ServiceBackend::Nft),
+            ServiceBackendArg::Ebpf => Some(ServiceBackend::Ebpf),
         };
         config.secure.period = self.args.key_period;
         share::separate(&mut config, &self.args.data_dir);

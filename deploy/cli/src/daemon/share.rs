@@ -27,6 +27,7 @@ pub fn separate(config: &mut AgentConfig, data_dir: &Path) {
     config.secure.base_port = base_port(&tag);
     config.network.table = format!("berth_{tag}");
     config.network.netns_dir = format!("/run/berth-{tag}/netns").into();
+    config.network.bpf_dir = format!("/run/berth-{tag}/bpf").into();
     // Links have room for three characters.
     config.network.instance = Instance::new(&format!("b{}", &tag[..3])).expect("letters and digits, a letter first");
 }
