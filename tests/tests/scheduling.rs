@@ -75,7 +75,10 @@ fn a_task_without_a_node_says_what_would_help_and_one_with_a_node_why_it_is_ther
         })
     };
     let placed = explain("shop_fits");
-    assert!(placed.contains(&format!("Of 1 nodes that qualify, as things are now, it is {}", cluster.host(1).hostname())), "{placed}");
+    assert!(
+        placed.contains(&format!("Of 1 nodes that qualify, as things are now, it is {}", cluster.host(1).hostname())),
+        "{placed}"
+    );
     let huge = explain("shop_huge");
     assert!(huge.contains("No node takes it. Of 3 nodes:\n  3 lack 900GiB memory (most left: "), "{huge}");
     assert!(huge.contains("It would fit:\n  if reserve-memory <= "), "{huge}");
@@ -94,7 +97,10 @@ fn services_keep_apart_and_moves_are_proposed_with_their_bill() {
     let cluster = Cluster::new("apart", 1, 2);
     cluster.load(&[hello()]);
     let host = cluster.host(0);
-    let yaml = stack(&[sleeper("web", "deploy: {replicas: 3, resources: {reservations: {memory: 64M}}, placement: {preferences: [{spread: node.hostname}]}}")]);
+    let yaml = stack(&[sleeper(
+        "web",
+        "deploy: {replicas: 3, resources: {reservations: {memory: 64M}}, placement: {preferences: [{spread: node.hostname}]}}",
+    )]);
     host.apply("shop", &yaml);
     assert_eq!(cluster.placed(0, "shop_web").into_iter().collect::<BTreeSet<_>>().len(), 3, "spread");
     let said = host.berth(&["cluster", "rebalance", "--dry-run"]).ok();

@@ -220,10 +220,10 @@ fn placed(state: &State, Choice { node, reason }: Choice) -> Outcome {
 }
 
 fn unplaced(state: &State, explanation: &Explanation) -> pb::Unplaced {
-    let removed = explanation.misses.iter().map(|(miss, nodes)| pb::RemovedNodes {
-        nodes: *nodes,
-        why: explanation.miss(*miss, *nodes == 1).to_string(),
-    });
+    let removed = explanation
+        .misses
+        .iter()
+        .map(|(miss, nodes)| pb::RemovedNodes { nodes: *nodes, why: explanation.miss(*miss, *nodes == 1).to_string() });
     let near = |near: &Near| pb::NearNode {
         node: node_name(state, near.node),
         misses: near.misses.iter().map(|miss| explanation.miss(*miss, true).to_string()).collect(),

@@ -112,7 +112,8 @@ fn fits(state: &State, node: NodeId, has: &NodeResources, spec: &ServiceSpec) ->
 fn clashes(state: &State, node: NodeId, task: &Task, spec: &ServiceSpec) -> bool {
     let own: Vec<HostPort> = spec.endpoint.ports.iter().filter_map(HostPort::of).collect();
     let taken = |other: &Task| {
-        let held = state.spec_of(other).into_iter().flat_map(|spec| spec.endpoint.ports.iter().filter_map(HostPort::of));
+        let held =
+            state.spec_of(other).into_iter().flat_map(|spec| spec.endpoint.ports.iter().filter_map(HostPort::of));
         held.into_iter().any(|held| own.iter().any(|port| port.clashes_with(&held)))
     };
     !own.is_empty() && working(state, node).any(|other| other.id != task.id && taken(other))

@@ -11,8 +11,8 @@ use berth_proto::state::{DesiredState, TaskState};
 
 use super::object::{Object, ObjectRef, Stored};
 use super::peers::{self, Peers};
-use super::table::Table;
 use super::room::Room;
+use super::table::Table;
 use super::task_index::TaskIndex;
 
 /// The state at one log index.

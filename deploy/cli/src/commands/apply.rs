@@ -138,9 +138,7 @@ fn show(planned: &pb::StackApplyResponse, args: &ApplyArgs) -> Result<(), Failur
     terminal::print(match (args.format, foresight) {
         (Format::Table, foresight) => plan::text(&planned.plan) + &foresight.map(foresight::text).unwrap_or_default(),
         (format, None) => listing::data(&plan::rows(&planned.plan), format)?,
-        (format, Some(foresight)) => {
-            listing::data(&plan::foreseen(&planned.plan, foresight::rows(foresight)), format)?
-        }
+        (format, Some(foresight)) => listing::data(&plan::foreseen(&planned.plan, foresight::rows(foresight)), format)?,
     })
 }
 

@@ -208,7 +208,8 @@ mod tests {
 
     #[test]
     fn a_foresight_names_nodes_refusals_victims_and_losses() {
-        let node = |node: &str, stay, come, why: &str| pb::PlannedNode { node: node.into(), stay, come, why: why.into() };
+        let node =
+            |node: &str, stay, come, why: &str| pb::PlannedNode { node: node.into(), stay, come, why: why.into() };
         let foresight = pb::Foresight {
             services: vec![pb::PlannedService {
                 service: "web".into(),
