@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_proto::id::{NodeId, ServiceId, TaskId};
-use berth_proto::object::{Service, Slot, Task};
+use berth_proto::object::{Service, Slot};
 use berth_proto::pb;
 use berth_proto::pb::task_explain_response::Outcome;
 use berth_proto::spec::ServiceMode;

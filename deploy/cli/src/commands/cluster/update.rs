@@ -1,8 +1,8 @@
 //! `berth cluster update`.
 
 use berth_proto::pb;
-use berth_proto::spec::ClusterSpec;
-use clap::Args;
+use berth_proto::spec::{ClusterSpec, Strategy};
+use clap::{Args, ValueEnum};
 use tonic::Code;
 
 use crate::cli::Context;
@@ -20,16 +20,35 @@ pub struct UpdateArgs {
     /// interrupts what goes between nodes for some seconds
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     encrypt_networks: Option<bool>,
+    /// How nodes are ranked for services that say nothing of it themselves
+    #[arg(long, value_enum, value_name = "STRATEGY")]
+    strategy: Option<StrategyArg>,
+}
+
+/// How nodes are ranked.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StrategyArg {
+    /// Fill the nodes that are in use before others are begun
+    Pack,
+    /// Fewest tasks of the service, then fewest tasks at all
+    Spread,
 }
 
 /// Changes the cluster.
 pub async fn run(args: UpdateArgs, context: &Context) -> Outcome {
-    if args.encrypt_networks.is_none() {
+    if args.encrypt_networks.is_none() && args.strategy.is_none() {
         return Err(Failure::usage("nothing to change").hint("`berth cluster update --help` lists what can be"));
     }
     let client = context.connect().await?;
-    let id =
-        amend(&client, |spec| spec.encrypt_networks = args.encrypt_networks.unwrap_or(spec.encrypt_networks)).await?;
+    let change = |spec: &mut ClusterSpec| {
+        spec.encrypt_networks = args.encrypt_networks.unwrap_or(spec.encrypt_networks);
+        spec.strategy = match args.strategy {
+            Some(StrategyArg::Pack) => Strategy::Pack,
+            Some(StrategyArg::Spread) => Strategy::Spread,
+            None => spec.strategy,
+        };
+    };
+    let id = amend(&client, change).await?;
     terminal::print_line(id)?;
     Ok(0)
 }
