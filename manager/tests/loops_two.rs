@@ -15,6 +15,14 @@ fn reserving(name: &str, replicas: u64, cpus: u64) -> ServiceSpec {
     spec
 }
 
+/// A cluster that has its networks already: those are for the allocator to make.
+fn with_nodes(seed: u64, n: u128) -> Sim {
+    let mut sim = Sim::with_nodes(seed, n);
+    sim.create(service("first", "run", 0));
+    sim.settle();
+    sim
+}
+
 fn running(sim: &Sim, services: &[ServiceId]) -> usize {
     services.iter().map(|id| sim.running(*id).len()).sum()
 }
@@ -23,7 +31,7 @@ fn running(sim: &Sim, services: &[ServiceId]) -> usize {
 fn the_last_room_is_given_once() {
     for seed in 0..20 {
         // Five nodes of four cpus; ten services want 40 in all.
-        let mut sim = Sim::with_nodes(seed, 5);
+        let mut sim = with_nodes(seed, 5);
         let services: Vec<ServiceId> = (0..10).map(|n| sim.create(reserving(&format!("s{n}"), 4, 1))).collect();
         sim.settle_both();
         assert!(sim.overtaken > 0, "both decided the same: seed {seed} shows nothing");
@@ -40,7 +48,7 @@ fn the_last_room_is_given_once() {
 #[test]
 fn a_port_of_a_node_is_given_once() {
     for seed in 0..20 {
-        let mut sim = Sim::with_nodes(seed, 3);
+        let mut sim = with_nodes(seed, 3);
         let on_port = |name: &str| publish(service(name, "run", 3), 80, Some(8080), PublishMode::Host);
         let services = [sim.create(on_port("one")), sim.create(on_port("two"))];
         sim.settle_both();

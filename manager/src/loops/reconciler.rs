@@ -8,14 +8,14 @@ use berth_proto::id::{NetworkId, ServiceId, TaskId};
 use berth_proto::object::{SpecVersion, Task};
 use berth_proto::state::{DesiredState, TaskState};
 use berth_proto::time::Timestamp;
-use berth_scheduler::{ClusterView, Plan, TaskGroup, schedule};
+use berth_scheduler::{ClusterView, Placement, TaskGroup, schedule};
 
 use super::dirty::Dirty;
 use crate::allocator::attach::{AttachError, Attachments};
 use crate::allocator::{AllocatorConfig, Book, endpoint, ingress, network};
 use crate::orchestrator::work::TaskRef;
 use crate::orchestrator::{self, IdSource, Loop, Turn, Work, depends, removal};
-use crate::placement::{self, Demands};
+use crate::placement::{self, Demands, MakingWay};
 use crate::reaper;
 use crate::store::{Change, Event, Object, ObjectRef, State, Transaction};
 
@@ -49,6 +49,7 @@ pub struct Reconciler {
     unpublished: Option<String>,
     /// When the waiting tasks of a service were last told why they wait.
     explained: BTreeMap<ServiceId, Timestamp>,
+    making_way: MakingWay,
 }
 
 /// The works of a pass.
@@ -68,6 +69,7 @@ impl Reconciler {
             starved: BTreeMap::new(),
             unpublished: None,
             explained: BTreeMap::new(),
+            making_way: MakingWay::default(),
         };
         for node in state.nodes() {
             new.view.upsert_node(node.clone());
@@ -329,12 +331,12 @@ impl Reconciler {
 
     /// Where the tasks go, over all services of the pass together.
     fn place(&mut self, works: &mut Works, state: &State, now: Timestamp) {
-        let groups: Vec<TaskGroup> =
-            works.values().flat_map(|work| placement::groups(work, state, &mut self.demands)).collect();
-        if groups.is_empty() {
+        let (mut placements, groups) = self.candidates(works, state);
+        if groups.is_empty() && placements.is_empty() {
             return;
         }
-        let Plan { placements, refusals } = schedule(&self.view, &groups, now);
+        let plan = schedule(&self.view, &groups, now);
+        placements.extend(plan.placements);
         works.values_mut().for_each(|work| work.act_as(Loop::Scheduler));
         let mut places: BTreeMap<ServiceId, BTreeMap<TaskId, TaskRef>> = BTreeMap::new();
         for (id, work) in works.iter() {
@@ -345,16 +347,9 @@ impl Reconciler {
         for placement in &placements {
             let Some(work) = works.get_mut(&placement.service) else { continue };
             let Some(at) = at(placement.service, placement.task) else { continue };
-            placement::place(work, at, placement, now);
-            let task = work.task(at);
-            let demand = self.demands.of(state, task);
-            self.view.upsert_task(task, &demand);
-            for victim in placement.evicts.iter().filter_map(|victim| state.task(*victim)) {
-                let stopping = Task { desired: DesiredState::Shutdown, ..Task::clone(victim) };
-                self.follow_task(state, &stopping, now);
-            }
+            self.take_place(work, at, placement, state, now);
         }
-        for refusal in &refusals {
+        for refusal in &plan.refusals {
             self.waiting.insert(refusal.service);
             let Some(work) = works.get_mut(&refusal.service) else { continue };
             // The figures change with every task that comes or goes anywhere; thousands of waiting tasks cannot follow.
@@ -370,6 +365,41 @@ impl Reconciler {
                     placement::refuse(work, at, refusal);
                 }
             }
+        }
+    }
+
+    /// Tasks whose way is free by now, and those that need a node.
+    fn candidates(&mut self, works: &Works, state: &State) -> (Vec<Placement>, Vec<TaskGroup>) {
+        let is_due = |id| works.contains_key(&id);
+        let (placements, released) = self.making_way.settle(state, is_due, &mut self.demands);
+        for task in released {
+            self.dirty.room |= self.view.remove_task(task);
+        }
+        self.waiting.extend(works.keys().filter(|id| self.making_way.concerns(**id)));
+        let arrives: BTreeSet<TaskId> = placements.iter().map(|placement| placement.task).collect();
+        let making_way = &self.making_way;
+        let but_for = |task: TaskId| making_way.holds(task) || arrives.contains(&task);
+        let groups = works.values().flat_map(|work| placement::groups(work, state, &mut self.demands, but_for));
+        let groups = groups.collect();
+        (placements, groups)
+    }
+
+    /// Gives a task its node, or lets it wait there until others have made way; the room is taken either way.
+    fn take_place(&mut self, work: &mut Work, at: TaskRef, placement: &Placement, state: &State, now: Timestamp) {
+        if placement.evicts.is_empty() {
+            placement::place(work, at, placement, now);
+        } else {
+            placement::make_way(work, at, placement);
+            self.making_way.wait(placement);
+            self.waiting.insert(placement.service);
+        }
+        let mut task = Task::clone(work.task(at));
+        (task.node, task.status.state) = (Some(placement.node), TaskState::Assigned);
+        let demand = self.demands.of(state, &task);
+        self.view.upsert_task(&task, &demand);
+        for victim in placement.evicts.iter().filter_map(|victim| state.task(*victim)) {
+            let stopping = Task { desired: DesiredState::Shutdown, ..Task::clone(victim) };
+            self.follow_task(state, &stopping, now);
         }
     }
 
@@ -392,6 +422,7 @@ impl Reconciler {
     }
 
     fn forget_task(&mut self, id: TaskId, now: Timestamp) {
+        self.making_way.forget(id);
         self.dirty.room |= self.view.remove_task(id);
         self.dirty.room |= self.book.remove_task(id, now);
     }
@@ -404,9 +435,10 @@ impl Reconciler {
     }
 
     fn restore_task(&mut self, id: TaskId, state: &State, now: Timestamp) {
+        self.making_way.forget(id);
         match state.task(id) {
             Some(task) => {
-                if task.node.is_none() {
+                if task.status.state < TaskState::Assigned {
                     self.view.remove_task(id);
                 }
                 self.follow_task(state, &task.clone(), now);

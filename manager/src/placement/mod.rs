@@ -1,6 +1,8 @@
 //! Between the store and the scheduler: what tasks ask of nodes, which tasks wait for one, and writing down what was
 //! decided. Decides nothing itself.
 
+mod way;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use berth_scheduler::{Demand, IdMap, Placement, Refusal, TaskGroup, TaskRequest}
 use crate::orchestrator::Work;
 use crate::orchestrator::work::TaskRef;
 use crate::store::State;
+
+pub use way::MakingWay;
 
 /// What tasks of the spec ask of a node; drivers of its networks and volumes are looked up.
 pub fn demand(state: &State, spec: &ServiceSpec) -> Demand {
@@ -90,11 +94,16 @@ impl Demands {
     }
 }
 
-/// The tasks of the service that wait for a node, in groups of equal spec version.
-pub fn groups(work: &Work, state: &State, demands: &mut Demands) -> Vec<TaskGroup> {
+/// The tasks of the service that wait for a node, in groups of equal spec version; `but_for` those that have one in prospect.
+pub fn groups(
+    work: &Work,
+    state: &State,
+    demands: &mut Demands,
+    but_for: impl Fn(berth_proto::id::TaskId) -> bool,
+) -> Vec<TaskGroup> {
     let mut groups: BTreeMap<SpecVersion, TaskGroup> = BTreeMap::new();
     for (_, task) in work.tasks() {
-        if task.status.state != TaskState::Pending || !task.desired.wants_work() {
+        if task.status.state != TaskState::Pending || !task.desired.wants_work() || but_for(task.id) {
             continue;
         }
         let group = groups.entry(task.spec_version).or_insert_with(|| TaskGroup {
@@ -125,7 +134,7 @@ pub fn wanted(service: &Service) -> u64 {
     }
 }
 
-/// Writes a placement into its task; those that it evicts stop in the same transaction.
+/// Writes a placement into its task.
 pub fn place(work: &mut Work, at: TaskRef, placement: &Placement, now: Timestamp) {
     let task = work.task_mut(at);
     task.node = Some(placement.node);
@@ -133,6 +142,13 @@ pub fn place(work: &mut Work, at: TaskRef, placement: &Placement, now: Timestamp
     task.status.at = now;
     task.status.message = format!("assigned: {}", placement.reason);
     task.status.error.clear();
+}
+
+/// Asks the tasks that the placement evicts to stop, and writes down that theirs waits for it, in one transaction.
+pub fn make_way(work: &mut Work, at: TaskRef, placement: &Placement) {
+    let (count, node) = (placement.evicts.len(), placement.node);
+    let tasks = if count == 1 { "a task".to_owned() } else { format!("{count} tasks") };
+    hold(work, at, &format!("waiting until {tasks} of lower priority made way on node {node}"), "");
     work.evict(at, &placement.evicts);
 }
 

@@ -4,6 +4,7 @@
 use berth_proto::id::{NodeId, TaskId};
 use berth_proto::object::{NodeResources, Task};
 use berth_proto::spec::ServiceSpec;
+use berth_proto::state::TaskState;
 use berth_scheduler::{Demand, HostPort};
 use imbl::OrdMap;
 
@@ -77,7 +78,7 @@ pub fn check(state: &State, events: &[Event]) -> Result<(), Conflict> {
             Event::Updated { old: Object::Task(old), new: Object::Task(new) } => (Some(old), new),
             _ => continue,
         };
-        let Some(node) = new.node.filter(|_| old.is_none_or(|old| old.node.is_none()) && holds(new)) else { continue };
+        let Some(node) = new.node.filter(|_| !old.is_some_and(|old| holds(old)) && holds(new)) else { continue };
         let Some(description) = state.node(node).and_then(|node| node.description.as_ref()) else { continue };
         let Some(spec) = state.spec_of(new) else { continue };
         if !fits(state, node, &description.resources, spec) || clashes(state, node, new, spec) {
@@ -87,9 +88,11 @@ pub fn check(state: &State, events: &[Event]) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// A task that is asked to stop makes room for the one that takes its place.
+/// A task that is bound to a node holds nothing there before it is assigned. One that is asked to stop does not count: the
+/// scheduler knows better when its room is free, this is against two of them.
 fn holds(task: &Task) -> bool {
-    task.desired.wants_work() && !task.status.state.is_terminal()
+    let state = task.status.state;
+    task.desired.wants_work() && state >= TaskState::Assigned && !state.is_terminal()
 }
 
 fn fits(state: &State, node: NodeId, has: &NodeResources, spec: &ServiceSpec) -> bool {
