@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use berth_proto::id::{ServiceId, TaskId};
+use berth_proto::object::SpecVersion;
 
 use crate::demand::Demand;
 use crate::draft::Draft;
@@ -26,11 +27,20 @@ pub(crate) struct Preemption {
     pending: IdMap<ServiceId, u64>,
     /// Tasks of each service that were evicted.
     taken: IdMap<ServiceId, u64>,
-    /// Nodes by what room on them costs, for the group with that number.
-    scan: Option<(*const TaskGroup, BinaryHeap<Reverse<(Cost, u64, u32)>>)>,
+    /// Nodes by what room on them costs, for the group at hand.
+    scan: Option<Scan>,
     /// The node that was taken last: it may give more.
     again: Option<u32>,
 }
+
+/// What was found for the group of that service and version.
+struct Scan {
+    group: (ServiceId, SpecVersion),
+    nodes: BinaryHeap<Reverse<Offer>>,
+}
+
+/// What room on a node costs, its tie and its place.
+type Offer = (Cost, u64, u32);
 
 /// What victims cost: how many, the highest priority, the sum of what they hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,9 +72,9 @@ impl Preemption {
     pub fn next(&mut self, eye: &Eye<'_>, draft: &Draft<'_>) -> Option<(u32, Vec<TaskId>)> {
         let demand = &eye.group.demand;
         draft.view.lowest_priority().filter(|lowest| *lowest < demand.priority)?;
-        let same = self.scan.as_ref().is_some_and(|(group, _)| std::ptr::eq(*group, eye.group));
+        let group = (eye.group.service, eye.group.spec_version);
         let mut heap = match self.scan.take() {
-            Some((_, mut heap)) if same => {
+            Some(Scan { group: scanned, nodes: mut heap }) if scanned == group => {
                 let again = self.again.take().and_then(|place| self.offer(eye, draft, place));
                 heap.extend(again.map(Reverse));
                 heap
@@ -87,7 +97,7 @@ impl Preemption {
             found = Some((place, victims));
             break;
         }
-        self.scan = Some((std::ptr::from_ref(eye.group), heap));
+        self.scan = Some(Scan { group, nodes: heap });
         found
     }
 
@@ -116,7 +126,7 @@ impl Preemption {
         }
     }
 
-    fn offer(&self, eye: &Eye<'_>, draft: &Draft<'_>, place: u32) -> Option<(Cost, u64, u32)> {
+    fn offer(&self, eye: &Eye<'_>, draft: &Draft<'_>, place: u32) -> Option<Offer> {
         let (cost, _) = self.choose(eye, draft, place)?;
         Some((cost, draft.view.at(place).tie, place))
     }

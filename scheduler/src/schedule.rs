@@ -65,7 +65,14 @@ pub(crate) fn carry_on<'a>(draft: &mut Draft<'a>, groups: &'a [TaskGroup], now: 
         draft.settle();
         let eye = Eye::new(group, draft, now).without(lost);
         let first = plan.placements.len();
-        let run = GroupRun { eye, first, draft: &mut *draft, plan: &mut plan, preemption: &mut preemption };
+        let run = GroupRun {
+            eye,
+            first,
+            places: Vec::new(),
+            draft: &mut *draft,
+            plan: &mut plan,
+            preemption: &mut preemption,
+        };
         run.run();
     }
     plan
@@ -81,6 +88,8 @@ struct GroupRun<'a, 'd> {
     eye: Eye<'a>,
     /// Placements of the plan that were there before.
     first: usize,
+    /// Where tasks of the group went.
+    places: Vec<u32>,
     draft: &'d mut Draft<'a>,
     plan: &'d mut Plan,
     preemption: &'d mut Preemption,
@@ -94,7 +103,7 @@ struct Candidates {
 
 impl<'a> GroupRun<'a, '_> {
     fn run(mut self) {
-        let (group, first) = (self.eye.group, self.first);
+        let group = self.eye.group;
         let mut refused = self.bound_tasks();
         let rest = if group.demand.gang && !refused.is_empty() { Vec::new() } else { self.free_tasks() };
         if !rest.is_empty() {
@@ -103,9 +112,7 @@ impl<'a> GroupRun<'a, '_> {
         if group.demand.gang && !refused.is_empty() {
             return self.call_off(refused);
         }
-        let places: Vec<u32> =
-            self.plan.placements[first..].iter().filter_map(|p| self.draft.view.place_of(p.node)).collect();
-        self.draft.note(group.service, &group.demand, &places, true);
+        self.draft.note(group.service, &group.demand, &self.places, true);
         for (tasks, explanation) in refused {
             self.refuse(tasks, explanation);
         }
@@ -131,6 +138,7 @@ impl<'a> GroupRun<'a, '_> {
                 Some((terms, evicts)) => {
                     self.draft.give(place, self.eye.group.service, demand, true);
                     self.eye.rules.placed(place, node);
+                    self.places.push(place);
                     let reason = Reason { candidates: 1, terms, next: None };
                     self.write(request.task, id, reason, evicts);
                 }
@@ -192,6 +200,7 @@ impl<'a> GroupRun<'a, '_> {
 
     fn placed(&mut self, task: TaskId, placed: &Placed, candidates: u32, evicts: Vec<TaskId>) {
         if let Some(node) = &self.draft.view.at(placed.place).node {
+            self.places.push(placed.place);
             self.write(task, node.id, placed.reason(candidates), evicts);
         }
     }

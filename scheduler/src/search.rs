@@ -2,6 +2,7 @@
 //! looked into, only when nothing better can come from elsewhere; of each cell only the foremost node is known.
 
 use std::cmp::Ordering;
+use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use berth_proto::id::NodeId;
@@ -13,7 +14,7 @@ use crate::filter::{Miss, Rules, Seen, has_room, qualifies, reads_nodes};
 use crate::plan::Reason;
 use crate::pool::{CellId, Pool, Step};
 use crate::schedule::TaskGroup;
-use crate::score::{Rank, Terms, fullness, least_cost, spreads};
+use crate::score::{Rank, Terms, fullness, least_cost, left, spreads};
 use crate::view::ClusterView;
 
 /// Nodes with an image, up to which having it counts: what more nodes have is near anyway.
@@ -82,6 +83,7 @@ impl<'a> Eye<'a> {
         let unused = held.tasks == held.bound;
         let terms = Terms {
             fullness: fullness(&self.group.demand, view, held),
+            left: left(&self.group.demand, view, held),
             of_service: held.of_service(self.group.service),
             tasks: held.tasks,
             failures: view.recent_failures(self.group.service, self.now),
@@ -99,13 +101,19 @@ impl<'a> Eye<'a> {
 #[derive(Default)]
 pub(crate) struct Front {
     heap: BinaryHeap<Entry>,
+    /// What the entries of the heap are, apart from it so that it moves little.
+    what: Vec<What>,
+    /// The second behind that node, as long as the node stays on top.
+    known: Option<(u32, Option<(NodeId, Terms)>)>,
 }
 
 struct Entry {
     rank: Rank,
-    what: What,
+    /// Index into [`Front::what`].
+    at: u32,
 }
 
+#[derive(Clone, Copy)]
 enum What {
     /// A pool of which nothing was looked at.
     Pool(u32),
@@ -132,12 +140,15 @@ impl Front {
             true => pool.calm(None).next().map(|(tasks, ..)| i64::from(*tasks)),
             false => cells.map(|cell| least_cost(demand, capacity(pool), cell)).min(),
         };
-        self.heap.extend(cost.map(|cost| Entry { rank: bound(cost), what: What::Pool(at) }));
+        if let Some(cost) = cost {
+            self.push(bound(cost), What::Pool(at));
+        }
     }
 
     /// Adds one node that was looked at.
     pub fn add_node(&mut self, (rank, terms): (Rank, Terms)) {
-        self.heap.push(Entry { rank, what: What::Node(terms, None) });
+        self.known = None;
+        self.push(rank, What::Node(terms, None));
     }
 
     /// Gives the next task to the best node; `None` when there is none.
@@ -150,40 +161,56 @@ impl Front {
             if eye.rules.are_empty() || self.top_is_fresh(eye, draft) {
                 break;
             }
+            self.known = None;
         }
-        let next = self.second(draft.view);
-        let mut top = self.heap.peek_mut()?;
-        let (What::Node(terms, _), place) = (&top.what, top.rank.place) else { return None };
-        let placed = Placed { place, terms: *terms, next, better: false };
+        let Entry { rank, at } = self.heap.peek()?;
+        let (place, What::Node(terms, _)) = (rank.place, self.what[*at as usize]) else { return None };
+        let next = match self.known {
+            Some((top, next)) if top == place => next,
+            _ => self.second(draft.view),
+        };
+        self.known = Some((place, next));
         draft.give(place, eye.group.service, &eye.group.demand, false);
         let node = draft.view.at(place).node.as_deref();
         let better = node.is_some_and(|node| eye.rules.placed(place, node));
-        match eye.look(draft, place) {
-            Some((rank, terms)) => *top = Entry { rank, what: What::Node(terms, None) },
-            None => drop(std::collections::binary_heap::PeekMut::pop(top)),
+        self.renew_top(eye.look(draft, place));
+        Some(Placed { place, terms, next, better })
+    }
+
+    fn push(&mut self, rank: Rank, what: What) {
+        let at = self.what.len() as u32;
+        self.what.push(what);
+        self.heap.push(Entry { rank, at });
+    }
+
+    /// Puts the node on top where it belongs now, or drops it when it does not fit any more.
+    fn renew_top(&mut self, looked: Option<(Rank, Terms)>) {
+        match (self.heap.peek_mut(), looked) {
+            (Some(mut top), Some((rank, terms))) => {
+                self.what[top.at as usize] = What::Node(terms, None);
+                top.rank = rank;
+            }
+            (Some(top), None) => drop(PeekMut::pop(top)),
+            (None, _) => {}
         }
-        Some(Placed { better, ..placed })
     }
 
     /// Opens pools and cells until a node is on top; returns where to go on behind it.
     fn uncover(&mut self, eye: &Eye<'_>, draft: &Draft<'_>) -> Option<Option<Cursor>> {
         loop {
-            let mut top = self.heap.peek_mut()?;
-            let what = match &mut top.what {
-                What::Node(_, from) => return Some(from.take()),
-                What::Pool(pool) => What::Pool(*pool),
-                What::Cell(pool, cell) => What::Cell(*pool, *cell),
-            };
-            std::collections::binary_heap::PeekMut::pop(top);
+            let what = &mut self.what[self.heap.peek()?.at as usize];
+            if let What::Node(_, from) = what {
+                return Some(from.take());
+            }
+            let what = *what;
+            self.heap.pop();
             match what {
                 What::Pool(pool) if eye.spreads => self.advance(eye, draft, Cursor { pool, cell: None, last: None }),
                 What::Pool(at) => {
                     let (demand, pool) = (&eye.group.demand, &draft.pools()[at as usize]);
-                    let cells = pool.cells_for(demand.nano_cpus, demand.memory);
-                    self.heap.extend(cells.map(|cell| {
-                        let rank = bound(least_cost(demand, capacity(pool), cell));
-                        Entry { rank, what: What::Cell(at, cell) }
-                    }));
+                    for cell in pool.cells_for(demand.nano_cpus, demand.memory) {
+                        self.push(bound(least_cost(demand, capacity(pool), cell)), What::Cell(at, cell));
+                    }
                 }
                 What::Cell(pool, cell) => self.advance(eye, draft, Cursor { pool, cell: Some(cell), last: None }),
                 What::Node(..) => {}
@@ -194,6 +221,7 @@ impl Front {
     /// Looks at the nodes behind the cursor up to the first that only its room speaks for or against: those behind that
     /// one are no better.
     fn advance(&mut self, eye: &Eye<'_>, draft: &Draft<'_>, cursor: Cursor) {
+        self.known = None;
         let pool = &draft.pools()[cursor.pool as usize];
         match cursor.cell {
             Some(cell) => self.walk(eye, draft, cursor, pool.in_cell(cell, cursor.last)),
@@ -210,7 +238,7 @@ impl Front {
             let Some((rank, terms)) = eye.look(draft, place) else { continue };
             let last = terms.plain();
             let from = last.then_some(Cursor { last: Some(*step), ..cursor });
-            self.heap.push(Entry { rank, what: What::Node(terms, from) });
+            self.push(rank, What::Node(terms, from));
             if last {
                 return;
             }
@@ -219,28 +247,25 @@ impl Front {
 
     /// With rules in force, what was seen of a node may no longer hold; then it goes where it belongs now.
     fn top_is_fresh(&mut self, eye: &Eye<'_>, draft: &Draft<'_>) -> bool {
-        let Some(mut top) = self.heap.peek_mut() else { return false };
-        if !matches!(top.what, What::Node(..)) {
-            return false;
+        let Some(rank) = self.heap.peek().map(|top| top.rank) else { return false };
+        let looked = eye.look(draft, rank.place);
+        let fresh = looked.is_some_and(|(now, _)| now == rank);
+        if !fresh {
+            self.renew_top(looked);
         }
-        match eye.look(draft, top.rank.place) {
-            Some((rank, _)) if rank == top.rank => return true,
-            Some((rank, terms)) => *top = Entry { rank, what: What::Node(terms, None) },
-            None => drop(std::collections::binary_heap::PeekMut::pop(top)),
-        }
-        false
+        fresh
     }
 
     /// The best of the other nodes that were looked at, as far as the top of the heap shows it.
     fn second(&self, view: &ClusterView) -> Option<(NodeId, Terms)> {
         let others = self.heap.as_slice().get(1..)?.iter().take(6);
-        let nodes = others.filter_map(|entry| match &entry.what {
+        let nodes = others.filter_map(|entry| match self.what[entry.at as usize] {
             What::Node(terms, _) => Some((entry.rank, terms)),
             What::Pool(_) | What::Cell(..) => None,
         });
         let (rank, terms) = nodes.min_by_key(|(rank, _)| *rank)?;
         let node = view.at(rank.place).node.as_ref()?;
-        Some((node.id, *terms))
+        Some((node.id, terms))
     }
 }
 
