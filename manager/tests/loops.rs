@@ -560,11 +560,37 @@ fn a_task_without_room_says_why_and_is_placed_when_there_is() {
     sim.run(secs(1));
     let waiting: Vec<_> = sim.tasks(big).into_iter().filter(|task| task.node.is_none()).cloned().collect();
     assert_eq!(waiting.len(), 1);
-    assert_eq!(waiting[0].status.error, "no node fits: 2 nodes: 2 lack 6GiB memory (most left: 2GiB)");
+    assert_eq!(
+        waiting[0].status.error,
+        "no node fits: 2 nodes: 2 lack 6GiB memory (most left: 2GiB); fits if reserve-memory <= 2GiB"
+    );
     sim.add_node(3);
     sim.run(secs(1));
     assert_eq!(sim.running(big).len(), 3);
     assert!(sim.running(big).iter().all(|task| task.status.error.is_empty()));
+}
+
+#[test]
+fn a_task_of_higher_priority_takes_the_place_of_a_lower_one() {
+    let mut sim = Sim::with_nodes(28, 2);
+    let mut low = service("low", "run", 2);
+    low.task.resources.reservations.memory = 8 << 30;
+    let low = sim.create(low);
+    sim.run(secs(1));
+    assert_eq!(sim.running(low).len(), 2);
+    let mut high = service("high", "run", 1);
+    high.task.resources.reservations.memory = 6 << 30;
+    high.priority = 10;
+    let high = sim.create(high);
+    sim.run(secs(20));
+    assert_eq!((sim.running(high).len(), sim.running(low).len()), (1, 1));
+    let waiting: Vec<_> = sim.tasks(low).into_iter().filter(|task| task.node.is_none()).collect();
+    assert_eq!(waiting.len(), 1, "its replacement waits and evicts nobody");
+    let mut equal = service("equal", "run", 1);
+    equal.task.resources.reservations.memory = 6 << 30;
+    let equal = sim.create(equal);
+    sim.run(secs(5));
+    assert!(sim.running(equal).is_empty() && sim.running(low).len() == 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use berth_proto::id::{NetworkId, ServiceId, TaskId};
 use berth_proto::object::{SpecVersion, Task};
-use berth_proto::state::TaskState;
+use berth_proto::state::{DesiredState, TaskState};
 use berth_proto::time::Timestamp;
 use berth_scheduler::{ClusterView, Plan, TaskGroup, schedule};
 
@@ -117,7 +117,9 @@ impl Reconciler {
                 Some(_) => self.follow_task(state, task, now),
                 None => self.forget_task(task.id, now),
             },
-            Object::Cluster(_) | Object::Volume(_) | Object::Config(_) | Object::Secret(_) => {}
+            // Its strategy is part of what services without one ask for.
+            Object::Cluster(_) => self.demands.clear(),
+            Object::Volume(_) | Object::Config(_) | Object::Secret(_) => {}
         }
     }
 
@@ -347,6 +349,10 @@ impl Reconciler {
             let task = work.task(at);
             let demand = self.demands.of(state, task);
             self.view.upsert_task(task, &demand);
+            for victim in placement.evicts.iter().filter_map(|victim| state.task(*victim)) {
+                let stopping = Task { desired: DesiredState::Shutdown, ..Task::clone(victim) };
+                self.follow_task(state, &stopping, now);
+            }
         }
         for refusal in &refusals {
             self.waiting.insert(refusal.service);

@@ -69,6 +69,8 @@ struct Entry {
     removed: bool,
     /// Who was the first to change it: what the others add follows from that.
     by: Option<Loop>,
+    /// Tasks of other services that stop for it, in the same transaction.
+    evicts: Vec<TaskId>,
 }
 
 /// A task of a [`Work`].
@@ -80,7 +82,7 @@ impl Work {
     pub fn load(state: &State, service: &Arc<Service>) -> Self {
         let entry = |task: &Arc<Task>| {
             let (stored, task) = (Some(task.clone()), task.clone());
-            Entry { stored, task, removed: false, by: None }
+            Entry { stored, task, removed: false, by: None, evicts: Vec::new() }
         };
         Self {
             turn_of: Loop::Orchestrator,
@@ -123,7 +125,8 @@ impl Work {
 
     /// Adds a task.
     pub fn create(&mut self, task: Task) -> TaskRef {
-        self.entries.push(Entry { stored: None, task: Arc::new(task), removed: false, by: Some(self.turn_of) });
+        let (task, by) = (Arc::new(task), Some(self.turn_of));
+        self.entries.push(Entry { stored: None, task, removed: false, by, evicts: Vec::new() });
         TaskRef(self.entries.len() - 1)
     }
 
@@ -132,6 +135,11 @@ impl Work {
         if self.task(at).desired < desired {
             self.task_mut(at).desired = desired;
         }
+    }
+
+    /// Asks tasks of other services to stop when this one is written: it takes their place.
+    pub fn evict(&mut self, at: TaskRef, victims: &[TaskId]) {
+        self.entries[at.0].evicts.extend_from_slice(victims);
     }
 
     /// Forgets the task.
@@ -243,6 +251,8 @@ impl Builder {
 
 impl Entry {
     fn add_to(self, transaction: &mut Transaction) {
+        let stops = self.evicts.iter().map(|task| Change::Desire { task: *task, desired: DesiredState::Shutdown });
+        transaction.changes.extend(stops);
         match (self.stored, self.removed) {
             (None, true) => {}
             (None, false) => transaction.changes.push(Change::Put(Object::Task(self.task))),

@@ -26,7 +26,11 @@ pub fn demand(state: &State, spec: &ServiceSpec) -> Demand {
     let mut capabilities: Vec<String> = networks.chain(volumes).collect();
     capabilities.sort_unstable();
     capabilities.dedup();
-    Demand::of(spec, capabilities)
+    let mut demand = Demand::of(spec, capabilities);
+    if spec.task.placement.strategy.is_none() {
+        demand.strategy = state.cluster().map(|cluster| cluster.spec.strategy).unwrap_or_default();
+    }
+    demand
 }
 
 fn driver_word(driver: berth_proto::spec::NetworkDriver) -> &'static str {
@@ -57,6 +61,11 @@ impl Demands {
         let demand = Arc::new(demand(state, spec));
         versions.insert(task.spec_version, demand.clone());
         demand
+    }
+
+    /// Forgets all: what they hang on besides the services has changed.
+    pub fn clear(&mut self) {
+        self.known.clear();
     }
 
     /// Forgets versions that the service no longer has, or all when it is gone.
@@ -108,7 +117,7 @@ fn wanted(work: &Work) -> u64 {
     }
 }
 
-/// Writes a placement into its task.
+/// Writes a placement into its task; those that it evicts stop in the same transaction.
 pub fn place(work: &mut Work, at: TaskRef, placement: &Placement, now: Timestamp) {
     let task = work.task_mut(at);
     task.node = Some(placement.node);
@@ -116,6 +125,7 @@ pub fn place(work: &mut Work, at: TaskRef, placement: &Placement, now: Timestamp
     task.status.at = now;
     task.status.message = format!("assigned: {}", placement.reason);
     task.status.error.clear();
+    work.evict(at, &placement.evicts);
 }
 
 /// Writes down why a task waits; returns false when it says so already.
