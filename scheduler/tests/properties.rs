@@ -151,7 +151,7 @@ proptest! {
                     nodes.remove(&id);
                 }
                 Step::Task(task, demand) => {
-                    let demand = Arc::new(demand);
+                    let demand = Arc::new(*demand);
                     kept.upsert_task(&task, &demand);
                     tasks.insert(task.id, (*task, demand));
                 }
@@ -276,7 +276,7 @@ fn placed(id: TaskId, group: &TaskGroup, node: NodeId) -> Task {
 enum Step {
     Node(Box<Node>),
     NodeGone(NodeId),
-    Task(Box<Task>, Demand),
+    Task(Box<Task>, Box<Demand>),
     TaskGone(TaskId),
 }
 
@@ -288,7 +288,7 @@ fn any_step() -> impl Strategy<Value = Step> {
             let on = (on > 0).then(|| NodeId::from_random(on));
             let mut task = task(n, of, on, states[state]);
             task.desired = wishes[wish];
-            Step::Task(Box::new(task), demand)
+            Step::Task(Box::new(task), Box::new(demand))
         },
     );
     prop_oneof![

@@ -123,13 +123,12 @@ impl<'de> Deserialize<'de> for Constraint {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use proptest::strategy::Strategy as _;
+    use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
-    use super::*;
+    use super::Constraint;
 
     /// Anything at all, and what is nearly a constraint: parts of good ones in any order.
-    fn any_text() -> impl proptest::strategy::Strategy<Value = String> {
+    fn any_text() -> impl Strategy<Value = String> {
         let part = prop_oneof![
             Just("node.labels.".to_owned()),
             Just("node.role".to_owned()),
