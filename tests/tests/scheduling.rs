@@ -83,8 +83,8 @@ fn a_task_without_a_node_says_what_would_help_and_one_with_a_node_why_it_is_ther
     assert!(huge.contains("No node takes it. Of 3 nodes:\n  3 lack 900GiB memory (most left: "), "{huge}");
     assert!(huge.contains("It would fit:\n  if reserve-memory <= "), "{huge}");
     let picky = explain("shop_picky");
-    assert!(picky.contains("  3 do not match node.labels.disk == tape"), "{picky}");
-    assert!(picky.contains("  with one more node that matches node.labels.disk == tape"), "{picky}");
+    assert!(picky.contains("  3 do not match node.labels.disk==tape"), "{picky}");
+    assert!(picky.contains("  with one more node that matches node.labels.disk==tape"), "{picky}");
     // What it says helps, helps.
     host.berth(&["node", "update", "--label-add", "disk=tape", cluster.host(2).hostname()]).ok();
     host.wait_running("shop_picky", 1);
@@ -97,10 +97,8 @@ fn services_keep_apart_and_moves_are_proposed_with_their_bill() {
     let cluster = Cluster::new("apart", 1, 2);
     cluster.load(&[hello()]);
     let host = cluster.host(0);
-    let yaml = stack(&[sleeper(
-        "web",
-        "deploy: {replicas: 3, resources: {reservations: {memory: 64M}}, placement: {preferences: [{spread: node.hostname}]}}",
-    )]);
+    let more = "x-berth: {strategy: spread}\ndeploy: {replicas: 3, resources: {reservations: {memory: 64M}}}";
+    let yaml = stack(&[sleeper("web", more)]);
     host.apply("shop", &yaml);
     assert_eq!(cluster.placed(0, "shop_web").into_iter().collect::<BTreeSet<_>>().len(), 3, "spread");
     let said = host.berth(&["cluster", "rebalance", "--dry-run"]).ok();
