@@ -25,8 +25,8 @@ pub(crate) const UNUSED: CellId = CellId::MAX;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key {
     pub cell: CellId,
-    /// What is left of cpu and memory (the quadratic mean of both), in millionths: the fullest node is the least. On nodes
-    /// that are not used what is held, so that the emptiest is the least.
+    /// What is free of the scarcest resource, in millionths: the fullest node is the least. On nodes that are not used what
+    /// is held, so that the emptiest is the least.
     pub free: u32,
     pub tasks: u32,
     pub tie: u64,

@@ -14,7 +14,7 @@ use crate::filter::{Miss, Rules, Seen, has_room, qualifies, reads_nodes};
 use crate::plan::Reason;
 use crate::pool::{CellId, Pool, Step};
 use crate::schedule::TaskGroup;
-use crate::score::{Rank, Terms, fullness, least_cost, left, spreads};
+use crate::score::{Rank, Terms, fullness, least_cost, spreads};
 use crate::view::ClusterView;
 
 /// Nodes with an image, up to which having it counts: what more nodes have is near anyway.
@@ -83,7 +83,6 @@ impl<'a> Eye<'a> {
         let unused = held.tasks == held.bound;
         let terms = Terms {
             fullness: fullness(&self.group.demand, view, held),
-            left: left(&self.group.demand, view, held),
             of_service: held.of_service(self.group.service),
             tasks: held.tasks,
             failures: view.recent_failures(self.group.service, self.now),

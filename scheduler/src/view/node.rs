@@ -9,8 +9,8 @@ use berth_proto::time::Timestamp;
 
 use super::held::{Held, Kind};
 use crate::hash::tie;
-use crate::pool::{Key, UNUSED, cell};
-use crate::score::{norm, share};
+use crate::pool::{Key, UNUSED, WHOLE, cell};
+use crate::score::share;
 use crate::usage::Usage;
 
 /// How long a failure on a node counts against it.
@@ -68,13 +68,14 @@ impl NodeView {
 
     /// Where it lies in its pool with so much held.
     pub(crate) fn key(&self, held: &Usage) -> Key {
+        let full = self.fullness(held);
         let Usage { nano_cpus, memory, tasks, bound, .. } = *held;
         let tie = self.tie;
         if tasks == bound {
-            return Key { cell: UNUSED, free: self.fullness(held), tasks, tie };
+            return Key { cell: UNUSED, free: full, tasks, tie };
         }
         let free = (self.has.0.saturating_sub(nano_cpus), self.has.1.saturating_sub(memory));
-        Key { cell: cell(free.0, free.1), free: norm(free, self.has), tasks, tie }
+        Key { cell: cell(free.0, free.1), free: WHOLE as u32 - full, tasks, tie }
     }
 
     /// The share of the scarcest resource that is held, in millionths.
