@@ -20,6 +20,8 @@ const REPLY: u16 = 2;
 const PROTOCOL: u16 = 4;
 /// The state of a connection whose first packet has no answer (`enum tcp_conntrack`).
 const SYN_SENT: u8 = 1;
+/// Both in one walk.
+const FAMILY_ANY: u8 = 0;
 const FAMILY_V4: u8 = 2;
 const FAMILY_V6: u8 = 10;
 
@@ -29,31 +31,28 @@ pub(super) fn forget(netlink: &mut Netlink, flows: &[Flow]) -> Result<usize, Ker
         [one] => format!("forget connections to {}", one.backend),
         many => format!("forget connections to {} backends", many.len()),
     };
-    let families = [(FAMILY_V4, false), (FAMILY_V6, true)];
-    let mut forgotten = 0;
-    for (family, v6) in families {
-        let flows: Vec<&Flow> = flows.iter().filter(|f| f.backend.is_ipv6() == v6).collect();
-        if !flows.is_empty() {
-            forgotten += forget_family(netlink, family, &flows)
-                .map_err(|source| KernelError::Refused { what: what(), source })?;
-        }
-    }
-    Ok(forgotten)
+    forget_all(netlink, flows).map_err(|source| KernelError::Refused { what: what(), source })
 }
 
-fn forget_family(netlink: &mut Netlink, family: u8, flows: &[&Flow]) -> io::Result<usize> {
+fn forget_all(netlink: &mut Netlink, flows: &[Flow]) -> io::Result<usize> {
     // The table of connections is one for all namespaces and walked as a whole: the count of this one is cheap.
-    if count(netlink)? == Some(0) {
+    if flows.is_empty() || count(netlink)? == Some(0) {
         return Ok(0);
     }
     let mut by_backend: HashMap<IpAddr, Vec<&Flow>> = HashMap::new();
     for flow in flows {
         by_backend.entry(flow.backend).or_default().push(flow);
     }
+    let of = |v6: bool| flows.iter().all(|flow| flow.backend.is_ipv6() == v6);
+    let family = match (of(false), of(true)) {
+        (true, _) => FAMILY_V4,
+        (_, true) => FAMILY_V6,
+        _ => FAMILY_ANY,
+    };
     let mut forgotten = 0;
     for answer in netlink.dump(&message(GET, family, Attributes::default()))? {
-        let Some(original) = matching(&answer, &by_backend) else { continue };
-        let request = message(DELETE, family, Attributes::default().bytes(ORIGINAL | 0x8000, original));
+        let Some((original, family)) = matching(&answer, &by_backend).zip(answer.body.first()) else { continue };
+        let request = message(DELETE, *family, Attributes::default().bytes(ORIGINAL | 0x8000, original));
         match netlink.request(request) {
             Ok(()) => forgotten += 1,
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}

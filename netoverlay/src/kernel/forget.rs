@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::netlink::Netlink;
 use super::sandbox::Namespace;
-use super::{KernelError, conntrack};
+use super::{KernelError, conntrack, opening};
 use crate::plan::Flow;
 
 /// Lists of flows waiting; beyond that they are left to time out (30 s for UDP without an answer).
@@ -81,13 +81,19 @@ fn run(queue: &Receiver<Waiting>, mut netlink: Netlink) {
         for (place, list) in namespaces {
             // A namespace that is gone took its connections along.
             let Some(namespace) = place.upgrade() else { continue };
-            let mut namespace = namespace.lock().unwrap_or_else(PoisonError::into_inner);
-            report(namespace.forget(&list));
-            if let Some(peers) = &by_programs {
-                report(namespace.lead_on(peers.as_fd(), &list));
-            }
+            report(in_namespace(&namespace, &list, by_programs.as_ref()));
         }
     }
+}
+
+/// Nobody who changes the namespace waits meanwhile.
+fn in_namespace(namespace: &Mutex<Namespace>, flows: &[Flow], peers: Option<&OwnedFd>) -> Result<usize, KernelError> {
+    let within = || namespace.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut connections = within().connections()?;
+    let forgotten = conntrack::forget(&mut connections, flows)?;
+    let Some(peers) = peers else { return Ok(forgotten) };
+    let mut sockets = within().sockets()?;
+    Ok(forgotten + opening::lead_on(&mut sockets, &mut connections, peers.as_fd(), flows)?)
 }
 
 fn report(result: Result<usize, KernelError>) {

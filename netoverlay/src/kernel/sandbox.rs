@@ -2,19 +2,19 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use berth_proto::id::TaskId;
 
 use super::netlink::Netlink;
-use super::{DnsSockets, KernelError, NameSockets, conntrack, namespace, nft_io, opening, proc, route_io};
+use super::{DnsSockets, KernelError, NameSockets, namespace, nft_io, proc, route_io};
 use crate::model::{LinkState, Proto, SandboxState};
 use crate::names::LinkName;
 use crate::nft::sets::{Bytes, Scope};
 use crate::nft::skeleton::Layout;
 use crate::nft::{Draft, Elements, Set, TableChange};
-use crate::plan::{Flow, Route, SourceRule};
+use crate::plan::{Route, SourceRule};
 
 /// Where the name server really listens: a port of the kernel's choice, so that a task may have a name server of its own on
 /// port 53; the sandbox's table translates.
@@ -155,15 +155,14 @@ impl Namespace {
         }
     }
 
-    /// Forgets tracked connections.
-    pub fn forget(&mut self, flows: &[Flow]) -> Result<usize, KernelError> {
-        conntrack::forget(&mut self.filter, flows)
+    /// For its tracked connections: a socket of its own, so that its table can change while they are walked.
+    pub fn connections(&self) -> Result<Netlink, KernelError> {
+        namespace::enter(&self.fd, Netlink::filter)
     }
 
-    /// Leads connections on that are being opened by way of `peers` to backends that are none any more.
-    pub fn lead_on(&mut self, peers: BorrowedFd<'_>, flows: &[Flow]) -> Result<usize, KernelError> {
-        let mut sockets = namespace::enter(&self.fd, Netlink::sockets)?;
-        opening::lead_on(&mut sockets, &mut self.filter, peers, flows)
+    /// For the sockets that are open in it.
+    pub fn sockets(&self) -> Result<Netlink, KernelError> {
+        namespace::enter(&self.fd, Netlink::sockets)
     }
 
     /// Adds a route, a rule; removes one.
