@@ -571,29 +571,6 @@ fn a_task_without_room_says_why_and_is_placed_when_there_is() {
 }
 
 #[test]
-fn a_task_of_higher_priority_takes_the_place_of_a_lower_one() {
-    let mut sim = Sim::with_nodes(28, 2);
-    let mut low = service("low", "run", 2);
-    low.task.resources.reservations.memory = 8 << 30;
-    let low = sim.create(low);
-    sim.run(secs(1));
-    assert_eq!(sim.running(low).len(), 2);
-    let mut high = service("high", "run", 1);
-    high.task.resources.reservations.memory = 6 << 30;
-    high.priority = 10;
-    let high = sim.create(high);
-    sim.run(secs(20));
-    assert_eq!((sim.running(high).len(), sim.running(low).len()), (1, 1));
-    let waiting: Vec<_> = sim.tasks(low).into_iter().filter(|task| task.node.is_none()).collect();
-    assert_eq!(waiting.len(), 1, "its replacement waits and evicts nobody");
-    let mut equal = service("equal", "run", 1);
-    equal.task.resources.reservations.memory = 6 << 30;
-    let equal = sim.create(equal);
-    sim.run(secs(5));
-    assert!(sim.running(equal).is_empty() && sim.running(low).len() == 1);
-}
-
-#[test]
 fn an_update_on_a_full_node_goes_through_stop_first() {
     let mut sim = Sim::with_nodes(27, 1);
     let mut spec = publish(service("big", "run", 1), 80, Some(80), PublishMode::Host);

@@ -2,7 +2,7 @@
 //! report` prints the same and how well it packs.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the report, which uses all of it")]
 #[path = "../examples/report/workload.rs"]
 mod workload;
 

@@ -1,7 +1,7 @@
 //! What the scheduler says of a state: why a task is where it is, where the replicas of an apply would go, which moves would
 //! help. Asks the code that decides, on a copy; writes nothing. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use berth_proto::id::{NodeId, ServiceId, TaskId};
@@ -9,6 +9,7 @@ use berth_proto::object::{Service, Slot};
 use berth_proto::pb;
 use berth_proto::pb::task_explain_response::Outcome;
 use berth_proto::spec::ServiceMode;
+use berth_proto::state::TaskState;
 use berth_proto::time::Timestamp;
 use berth_scheduler::{Budget, Choice, ClusterView, Explanation, Goal, Loss, Move, Near, Plan, TaskGroup, TaskRequest};
 use berth_scheduler::{explain_placement, plan_rebalance, qualifies, schedule, survives_loss};
@@ -34,7 +35,8 @@ pub fn explain(state: &State, word: &str, now: Timestamp) -> Result<pb::TaskExpl
         tasks: vec![request(task.id, task.slot)],
         wanted: placement::wanted(service),
     };
-    if task.node.is_some() {
+    // One that is bound to a node has that from the start.
+    if task.status.state >= TaskState::Assigned {
         let choice = explain_placement(&view, &group, task.id, now);
         return Ok(pb::TaskExplainResponse { outcome: choice.map(|choice| placed(state, choice)) });
     }
@@ -53,8 +55,8 @@ pub fn explain(state: &State, word: &str, now: Timestamp) -> Result<pb::TaskExpl
 fn foresee(state: &State, names: &[String], now: Timestamp, draw: DrawId<'_>) -> pb::Foresight {
     let (mut view, mut demands) = view(state);
     let services: Vec<&Arc<Service>> = names.iter().filter_map(|name| state.service_by_name(name)).collect();
-    let mut wishes: Vec<Wish<'_>> = services.iter().map(|service| Wish::of(state, service, &mut view, draw)).collect();
-    let groups: Vec<TaskGroup> = wishes.iter_mut().map(|wish| wish.group(state, &mut demands)).collect();
+    let wishes: Vec<Wish<'_>> = services.iter().map(|service| Wish::of(state, service, &mut view, draw)).collect();
+    let groups: Vec<TaskGroup> = wishes.iter().map(|wish| wish.group(state, &mut demands)).collect();
     let plan = schedule(&view, &groups, now);
     let after = view.with_plan(&groups, &plan);
     let survival = survives_loss(&after, &groups, now);
@@ -117,23 +119,22 @@ impl<'a> Wish<'a> {
     fn of(state: &State, service: &'a Arc<Service>, view: &mut ClusterView, draw: DrawId<'_>) -> Self {
         let work = Work::load(state, service);
         let mut versions = Versions::new(&work, state);
-        let slots = slots(state, service);
-        let mut open: BTreeMap<Slot, ()> = slots.into_iter().map(|slot| (slot, ())).collect();
+        let mut open = slots(state, service);
         let mut stay: BTreeMap<NodeId, u32> = BTreeMap::new();
         for task in state.tasks_of_service(service.id) {
             let Some(node) = task.node.filter(|_| view.node_of(task.id).is_some()) else { continue };
-            let keeps = task.desired.wants_work() && versions.check(task) && open.remove(&task.slot).is_some();
+            let keeps = task.desired.wants_work() && versions.check(task) && open.remove(&task.slot);
             if keeps {
                 *stay.entry(node).or_default() += 1;
             } else {
                 view.remove_task(task.id);
             }
         }
-        let tasks = open.into_keys().map(|slot| request(TaskId::from_random(draw()), slot)).collect();
+        let tasks = open.into_iter().map(|slot| request(TaskId::from_random(draw()), slot)).collect();
         Self { service, stay, tasks }
     }
 
-    fn group(&mut self, state: &State, demands: &mut Demands) -> TaskGroup {
+    fn group(&self, state: &State, demands: &mut Demands) -> TaskGroup {
         TaskGroup {
             service: self.service.id,
             spec_version: self.service.spec_version,
@@ -173,7 +174,7 @@ impl<'a> Wish<'a> {
 }
 
 /// The slots that the service is meant to fill.
-fn slots(state: &State, service: &Service) -> Vec<Slot> {
+fn slots(state: &State, service: &Service) -> BTreeSet<Slot> {
     match service.spec.mode {
         ServiceMode::Replicated { .. } | ServiceMode::ReplicatedJob { .. } => {
             (1..=placement::wanted(service)).map(Slot::Replica).collect()

@@ -10,7 +10,7 @@
 //! | [`contents`] | which contents of configs and secrets are kept |
 //! | [`event`] | what a commit did |
 //! | [`peers`] | nodes as the data plane of others sees them, kept beside the nodes |
-//! | [`room`] | what is reserved on each node |
+//! | `room` | what is reserved on each node |
 //! | [`watch`] | a snapshot and the stream of commits after it |
 //!
 //! Invariants: versions only grow; a write that was made from an older version is refused; names are unique per kind;

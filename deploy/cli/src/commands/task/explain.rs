@@ -62,7 +62,7 @@ fn explain(
         Some(node) => format!("It was placed on node {}.", world.node_name(node)),
         None => "It is not placed on a node yet.".to_owned(),
     });
-    lines.extend(foresight::explanation(placement, task.node.is_some()));
+    lines.extend(foresight::explanation(placement, task.status.state >= TaskState::Assigned));
     lines.push(meaning(task.status.state).to_owned());
     if !task.status.message.is_empty() {
         lines.push(format!("Status: {}.", task.status.message.trim_end_matches('.')));
