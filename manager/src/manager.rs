@@ -444,7 +444,7 @@ async fn bootstrap(proposer: &Proposer, node: NodeId, raft: &RaftSettings) -> Re
 }
 
 fn first_cluster(id: ClusterId) -> Cluster {
-    Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority: None }
+    Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority: None, tokens: Vec::new() }
 }
 
 fn first_node(id: NodeId, raft: &RaftSettings, now: Timestamp) -> Node {

@@ -135,6 +135,8 @@ names! {
     ConfigName, "config", MAX_LONG_NAME;
     /// Name of a secret.
     SecretName, "secret", MAX_LONG_NAME;
+    /// Name of a token of the HTTP API.
+    TokenName, "token", MAX_NAME;
 }
 
 #[cfg(test)]

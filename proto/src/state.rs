@@ -119,6 +119,18 @@ pub enum NodeRole {
     Manager,
 }
 
+/// What a token of the HTTP API allows. Each may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApiRole {
+    /// Looks.
+    Viewer,
+    /// Runs services, and takes nodes in and out of service.
+    Operator,
+    /// Everything: members, tokens, the cluster's settings.
+    Admin,
+}
+
 macro_rules! words {
     ($($name:ident { $($variant:ident => $word:literal),* $(,)? })*) => {$(
         impl $name {
@@ -163,6 +175,7 @@ words! {
     NodeState { Unknown => "unknown", Down => "down", Ready => "ready" }
     Availability { Active => "active", Pause => "pause", Drain => "drain" }
     NodeRole { Worker => "worker", Manager => "manager" }
+    ApiRole { Viewer => "viewer", Operator => "operator", Admin => "admin" }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use berth_tests::image::repository;
 use serde_json::Value;
 
 /// Which crates of the workspace each crate may use, in the product (tests may use more).
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("berth-proto", &[]),
     ("berth-scheduler", &["berth-proto"]),
     ("berth-tunnel", &["berth-proto"]),
@@ -19,8 +19,9 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("berth-image", &["berth-proto"]),
     ("berth-shim", &[]),
     ("berth-manager", &["berth-proto", "berth-scheduler", "berth-compose"]),
+    ("berth-http", &["berth-proto", "berth-compose", "berth-manager"]),
     ("berth-agent", &["berth-proto", "berth-netoverlay", "berth-tunnel", "berth-image", "berth-shim"]),
-    ("berth", &["berth-proto", "berth-manager", "berth-agent", "berth-tunnel", "berth-compose"]),
+    ("berth", &["berth-proto", "berth-manager", "berth-http", "berth-agent", "berth-tunnel", "berth-compose"]),
     ("berth-tests", &[]),
 ];
 

@@ -130,6 +130,7 @@ fn networks_follow_the_default_for_encryption_unless_they_say_otherwise() {
         meta: Meta::default(),
         spec: ClusterSpec { encrypt_networks, ..ClusterSpec::default() },
         authority: None,
+        tokens: Vec::new(),
     };
     tx.create(cluster(false));
     state.apply(1, &tx).unwrap();

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use berth_proto::convert::ConvertError;
 use berth_proto::id::{Id, NodeId};
-use berth_proto::object::{ObjectRef, Service};
+use berth_proto::name::{ParseNameError, TokenName};
+use berth_proto::object::{ApiToken, ObjectRef, Service};
 use berth_proto::pb;
 use berth_proto::pb::control_server::{Control, ControlServer};
 use berth_proto::spec::{ClusterSpec, ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
-use berth_proto::state::NodeRole;
+use berth_proto::state::{ApiRole, NodeRole};
+use bytes::Bytes;
 use tokio::time::Instant;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
@@ -18,7 +20,9 @@ use super::refusal::Refused;
 use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
-use super::{backup, cleanup, cluster, content, depends, find, foresee, node, read, resource, service, stack, watch};
+use super::{
+    backup, cleanup, cluster, content, depends, find, foresee, node, read, resource, service, stack, token, watch,
+};
 use crate::clock;
 use crate::identity::Peer;
 use crate::manager::ControlHandle;
@@ -33,6 +37,11 @@ const REMOVAL_PATIENCE: Duration = Duration::from_secs(60);
 const QUORUM_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two looks meanwhile.
 const QUORUM_LOOK: Duration = Duration::from_millis(100);
+
+/// Who asks, where neither a socket nor a certificate says so: put into the extensions of a request by what has found it out,
+/// in this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor(pub Arc<str>);
 
 /// The `Control` service of one manager. Clones share everything.
 #[derive(Clone)]
@@ -140,8 +149,11 @@ impl ControlApi {
     }
 
     /// Who asks: the user at the other end of the unix socket (`SO_PEERCRED`, unix(7)), or the node whose certificate it
-    /// has.
+    /// has, or the one that was found out.
     fn actor<T>(&self, request: &Request<T>) -> String {
+        if let Some(Actor(actor)) = request.extensions().get::<Actor>() {
+            return actor.to_string();
+        }
         if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
             return format!("node {}", peer.node);
         }
@@ -169,6 +181,11 @@ fn answer(service: Option<&Arc<Service>>) -> Result<Response<pb::Service>, Statu
     Ok(Response::new((&**service).into()))
 }
 
+/// A token as it may be shown.
+fn shown_token(token: &ApiToken) -> pb::ApiToken {
+    pb::ApiToken { digest: Bytes::new(), ..token.into() }
+}
+
 fn content_answer(state: &State, id: String, updated: &[String]) -> pb::ContentUpdateResponse {
     let services = updated.iter().filter_map(|name| state.service_by_name(name));
     pb::ContentUpdateResponse { id, services: services.map(|service| (&**service).into()).collect() }
@@ -183,7 +200,7 @@ impl Control for ControlApi {
         let state = self.read(request.get_ref().stale).await?;
         let leader = state.nodes().find(|node| node.manager.as_ref().is_some_and(|manager| manager.leader));
         Ok(Response::new(pb::ClusterInfoResponse {
-            cluster: state.cluster().map(|cluster| read::shown_cluster(cluster)),
+            cluster: state.cluster().map(|cluster| (&read::shown_cluster(cluster)).into()),
             node_id: self.node.to_string(),
             leader_node_id: leader.map(|node| node.id.to_string()).unwrap_or_default(),
             index: state.index(),
@@ -202,7 +219,7 @@ impl Control for ControlApi {
             cluster::update(state, tx, request.version, spec.clone())
         };
         let (state, ()) = self.commit(&actor, make).await?;
-        Ok(Response::new(read::shown_cluster(cluster::the(&state)?)))
+        Ok(Response::new((&read::shown_cluster(cluster::the(&state)?)).into()))
     }
 
     async fn cluster_token(
@@ -234,6 +251,44 @@ impl Control for ControlApi {
             false => self.commit(&actor, cluster::rotate_ca).await?.0,
         };
         Ok(Response::new(cluster::rotation(&state)?))
+    }
+
+    async fn token_create(
+        &self,
+        request: Request<pb::TokenCreateRequest>,
+    ) -> Result<Response<pb::TokenCreateResponse>, Status> {
+        let actor = self.actor(&request);
+        let role = ApiRole::from(request.get_ref().role());
+        let request = request.into_inner();
+        let bad = |error: ParseNameError| ConvertError { path: "name".to_owned(), problem: format!("{error}") };
+        let name: TokenName = request.name.parse().map_err(|error| Refused::Malformed(bad(error)))?;
+        let expires_at = request.lifetime.map(|lifetime| clock::now().after(Duration::from_nanos(lifetime)));
+        let wanted = token::Wanted { name, role, expires_at };
+        let make =
+            |state: &State, tx: &mut Transaction, draw: DrawId<'_>| token::create(state, tx, &wanted, &actor, draw);
+        let (state, text) = self.commit(&actor, make).await?;
+        let made = token::of_text(&state, &text, clock::now());
+        Ok(Response::new(pb::TokenCreateResponse { token: made.map(shown_token), text }))
+    }
+
+    async fn token_list(
+        &self,
+        request: Request<pb::TokenListRequest>,
+    ) -> Result<Response<pb::TokenListResponse>, Status> {
+        let state = self.read(request.get_ref().stale).await?;
+        let tokens = token::valid(&state, clock::now()).map(shown_token).collect();
+        Ok(Response::new(pb::TokenListResponse { tokens }))
+    }
+
+    async fn token_remove(
+        &self,
+        request: Request<pb::TokenRemoveRequest>,
+    ) -> Result<Response<pb::RemoveResponse>, Status> {
+        let actor = self.actor(&request);
+        let removed = request.into_inner().names;
+        let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| token::remove(state, tx, &removed);
+        self.commit(&actor, make).await?;
+        Ok(Response::new(pb::RemoveResponse { removed }))
     }
 
     type ClusterBackupStream = futures::stream::BoxStream<'static, Result<pb::BackupChunk, Status>>;
@@ -398,7 +453,7 @@ impl Control for ControlApi {
         let spec: SecretSpec = required(request.into_inner().spec, "spec")?;
         let (state, bits) = self.create(&actor, spec).await?;
         let made = state.secret(Id::from_random(bits)).ok_or_else(|| Status::aborted("removed meanwhile"))?;
-        Ok(Response::new(read::shown_secret(made)))
+        Ok(Response::new((&read::shown_secret(made)).into()))
     }
 
     async fn config_update(

@@ -10,6 +10,7 @@
 //! | [`find`] | what a word means: id, name, unique beginning of an id |
 //! | [`service`] | creating, changing, scaling, rolling back, removing services |
 //! | [`cluster`] | the cluster's spec, join tokens, root certificate |
+//! | [`token`] | tokens of the HTTP API |
 //! | [`node`] | changing and removing nodes |
 //! | [`resource`] | networks, volumes, configs, secrets |
 //! | [`stack`] | a whole stack in one transaction |
@@ -35,10 +36,11 @@ pub mod refusal;
 pub mod resource;
 pub mod service;
 pub mod stack;
+pub mod token;
 pub mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use control::ControlApi;
+pub use control::{Actor, ControlApi};
 pub use refusal::Refused;

@@ -33,7 +33,7 @@ pub fn list(state: &State, request: &pb::ListRequest) -> Result<pb::ListResponse
     let objects = kinds.into_iter().flat_map(|kind| of_kind(state, kind));
     Ok(pb::ListResponse {
         index: state.index(),
-        objects: objects.filter(wanted).map(|object| shown(&object)).collect(),
+        objects: objects.filter(wanted).map(|object| (&shown(&object)).into()).collect(),
     })
 }
 
@@ -50,27 +50,27 @@ pub fn get(state: &State, request: &pb::GetRequest) -> Result<pb::Object, Refuse
         ObjectKind::Config => Object::Config(find::config(state, word)?.clone()),
         ObjectKind::Secret => Object::Secret(find::secret(state, word)?.clone()),
     };
-    Ok(shown(&object))
+    Ok((&shown(&object)).into())
 }
 
 /// The object as it may be shown.
-pub fn shown(object: &Object) -> pb::Object {
+pub fn shown(object: &Object) -> Object {
     match object {
-        Object::Secret(secret) => pb::Object { object: Some(pb::object::Object::Secret(shown_secret(secret))) },
+        Object::Secret(secret) => Object::Secret(Arc::new(shown_secret(secret))),
         Object::Config(config) if !config.earlier.is_empty() => {
             let earlier = without_data(&config.earlier);
-            (&Object::Config(Arc::new(Config { earlier, ..Config::clone(config) }))).into()
+            Object::Config(Arc::new(Config { earlier, ..Config::clone(config) }))
         }
-        Object::Cluster(cluster) => pb::Object { object: Some(pb::object::Object::Cluster(shown_cluster(cluster))) },
-        object => object.into(),
+        Object::Cluster(cluster) => Object::Cluster(Arc::new(shown_cluster(cluster))),
+        object => object.clone(),
     }
 }
 
 /// The secret without its contents, nor what helps to guess them.
-pub fn shown_secret(secret: &Secret) -> pb::Secret {
+pub fn shown_secret(secret: &Secret) -> Secret {
     let spec = SecretSpec { data: SecretBytes::default(), ..SecretSpec::clone(&secret.spec) };
     let (earlier, key) = (without_data(&secret.earlier), SecretBytes::default());
-    (&Secret { spec: Arc::new(spec), earlier, key, ..Secret::clone(secret) }).into()
+    Secret { spec: Arc::new(spec), earlier, key, ..Secret::clone(secret) }
 }
 
 /// Older contents are named, not sent.
@@ -78,9 +78,9 @@ fn without_data(contents: &[Content]) -> Vec<Content> {
     contents.iter().map(|content| Content { data: SecretBytes::default(), ..content.clone() }).collect()
 }
 
-/// The cluster without what would let somebody in.
-pub fn shown_cluster(cluster: &Cluster) -> pb::Cluster {
-    pb::Cluster { authority: None, ..cluster.into() }
+/// The cluster without what would let a machine or a person in.
+pub fn shown_cluster(cluster: &Cluster) -> Cluster {
+    Cluster { authority: None, tokens: Vec::new(), ..cluster.clone() }
 }
 
 /// Kinds by number; none means all.

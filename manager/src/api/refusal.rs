@@ -173,6 +173,24 @@ pub enum Refused {
     /// Only a new token may have a lifetime.
     #[error("a join token that exists already cannot be given a lifetime")]
     TokenLifetime,
+    /// The name of a token of the HTTP API.
+    #[error("a token named {name} exists already")]
+    TokenTaken {
+        /// The name.
+        name: String,
+    },
+    /// So many that nobody knows them all.
+    #[error("there are {limit} tokens already, and no more are kept")]
+    TooManyTokens {
+        /// The limit.
+        limit: usize,
+    },
+    /// No token of the HTTP API has that name.
+    #[error("no such token: {name}")]
+    NoToken {
+        /// The name.
+        name: String,
+    },
     /// The system gives no random bytes.
     #[error("cannot make a root certificate: {reason}")]
     Sign {
@@ -261,9 +279,10 @@ impl Refused {
             | Self::TokenLifetime
             | Self::Circle { .. } => Code::InvalidArgument,
             Self::Sign { .. } => Code::Internal,
-            Self::NotFound { .. } | Self::NoStack(_) => Code::NotFound,
+            Self::NotFound { .. } | Self::NoStack(_) | Self::NoToken { .. } => Code::NotFound,
             Self::Stale { .. } => Code::Aborted,
-            Self::Taken { .. } | Self::TakenByOthers { .. } => Code::AlreadyExists,
+            Self::Taken { .. } | Self::TakenByOthers { .. } | Self::TokenTaken { .. } => Code::AlreadyExists,
+            Self::TooManyTokens { .. } => Code::ResourceExhausted,
             Self::Unsupported(_) => Code::Unimplemented,
             Self::BeingRemoved { .. }
             | Self::ModeChange { .. }
@@ -313,6 +332,9 @@ impl Refused {
             Self::NoQuorum { .. } => "bring the others back first, or promote another node".to_owned(),
             Self::NotFound { kind: ObjectKind::Task, .. } => "`berth task ls` lists the tasks".to_owned(),
             Self::NotFound { kind, .. } => format!("`berth {kind} ls` lists what there is"),
+            Self::TokenTaken { name } => format!("choose another name, or take it away first: berth token rm {name}"),
+            Self::TooManyTokens { .. } => "take some away: berth token rm NAME".to_owned(),
+            Self::NoToken { .. } => "`berth token ls` lists them".to_owned(),
             Self::Ambiguous { .. } => "give more characters of the id".to_owned(),
             _ => String::new(),
         }

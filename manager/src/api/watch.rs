@@ -81,6 +81,6 @@ fn shown(event: &Event, index: u64, author: &Author) -> pb::WatchEvent {
         Event::Updated { .. } => Action::Updated,
         Event::Removed(_) => Action::Removed,
     };
-    let object = Some(read::shown(event.object()));
+    let object = Some((&read::shown(event.object())).into());
     pb::WatchEvent { index, action: action.into(), object, at: author.at.0, actor: author.actor.to_string() }
 }

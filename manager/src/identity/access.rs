@@ -239,7 +239,8 @@ mod tests {
 
     fn state(index: u64, node: Option<(NodeRole, bool)>) -> State {
         let id = ClusterId::from_random(9);
-        let cluster = Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority: None };
+        let cluster =
+            Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority: None, tokens: Vec::new() };
         let node = node.map(|(role, takes_part)| Node {
             id: NodeId::from_random(1),
             meta: Meta::default(),

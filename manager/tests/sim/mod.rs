@@ -69,6 +69,7 @@ impl Sim {
             meta: Meta::default(),
             spec: ClusterSpec::default(),
             authority: None,
+            tokens: Vec::new(),
         };
         sim.write(|tx| tx.create(cluster)).unwrap();
         sim

@@ -518,9 +518,23 @@ fn resource() -> impl Strategy<Value = Object> {
             ClusterSpec { name, task_history_limit, heartbeat_period, certificate_lifetime, encrypt_networks, strategy }
         },
     );
-    let cluster = (id(), meta(), spec, option::of(authority()))
-        .prop_map(|(id, meta, spec, authority)| Cluster { id, meta, spec, authority }.into());
+    let cluster = (id(), meta(), spec, option::of(authority()), vec(api_token(), 0..3))
+        .prop_map(|(id, meta, spec, authority, tokens)| Cluster { id, meta, spec, authority, tokens }.into());
     prop_oneof![network, volume, config, secret, cluster]
+}
+
+fn api_token() -> impl Strategy<Value = ApiToken> {
+    let role = one_of(&[ApiRole::Viewer, ApiRole::Operator, ApiRole::Admin]);
+    (name(), role, any::<[u8; 32]>(), time(), option::of(time()), text()).prop_map(
+        |(name, role, digest, created_at, expires_at, created_by)| ApiToken {
+            name,
+            role,
+            digest,
+            created_at,
+            expires_at,
+            created_by,
+        },
+    )
 }
 
 fn authority() -> impl Strategy<Value = Authority> {

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Meta;
 use crate::id::ClusterId;
+use crate::name::TokenName;
 use crate::spec::{ClusterSpec, SecretBytes};
-use crate::state::NodeRole;
+use crate::state::{ApiRole, NodeRole};
 use crate::time::Timestamp;
 
 /// The one cluster object.
@@ -23,6 +24,33 @@ pub struct Cluster {
     /// Who may join. Left out of JSON and of what people are shown; `None` before the first manager has made it.
     #[serde(skip)]
     pub authority: Option<Authority>,
+    /// Who may use the HTTP API, by name. Left out of JSON and of what people are shown.
+    #[serde(skip)]
+    pub tokens: Vec<ApiToken>,
+}
+
+/// What a person or a program shows to use the HTTP API. The token itself is kept by nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiToken {
+    /// Its name, also that of who uses it.
+    pub name: TokenName,
+    /// What it allows.
+    pub role: ApiRole,
+    /// SHA-256 of the token, which has 128 random bits: nothing slower is needed.
+    pub digest: [u8; 32],
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it is good no more; `None` is never.
+    pub expires_at: Option<Timestamp>,
+    /// Who made it.
+    pub created_by: String,
+}
+
+impl ApiToken {
+    /// Whether it is good.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
 }
 
 /// Who may join, and what proves that a node did. Certificates are X.509 in DER, keys PKCS#8 in DER.

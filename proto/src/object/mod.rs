@@ -9,7 +9,7 @@ mod service;
 mod task;
 
 pub use any::{Object, ObjectKind, ObjectRef};
-pub use cluster::{Authority, Cluster, JoinSecret, Root};
+pub use cluster::{ApiToken, Authority, Cluster, JoinSecret, Root};
 pub use file::{Config, Content, FileObject, Secret};
 pub use node::{ManagerStatus, Node, NodeDescription, NodeResources, NodeStatus, TunnelKey};
 pub use resource::{Network, NetworkAllocation, Volume};

@@ -22,6 +22,7 @@ pub mod service;
 pub mod stack;
 pub mod stats;
 pub mod task;
+pub mod token;
 pub mod version;
 pub mod volume;
 
@@ -74,6 +75,9 @@ pub enum Command {
     /// Manage secrets
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Manage the tokens of the HTTP API and the dashboard
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Show what happens in the cluster
     Events(events::EventsArgs),
     /// Manage the cluster: init, join, leave, tokens, certificates, backups
@@ -109,6 +113,7 @@ impl Command {
             Self::Network(command) => command.run(context).await,
             Self::Volume(command) => command.run(context).await,
             Self::Secret(command) => command.run(context).await,
+            Self::Token(command) => command.run(context).await,
             Self::Events(args) => events::run(args, context).await,
             Self::Cluster(command) => command.run(context).await,
             Self::Daemon(_) => Err(Failure::usage("the daemon cannot be run from here")),

@@ -15,3 +15,4 @@ pub mod service;
 pub mod stack;
 pub mod stats;
 pub mod task;
+pub mod token;

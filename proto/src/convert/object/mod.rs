@@ -1,6 +1,7 @@
 //! Objects: [`crate::object`] and their messages in `object.proto`.
 
 mod any;
+mod api_token;
 mod authority;
 mod file;
 mod node;
@@ -8,7 +9,7 @@ mod resource;
 mod service;
 mod task;
 
-use crate::convert::{ConvertError, optional, parse, required};
+use crate::convert::{ConvertError, list, optional, parse, required, to_list};
 use crate::object::{Cluster, Meta};
 use crate::pb;
 use crate::time::Timestamp;
@@ -38,6 +39,7 @@ impl From<&Cluster> for pb::Cluster {
             meta: Some((&cluster.meta).into()),
             spec: Some((&cluster.spec).into()),
             authority: cluster.authority.as_ref().map(Into::into),
+            tokens: to_list(&cluster.tokens),
         }
     }
 }
@@ -51,6 +53,7 @@ impl TryFrom<pb::Cluster> for Cluster {
             meta: required(cluster.meta, "meta")?,
             spec: required(cluster.spec, "spec")?,
             authority: optional(cluster.authority, "authority")?,
+            tokens: list(cluster.tokens, "tokens")?,
         })
     }
 }

@@ -1,0 +1,17 @@
+//! Who asks, and whether that is allowed. Coming from this machine is no login: every request shows a token or a certificate.
+//!
+//! | file | what |
+//! |---|---|
+//! | `caller.rs` | who asks: a token in a header or in the login's cookie, or a client certificate |
+//! | `origin.rs` | whether a browser was sent here by another site |
+//! | `guard.rs` | the layers: authentication, roles, headers |
+//! | `session.rs` | logging in and out |
+
+mod caller;
+mod guard;
+mod origin;
+mod session;
+
+pub use caller::{Caller, ClientCertificate};
+pub use guard::{Login, authenticate, headers, nothing_here, require};
+pub use session::routes;

@@ -1,0 +1,27 @@
+//! The cluster over HTTP: a JSON API, a dashboard, metrics; on every manager.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`site`] | what every handler has at hand |
+//! | [`routes`] | the table of all routes: method, path, role; nothing is served that is not in it |
+//! | [`access`] | who asks, and whether that is allowed |
+//! | [`problem`] | errors as `application/problem+json` (RFC 9457) |
+//!
+//! Invariants: every route names the role that it takes, or that it takes none; a request is answered only after who sent it
+//! was found out; what is done is done by the control API, which the command line uses too, under the name of who asks; no
+//! page asks another host for anything; contents of secrets never leave.
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod problem;
+pub mod routes;
+pub mod site;
+
+use axum::Router;
+
+pub use site::Site;
+
+/// Everything that a manager serves over HTTP.
+pub fn router(site: Site) -> Router {
+    routes::all().into_router(site)
+}

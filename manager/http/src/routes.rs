@@ -1,0 +1,86 @@
+//! The table of all routes: method, path, the role that each takes. Nothing is served that is not in it.
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::middleware;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use berth_proto::state::ApiRole;
+
+use crate::access::{self, Login};
+use crate::site::Site;
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Anybody: what the login page is made of, and whether the process lives.
+    Nothing,
+    /// Whoever has this role, or one that may do more.
+    Role(ApiRole),
+}
+
+/// One entry of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Method.
+    pub method: Method,
+    /// Path, with parameters as `{name}`.
+    pub path: &'static str,
+    /// Who may ask.
+    pub needs: Needs,
+}
+
+/// Routes, and what answers them.
+#[derive(Default)]
+pub struct Routes {
+    table: Vec<Route>,
+    router: Router<Site>,
+}
+
+impl Routes {
+    /// One more. A path of a page sends who is not known to the login; one of the API answers with a problem.
+    #[must_use]
+    pub fn add<H, T>(mut self, method: Method, path: &'static str, needs: Needs, handler: H) -> Self
+    where
+        H: Handler<T, Site>,
+        T: 'static,
+    {
+        let filter = MethodFilter::try_from(method.clone()).expect("a method of HTTP");
+        let mut answer: MethodRouter<Site> = on(filter, handler);
+        if let Needs::Role(role) = needs {
+            let login = if path.starts_with("/api/") || path == "/metrics" { Login::Refuse } else { Login::Redirect };
+            answer =
+                answer.layer(middleware::from_fn(move |request, next| access::require(role, login, request, next)));
+        }
+        self.table.push(Route { method, path, needs });
+        self.router = self.router.route(path, answer);
+        self
+    }
+
+    /// Those of another part too.
+    #[must_use]
+    pub fn merge(mut self, other: Self) -> Self {
+        self.table.extend(other.table);
+        self.router = self.router.merge(other.router);
+        self
+    }
+
+    /// What there is.
+    pub fn table(&self) -> &[Route] {
+        &self.table
+    }
+
+    /// What serves them, for everybody who is let in.
+    pub fn into_router(self, site: Site) -> Router {
+        self.router
+            .fallback(access::nothing_here)
+            .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
+            .layer(middleware::from_fn_with_state(site.clone(), access::headers))
+            .with_state(site)
+    }
+}
+
+/// All that is served.
+pub fn all() -> Routes {
+    access::routes()
+}

@@ -1,0 +1,201 @@
+//! Tokens of the HTTP API: who may use it, and what each may do. Pure.
+//!
+//! A token is `berth_api_` and 25 base36 digits, 128 random bits. The state has its digest alone, so that neither a backup
+//! nor a log gives one away; what a digest is looked up by says nothing of the token, so that no comparison has to be slow.
+
+use berth_proto::name::TokenName;
+use berth_proto::object::{ApiToken, Cluster};
+use berth_proto::state::ApiRole;
+use berth_proto::time::Timestamp;
+use ring::digest::{SHA256, digest};
+
+use super::cluster::the;
+use super::refusal::Refused;
+use super::service::DrawId;
+use crate::identity::token;
+use crate::store::{State, Transaction};
+
+/// What every token begins with, for those who look for secrets where none should be.
+const PREFIX: &str = "berth_api_";
+/// Most tokens of a cluster.
+const MAX_TOKENS: usize = 1_000;
+
+/// What a token is asked for with.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its name.
+    pub name: TokenName,
+    /// What it allows.
+    pub role: ApiRole,
+    /// When it is good no more; `None` is never.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Makes a token for `actor`; its text is seen here and never again.
+pub fn create(
+    state: &State,
+    tx: &mut Transaction,
+    wanted: &Wanted,
+    actor: &str,
+    draw: DrawId<'_>,
+) -> Result<String, Refused> {
+    let mut cluster = Cluster::clone(the(state)?);
+    // Those that are good for nothing any more make room.
+    cluster.tokens.retain(|token| token.is_valid(tx.now));
+    let Err(place) = cluster.tokens.binary_search_by(|token| token.name.cmp(&wanted.name)) else {
+        return Err(Refused::TokenTaken { name: wanted.name.to_string() });
+    };
+    if cluster.tokens.len() >= MAX_TOKENS {
+        return Err(Refused::TooManyTokens { limit: MAX_TOKENS });
+    }
+    let text = format!("{PREFIX}{}", token::secret(draw()));
+    let made = ApiToken {
+        name: wanted.name.clone(),
+        role: wanted.role,
+        digest: digest_of(text.as_bytes()),
+        created_at: tx.now,
+        expires_at: wanted.expires_at,
+        created_by: actor.to_owned(),
+    };
+    cluster.tokens.insert(place, made);
+    tx.update(cluster);
+    Ok(text)
+}
+
+/// Takes tokens away: they are refused from then on.
+pub fn remove(state: &State, tx: &mut Transaction, names: &[String]) -> Result<(), Refused> {
+    let mut cluster = Cluster::clone(the(state)?);
+    for name in names {
+        let found = cluster.tokens.iter().position(|token| token.name.as_str() == name);
+        cluster.tokens.remove(found.ok_or_else(|| Refused::NoToken { name: name.clone() })?);
+    }
+    if !names.is_empty() {
+        tx.update(cluster);
+    }
+    Ok(())
+}
+
+/// The tokens that are good at `now`, by name.
+pub fn valid(state: &State, now: Timestamp) -> impl Iterator<Item = &ApiToken> {
+    let tokens = state.cluster().map(|cluster| cluster.tokens.as_slice()).unwrap_or_default();
+    tokens.iter().filter(move |token| token.is_valid(now))
+}
+
+/// The token that `text` is, if it is one that is good at `now`.
+pub fn of_text<'s>(state: &'s State, text: &str, now: Timestamp) -> Option<&'s ApiToken> {
+    let wanted = text.starts_with(PREFIX).then(|| digest_of(text.as_bytes()))?;
+    valid(state, now).find(|token| token.digest == wanted)
+}
+
+/// The token whose client certificate (DER) this is, if it is one that is good at `now`.
+pub fn of_certificate<'s>(state: &'s State, certificate: &[u8], now: Timestamp) -> Option<&'s ApiToken> {
+    let wanted = digest_of(certificate);
+    valid(state, now).find(|token| token.digest == wanted)
+}
+
+fn digest_of(shown: &[u8]) -> [u8; 32] {
+    digest(&SHA256, shown).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use berth_proto::id::Id;
+    use berth_proto::object::Meta;
+    use berth_proto::spec::ClusterSpec;
+
+    use super::*;
+    use crate::api::read::shown_cluster;
+    use crate::store::Object;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    /// A cluster without tokens, to which transactions are applied.
+    struct Tokens {
+        state: State,
+        drawn: u128,
+    }
+
+    impl Tokens {
+        fn new() -> Self {
+            let id = Id::from_random(1);
+            let cluster = Cluster {
+                id,
+                meta: Meta::default(),
+                spec: ClusterSpec::default(),
+                authority: None,
+                tokens: Vec::new(),
+            };
+            Self { state: State::from_objects(1, [Object::Cluster(Arc::new(cluster))]), drawn: 0 }
+        }
+
+        fn create(&mut self, name: &str, role: ApiRole, at: i64, end: Option<i64>) -> Result<String, Refused> {
+            let wanted = Wanted { name: name.parse().unwrap(), role, expires_at: end.map(Timestamp) };
+            let mut tx = Transaction::new(Timestamp(at), "ann");
+            self.drawn += 1;
+            let text = create(&self.state, &mut tx, &wanted, "ann", &mut || self.drawn)?;
+            self.state.apply(self.state.index() + 1, &tx).unwrap();
+            Ok(text)
+        }
+
+        fn remove(&mut self, names: &[&str]) -> Result<(), Refused> {
+            let mut tx = Transaction::new(Timestamp(0), "ann");
+            remove(&self.state, &mut tx, &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+            self.state.apply(self.state.index() + 1, &tx).unwrap();
+            Ok(())
+        }
+
+        fn role(&self, text: &str, at: i64) -> Option<ApiRole> {
+            of_text(&self.state, text, Timestamp(at)).map(|token| token.role)
+        }
+    }
+
+    #[test]
+    fn a_token_is_good_until_it_expires_or_is_removed() {
+        let mut tokens = Tokens::new();
+        let ci = tokens.create("ci", ApiRole::Operator, 0, Some(5 * SECOND)).unwrap();
+        let wall = tokens.create("wall", ApiRole::Viewer, 0, None).unwrap();
+        assert!(ci.starts_with(PREFIX) && ci.len() == PREFIX.len() + 25 && ci != wall);
+        assert_eq!((tokens.role(&ci, 5 * SECOND - 1), tokens.role(&ci, 5 * SECOND)), (Some(ApiRole::Operator), None));
+        assert_eq!(tokens.role(&wall, i64::MAX), Some(ApiRole::Viewer));
+        for wrong in ["", PREFIX, &ci[..ci.len() - 1], &ci.replace(PREFIX, ""), &ci.to_uppercase()] {
+            assert_eq!(tokens.role(wrong, 0), None, "{wrong}");
+        }
+        tokens.remove(&["ci"]).unwrap();
+        assert_eq!((tokens.role(&ci, 0), tokens.role(&wall, 0)), (None, Some(ApiRole::Viewer)));
+        assert!(matches!(tokens.remove(&["wall", "ci"]), Err(Refused::NoToken { .. })));
+        assert!(tokens.role(&wall, 0).is_some(), "all are taken away, or none");
+    }
+
+    #[test]
+    fn a_name_is_taken_while_its_token_is_good() {
+        let mut tokens = Tokens::new();
+        tokens.create("ci", ApiRole::Operator, 0, Some(SECOND)).unwrap();
+        assert!(matches!(tokens.create("ci", ApiRole::Admin, 0, None), Err(Refused::TokenTaken { .. })));
+        let again = tokens.create("ci", ApiRole::Admin, SECOND, None).unwrap();
+        assert_eq!(tokens.role(&again, SECOND), Some(ApiRole::Admin));
+        assert_eq!(valid(&tokens.state, Timestamp(SECOND)).count(), 1);
+    }
+
+    #[test]
+    fn nobody_can_read_a_token_out_of_the_state() {
+        let mut tokens = Tokens::new();
+        let text = tokens.create("ci", ApiRole::Admin, 0, None).unwrap();
+        let cluster = tokens.state.cluster().unwrap();
+        assert!(!format!("{cluster:?}").contains(&text[PREFIX.len()..]));
+        assert!(!serde_json::to_string(&**cluster).unwrap().contains("tokens"));
+        assert!(shown_cluster(cluster).tokens.is_empty());
+    }
+
+    #[test]
+    fn there_are_only_so_many() {
+        let mut tokens = Tokens::new();
+        for number in 0..MAX_TOKENS {
+            tokens.create(&format!("t{number}"), ApiRole::Viewer, 0, Some(SECOND)).unwrap();
+        }
+        assert!(matches!(tokens.create("more", ApiRole::Viewer, 0, None), Err(Refused::TooManyTokens { .. })));
+        tokens.create("more", ApiRole::Viewer, SECOND, None).unwrap();
+    }
+}
