@@ -22,6 +22,9 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 
+# Built once and thrown away: what serves the next build of a changed tree, or a debugger, only costs time.
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
+
 step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
 step "packages"
