@@ -477,6 +477,7 @@ pub fn berth_binary() -> PathBuf {
     }
     let exe = std::env::current_exe().expect("a running test has a path");
     let path = exe.ancestors().nth(2).expect("target/<profile>/deps/<test>").join("berth");
-    assert!(path.exists(), "{} is missing: run `cargo build -p berth` first, or tests/run.sh", path.display());
+    let profile = if cfg!(debug_assertions) { "" } else { " --release" };
+    assert!(path.exists(), "{} is missing: run `cargo build{profile} -p berth` first, or tests/run.sh", path.display());
     path
 }
