@@ -113,6 +113,7 @@ pub(crate) mod testing {
             host_ports: Vec::new(),
             restarts: RestartRecord::default(),
             job_iteration: None,
+            nominated: None,
         }
     }
 

@@ -344,6 +344,7 @@ impl World {
             host_ports: Vec::new(),
             restarts: RestartRecord::default(),
             job_iteration: None,
+            nominated: None,
         }
     }
 

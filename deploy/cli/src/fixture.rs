@@ -109,6 +109,7 @@ pub fn add_task(world: &mut World, service: ServiceId, number: u128, slot: u64, 
         host_ports: Vec::new(),
         restarts: RestartRecord::default(),
         job_iteration: None,
+        nominated: None,
     };
     world.tasks.insert(task.id, task);
 }

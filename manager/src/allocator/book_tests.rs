@@ -192,6 +192,7 @@ fn task(id: TaskId, service: ServiceId, spec: &ServiceSpec, attachments: Vec<ber
         host_ports: Vec::new(),
         restarts: RestartRecord::default(),
         job_iteration: None,
+        nominated: None,
     }
 }
 

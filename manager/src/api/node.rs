@@ -145,6 +145,7 @@ mod tests {
             host_ports: Vec::new(),
             restarts: RestartRecord::default(),
             job_iteration: None,
+            nominated: None,
         })
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use berth_proto::id::{NetworkId, ServiceId, TaskId};
+use berth_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
 use berth_proto::object::{SpecVersion, Task};
 use berth_proto::state::{DesiredState, TaskState};
 use berth_proto::time::Timestamp;
@@ -15,7 +15,7 @@ use crate::allocator::attach::{AttachError, Attachments};
 use crate::allocator::{AllocatorConfig, Book, endpoint, ingress, network};
 use crate::orchestrator::work::TaskRef;
 use crate::orchestrator::{self, IdSource, Loop, Turn, Work, depends, removal};
-use crate::placement::{self, Demands, MakingWay};
+use crate::placement::{self, Demands, MakingWay, Nominee};
 use crate::reaper;
 use crate::store::{Change, Event, Object, ObjectRef, State, Transaction};
 
@@ -84,6 +84,7 @@ impl Reconciler {
             new.book.upsert_service(service, now);
             for task in state.tasks_of_service(service.id) {
                 new.follow_task(state, task, now);
+                new.nominate(state, task);
             }
         }
         new
@@ -95,7 +96,7 @@ impl Reconciler {
         match event.object() {
             Object::Node(node) => match event.after() {
                 Some(_) => {
-                    self.dirty.room |= self.view.upsert_node(node.clone());
+                    self.dirty.room |= self.view.upsert_node(node.clone()) || self.making_way.waits_for(node.id);
                     self.book.upsert_node(node, now);
                 }
                 None => {
@@ -331,12 +332,11 @@ impl Reconciler {
 
     /// Where the tasks go, over all services of the pass together.
     fn place(&mut self, works: &mut Works, state: &State, now: Timestamp) {
-        let (mut placements, groups) = self.candidates(works, state);
-        if groups.is_empty() && placements.is_empty() {
+        let (arrivals, groups) = self.candidates(works, state);
+        if groups.is_empty() && arrivals.is_empty() {
             return;
         }
         let plan = schedule(&self.view, &groups, now);
-        placements.extend(plan.placements);
         works.values_mut().for_each(|work| work.act_as(Loop::Scheduler));
         let mut places: BTreeMap<ServiceId, BTreeMap<TaskId, TaskRef>> = BTreeMap::new();
         for (id, work) in works.iter() {
@@ -344,7 +344,13 @@ impl Reconciler {
             places.insert(*id, pending.map(|(at, task)| (task.id, at)).collect());
         }
         let at = |service: ServiceId, task: TaskId| places.get(&service).and_then(|tasks| tasks.get(&task)).copied();
-        for placement in &placements {
+        for arrival in &arrivals {
+            let Some(work) = works.get_mut(&arrival.service) else { continue };
+            let Some(at) = at(arrival.service, arrival.task) else { continue };
+            placement::place(work, at, arrival.node, "tasks of lower priority have made way", now);
+            self.hold_room(work.task(at), arrival.node, state);
+        }
+        for placement in &plan.placements {
             let Some(work) = works.get_mut(&placement.service) else { continue };
             let Some(at) = at(placement.service, placement.task) else { continue };
             self.take_place(work, at, placement, state, now);
@@ -369,37 +375,52 @@ impl Reconciler {
     }
 
     /// Tasks whose way is free by now, and those that need a node.
-    fn candidates(&mut self, works: &Works, state: &State) -> (Vec<Placement>, Vec<TaskGroup>) {
+    fn candidates(&mut self, works: &Works, state: &State) -> (Vec<Nominee>, Vec<TaskGroup>) {
         let is_due = |id| works.contains_key(&id);
-        let (placements, released) = self.making_way.settle(state, is_due, &mut self.demands);
+        let (arrivals, released) = self.making_way.settle(state, is_due, &mut self.demands);
         for task in released {
             self.dirty.room |= self.view.remove_task(task);
         }
         self.waiting.extend(works.keys().filter(|id| self.making_way.concerns(**id)));
-        let arrives: BTreeSet<TaskId> = placements.iter().map(|placement| placement.task).collect();
+        let arrives: BTreeSet<TaskId> = arrivals.iter().map(|arrival| arrival.task).collect();
         let making_way = &self.making_way;
         let but_for = |task: TaskId| making_way.holds(task) || arrives.contains(&task);
         let groups = works.values().flat_map(|work| placement::groups(work, state, &mut self.demands, but_for));
         let groups = groups.collect();
-        (placements, groups)
+        (arrivals, groups)
     }
 
     /// Gives a task its node, or lets it wait there until others have made way; the room is taken either way.
     fn take_place(&mut self, work: &mut Work, at: TaskRef, placement: &Placement, state: &State, now: Timestamp) {
         if placement.evicts.is_empty() {
-            placement::place(work, at, placement, now);
+            placement::place(work, at, placement.node, &placement.reason.to_string(), now);
         } else {
             placement::make_way(work, at, placement);
-            self.making_way.wait(placement);
+            let Placement { task, service, node, ref evicts, .. } = *placement;
+            self.making_way.wait(Nominee { task, service, node, evicts: evicts.clone() });
             self.waiting.insert(placement.service);
         }
-        let mut task = Task::clone(work.task(at));
-        (task.node, task.status.state) = (Some(placement.node), TaskState::Assigned);
-        let demand = self.demands.of(state, &task);
-        self.view.upsert_task(&task, &demand);
+        self.hold_room(work.task(at), placement.node, state);
         for victim in placement.evicts.iter().filter_map(|victim| state.task(*victim)) {
             let stopping = Task { desired: DesiredState::Shutdown, ..Task::clone(victim) };
             self.follow_task(state, &stopping, now);
+        }
+    }
+
+    /// The task's room on the node is taken, whether it is there already or waits for others to leave.
+    fn hold_room(&mut self, task: &Task, node: NodeId, state: &State) {
+        let mut task = Task::clone(task);
+        (task.node, task.status.state) = (Some(node), TaskState::Assigned);
+        let demand = self.demands.of(state, &task);
+        self.view.upsert_task(&task, &demand);
+    }
+
+    /// Goes on waiting with a task that the store says waits for others to make way.
+    fn nominate(&mut self, state: &State, task: &Task) {
+        if let Some(nominee) = Nominee::of(state, task) {
+            self.hold_room(task, nominee.node, state);
+            self.waiting.insert(nominee.service);
+            self.making_way.wait(nominee);
         }
     }
 
@@ -442,6 +463,7 @@ impl Reconciler {
                     self.view.remove_task(id);
                 }
                 self.follow_task(state, &task.clone(), now);
+                self.nominate(state, task);
             }
             None => self.forget_task(id, now),
         }

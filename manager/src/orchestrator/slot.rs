@@ -96,6 +96,7 @@ pub fn create(work: &mut Work, slot: &mut SlotTasks, new: NewTask, turn: &mut Tu
         host_ports,
         restarts: new.restarts,
         job_iteration: new.iteration,
+        nominated: None,
     };
     let at = work.create(task);
     slot.all.push(at);

@@ -6,7 +6,7 @@ mod way;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use berth_proto::id::ServiceId;
+use berth_proto::id::{NodeId, ServiceId};
 use berth_proto::object::{Service, Slot, SpecVersion, Task};
 use berth_proto::spec::{MountKind, ServiceMode, ServiceSpec};
 use berth_proto::state::TaskState;
@@ -17,7 +17,7 @@ use crate::orchestrator::Work;
 use crate::orchestrator::work::TaskRef;
 use crate::store::State;
 
-pub use way::MakingWay;
+pub use way::{MakingWay, Nominee};
 
 /// What tasks of the spec ask of a node; drivers of its networks and volumes are looked up.
 pub fn demand(state: &State, spec: &ServiceSpec) -> Demand {
@@ -134,13 +134,13 @@ pub fn wanted(service: &Service) -> u64 {
     }
 }
 
-/// Writes a placement into its task.
-pub fn place(work: &mut Work, at: TaskRef, placement: &Placement, now: Timestamp) {
+/// Writes down that a task has a node, and why that one.
+pub fn place(work: &mut Work, at: TaskRef, node: NodeId, why: &str, now: Timestamp) {
     let task = work.task_mut(at);
-    task.node = Some(placement.node);
+    (task.node, task.nominated) = (Some(node), None);
     task.status.state = TaskState::Assigned;
     task.status.at = now;
-    task.status.message = format!("assigned: {}", placement.reason);
+    task.status.message = format!("assigned: {why}");
     task.status.error.clear();
 }
 
@@ -149,12 +149,17 @@ pub fn make_way(work: &mut Work, at: TaskRef, placement: &Placement) {
     let (count, node) = (placement.evicts.len(), placement.node);
     let tasks = if count == 1 { "a task".to_owned() } else { format!("{count} tasks") };
     hold(work, at, &format!("waiting until {tasks} of lower priority made way on node {node}"), "");
+    work.task_mut(at).nominated = Some(node);
     work.evict(at, &placement.evicts);
 }
 
 /// Writes down why a task waits; returns false when it says so already.
 pub fn refuse(work: &mut Work, at: TaskRef, refusal: &Refusal) -> bool {
     let error = refusal.explanation.to_string();
+    if work.task(at).nominated.is_some() {
+        // It waited for a node that does not take it any more.
+        work.task_mut(at).nominated = None;
+    }
     hold(work, at, "waiting for a node", &error)
 }
 

@@ -1,25 +1,59 @@
 //! Tasks that took the place of others and wait until those have ended: a node is never given more than it has. Their room is
-//! theirs meanwhile, also from the tasks that replace the evicted ones. Forgotten with the leader; the next one decides anew.
+//! theirs meanwhile, also from the tasks that replace the evicted ones.
+//!
+//! A mirror of the store: a task that waits names the node it waits for, so that a new leader goes on where the last one was.
 
 use std::collections::BTreeMap;
 
-use berth_proto::id::{ServiceId, TaskId};
+use berth_proto::id::{NodeId, ServiceId, TaskId};
+use berth_proto::object::Task;
 use berth_proto::state::TaskState;
-use berth_scheduler::{Placement, qualifies};
+use berth_scheduler::qualifies;
 
 use super::Demands;
 use crate::store::State;
 
-/// Decided placements whose node is not free yet.
+/// Tasks whose node is not free yet.
 #[derive(Debug, Clone, Default)]
 pub struct MakingWay {
-    waiting: BTreeMap<TaskId, Placement>,
+    waiting: BTreeMap<TaskId, Nominee>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nominee {
+    /// The task.
+    pub task: TaskId,
+    /// Its service.
+    pub service: ServiceId,
+    /// Its node.
+    pub node: NodeId,
+    /// Whom it waits for.
+    pub evicts: Vec<TaskId>,
+}
+
+impl Nominee {
+    /// The task as one that waits, if the store says that it does: for whoever is being stopped on its node.
+    pub fn of(state: &State, task: &Task) -> Option<Self> {
+        let node = task.nominated.filter(|_| waits(task))?;
+        let priority = |task: &Task| state.spec_of(task).map_or(0, |spec| spec.priority);
+        let own = priority(task);
+        let leaves =
+            |other: &&Task| !other.desired.wants_work() && !other.status.state.is_terminal() && priority(other) < own;
+        let evicts = state.tasks_on_node(node).map(|other| &**other).filter(leaves).map(|other| other.id).collect();
+        Some(Self { task: task.id, service: task.service, node, evicts })
+    }
+}
+
+/// Neither placed nor given up.
+fn waits(task: &Task) -> bool {
+    task.status.state < TaskState::Assigned && task.desired.wants_work()
 }
 
 impl MakingWay {
     /// The task waits for those that it evicts.
-    pub fn wait(&mut self, placement: &Placement) {
-        self.waiting.insert(placement.task, placement.clone());
+    pub fn wait(&mut self, nominee: Nominee) {
+        self.waiting.insert(nominee.task, nominee);
     }
 
     /// True for a task that waits here.
@@ -29,7 +63,12 @@ impl MakingWay {
 
     /// The service has tasks that wait here.
     pub fn concerns(&self, service: ServiceId) -> bool {
-        self.waiting.values().any(|placement| placement.service == service)
+        self.waiting.values().any(|nominee| nominee.service == service)
+    }
+
+    /// A task waits for this node.
+    pub fn waits_for(&self, node: NodeId) -> bool {
+        self.waiting.values().any(|nominee| nominee.node == node)
     }
 
     /// Forgets the task.
@@ -37,30 +76,28 @@ impl MakingWay {
         self.waiting.remove(&task);
     }
 
-    /// Takes out the placements of those of the services for which the way is free, and names the tasks that need no room any
-    /// more, or not there: they are gone, or their node does not take them.
+    /// Takes out those of the services for which the way is free, and names the tasks that need no room any more, or not
+    /// there: they are gone, or their node does not take them.
     pub fn settle(
         &mut self,
         state: &State,
         is_due: impl Fn(ServiceId) -> bool,
         demands: &mut Demands,
-    ) -> (Vec<Placement>, Vec<TaskId>) {
+    ) -> (Vec<Nominee>, Vec<TaskId>) {
         let (mut free, mut released) = (Vec::new(), Vec::new());
-        self.waiting.retain(|task, placement| {
-            let stored =
-                state.task(*task).filter(|task| task.status.state < TaskState::Assigned && task.desired.wants_work());
-            let takes = stored.is_some_and(|task| {
+        self.waiting.retain(|task, nominee| {
+            let takes = state.task(*task).filter(|task| waits(task)).is_some_and(|task| {
                 let demand = demands.of(state, task);
-                state.node(placement.node).is_some_and(|node| qualifies(&demand, node).is_ok())
+                state.node(nominee.node).is_some_and(|node| qualifies(&demand, node).is_ok())
             });
             if !takes {
                 released.push(*task);
                 return false;
             }
             let is_over = |victim: &TaskId| state.task(*victim).is_none_or(|task| task.status.state.is_terminal());
-            let arrives = is_due(placement.service) && placement.evicts.iter().all(is_over);
+            let arrives = is_due(nominee.service) && nominee.evicts.iter().all(is_over);
             if arrives {
-                free.push(Placement { evicts: Vec::new(), ..placement.clone() });
+                free.push(nominee.clone());
             }
             !arrives
         });

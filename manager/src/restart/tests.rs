@@ -31,6 +31,7 @@ fn ended(state: TaskState, ran: Duration, restarts: RestartRecord) -> Task {
         host_ports: Vec::new(),
         restarts,
         job_iteration: None,
+        nominated: None,
     }
 }
 

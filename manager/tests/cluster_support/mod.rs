@@ -411,7 +411,22 @@ impl Agent {
         Self::connect_with(node, address, Default::default()).await
     }
 
+    /// As an agent does, asks again where no leader is reached.
     pub async fn connect_with(node: NodeId, address: SocketAddr, images: BTreeSet<String>) -> Self {
+        let opened = async {
+            loop {
+                let mut agent = Self::open(node, address, images.clone()).await;
+                let heard = agent.until("a session", |heard| heard.membership.is_some() || heard.ended.is_some()).await;
+                match heard.ended {
+                    Some(ended) if ended.code() == Code::Unavailable => {}
+                    ended => break ended.map_or(Ok(agent), Err),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, opened).await.expect("an answer in time").expect("a session")
+    }
+
+    async fn open(node: NodeId, address: SocketAddr, images: BTreeSet<String>) -> Self {
         let mut client = DispatcherClient::connect(format!("http://{address}")).await.unwrap();
         let (send, messages) = mpsc::channel(64);
         let resources = NodeResources { nano_cpus: 8_000_000_000, memory: 8 << 30, ..NodeResources::default() };
@@ -439,9 +454,7 @@ impl Agent {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
-        let mut agent = Self { node, send, heard, acknowledging, _run: run };
-        agent.until("a session", |heard| heard.membership.is_some()).await;
-        agent
+        Self { node, send, heard, acknowledging, _run: run }
     }
 
     pub async fn report(&self, sequence: u64, task: &str, state: TaskState) {

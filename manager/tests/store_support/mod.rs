@@ -65,6 +65,7 @@ pub fn task(number: u128, service: &Service, slot: u64) -> Task {
         host_ports: Vec::new(),
         restarts: Default::default(),
         job_iteration: None,
+        nominated: None,
     }
 }
 

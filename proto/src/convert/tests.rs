@@ -405,7 +405,7 @@ fn task() -> impl Strategy<Value = Object> {
         DesiredState::Shutdown,
         DesiredState::Remove,
     ]);
-    let head = (id(), meta(), id(), name(), any::<u64>(), slot, option::of(id()));
+    let head = (id(), meta(), id(), name(), any::<u64>(), slot, option::of(id()), option::of(id()));
     let rest = (desired, status, vec(attachment, 0..3), vec(port(), 0..3), restarts, option::of(any::<u64>()));
     (head, rest).prop_map(|(head, rest)| {
         Task {
@@ -422,6 +422,7 @@ fn task() -> impl Strategy<Value = Object> {
             host_ports: rest.3,
             restarts: rest.4,
             job_iteration: rest.5,
+            nominated: head.7,
         }
         .into()
     })

@@ -42,6 +42,8 @@ pub struct Task {
     pub restarts: RestartRecord,
     /// Run of the job that it belongs to.
     pub job_iteration: Option<u64>,
+    /// Node on which tasks of lower priority make way for it, while it waits for that (Kubernetes' `nominatedNodeName`).
+    pub nominated: Option<NodeId>,
 }
 
 /// Which replica a task is.

@@ -105,6 +105,7 @@ pub fn running(id: TaskId, service: ServiceId, on: NodeId) -> Task {
         host_ports: Vec::new(),
         restarts: RestartRecord::default(),
         job_iteration: None,
+        nominated: None,
     }
 }
 

@@ -57,6 +57,7 @@ pub fn task(n: u128, of: u128, on: Option<NodeId>, state: TaskState) -> Task {
         host_ports: Vec::new(),
         restarts: RestartRecord::default(),
         job_iteration: None,
+        nominated: None,
     }
 }
 

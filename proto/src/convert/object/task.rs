@@ -35,6 +35,7 @@ impl From<&Task> for pb::Task {
             host_ports: to_list(&task.host_ports),
             restarts: Some((&task.restarts).into()),
             job_iteration: task.job_iteration,
+            nominated: text_opt(task.nominated.as_ref()),
         }
     }
 }
@@ -62,6 +63,7 @@ impl TryFrom<pb::Task> for Task {
             host_ports: list(message.host_ports, "host_ports")?,
             restarts: message.restarts.map(Into::into).unwrap_or_default(),
             job_iteration: message.job_iteration,
+            nominated: parse_opt(message.nominated, "nominated")?,
         })
     }
 }
