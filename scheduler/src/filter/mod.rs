@@ -3,7 +3,7 @@
 //!
 //! The *lasting* filters read only the node and the demand, so their verdict holds for the whole group, and for all nodes of
 //! a class but for constraints on the node itself (its id, name and address). The *filling* ones read what is held on the
-//! node and near it, which changes with each placement. [`walk`] is the one way through all of them: a decision stops at
+//! node and near it, which changes with each placement. `walk` is the one way through all of them: a decision stops at
 //! the first miss, an explanation reads on.
 
 mod affinity;
