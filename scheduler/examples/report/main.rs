@@ -1,7 +1,8 @@
 //! Speed and quality of the scheduler in figures: `cargo run --release -p berth-scheduler --example report`.
 //!
-//! Times are those of one core; run it on a machine that does nothing else. `report quick` leaves out the largest
-//! clusters and the comparison of heuristics.
+//! Times are those of one core; run it on a machine that does nothing else. Names as arguments pick figures: `equal` (a),
+//! `mixed` (b), `online` (b, each task by itself: minutes), `heuristics` (other orders and fits on b: minutes), `constrained` (c),
+//! `steady` (d), `loss` (e), `preemption` (f).
 
 mod memory;
 mod packing;
@@ -22,12 +23,22 @@ use workload::*;
 static ALLOCATOR: memory::Counting = memory::Counting;
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "quick");
-    equal_tasks(quick);
-    mixed(quick);
-    steady();
-    loss();
-    preemption();
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    let all: [(&str, fn()); 8] = [
+        ("equal", equal_tasks),
+        ("mixed", mixed),
+        ("online", online),
+        ("heuristics", heuristics),
+        ("constrained", constrained_tasks),
+        ("steady", steady),
+        ("loss", loss),
+        ("preemption", preemption),
+    ];
+    for (name, figure) in all {
+        if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
+            figure();
+        }
+    }
 }
 
 fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
@@ -67,12 +78,9 @@ fn say(name: &str, (plan, took, cpu): &Run) {
     println!(" ({cpu:.2?} on the processor, {:.0}/s)", rate(cpu));
 }
 
-fn equal_tasks(quick: bool) {
+fn equal_tasks() {
     println!("(a) equal nodes and equal tasks of one service");
-    let mut sizes = vec![(1_000, 100_000), (10_000, 100_000), (10_000, 1_000_000)];
-    if !quick {
-        sizes.extend([(100_000, 100_000), (100_000, 1_000_000)]);
-    }
+    let sizes = [(1_000, 100_000), (10_000, 100_000), (10_000, 1_000_000), (100_000, 100_000), (100_000, 1_000_000)];
     for (nodes, tasks) in sizes {
         let before = memory::live();
         let view = view(&equal(nodes, 256));
@@ -90,37 +98,70 @@ fn used(plan: &Plan) -> usize {
     plan.placements.iter().map(|placement| placement.node).collect::<BTreeSet<_>>().len()
 }
 
-fn mixed(quick: bool) {
-    let mut random = Random(42);
-    let nodes = mixed_nodes(10_000, &mut random);
-    let groups = mixed_services(&nodes, 1_000, 0.7, &mut random);
-    let view = view(&nodes);
-    println!("(b) 10000 nodes in 20 shapes, 1000 services with heavy tails");
-    let run = median(|| schedule(&view, &groups, NOW));
+/// 10,000 nodes in 20 shapes, 1,000 services with heavy tails; and the fewest nodes that could hold them.
+struct Mixed {
+    nodes: Vec<Node>,
+    groups: Vec<TaskGroup>,
+    bound: f64,
+}
+
+impl Mixed {
+    fn new(letter: char, what: &str) -> Self {
+        let mut random = Random(42);
+        let nodes = mixed_nodes(10_000, &mut random);
+        let groups = mixed_services(&nodes, 1_000, 0.7, &mut random);
+        let bound = packing::bound(&nodes, &groups);
+        println!("({letter}) 10000 nodes in 20 shapes, 1000 services with heavy tails, {what}");
+        Self { nodes, groups, bound }
+    }
+
+    /// Percent above the bound.
+    fn against(&self, used: usize) -> f64 {
+        (used as f64 / self.bound - 1.0) * 100.0
+    }
+
+    fn say_used(&self, plan: &Plan) {
+        let used = used(plan);
+        println!("  nodes used: {used}, {:+.2} % of the bound of {:.1}", self.against(used), self.bound);
+    }
+}
+
+fn mixed() {
+    let mixed = Mixed::new('b', "all at once");
+    let view = view(&mixed.nodes);
+    let run = median(|| schedule(&view, &mixed.groups, NOW));
     say("  all at once", &run);
-    let bound = packing::bound(&nodes, &groups);
-    let against = |used: usize| (used as f64 / bound - 1.0) * 100.0;
-    println!("  nodes used: {}, {:+.2} % of the bound of {bound:.1}", used(&run.0), against(used(&run.0)));
-    let online = online(view.clone(), &groups);
-    say("  one at a time, shuffled", &online);
-    println!("  nodes used: {}, {:+.2} %", used(&online.0), against(used(&online.0)));
-    if !quick {
-        for order in [Order::Dominant, Order::Sum, Order::Shuffled] {
-            for fit in [Fit::First, Fit::Dominant, Fit::Dot, Fit::Norm] {
-                let ((used, homeless), took) = timed(|| packing::pack(&nodes, &groups, order, fit));
-                let name = format!("{order:?} order, {fit:?} fit");
-                println!("  {name:30} {used:>6} nodes {:+.2} %, {homeless} homeless, {took:.1?}", against(used));
-            }
+    mixed.say_used(&run.0);
+}
+
+fn online() {
+    let mixed = Mixed::new('b', "one at a time, shuffled");
+    let run = one_by_one(view(&mixed.nodes), &mixed.groups);
+    say("  one at a time", &run);
+    mixed.say_used(&run.0);
+}
+
+fn heuristics() {
+    let mixed = Mixed::new('b', "by other orders and fits");
+    for order in [Order::Dominant, Order::Sum, Order::Shuffled] {
+        for fit in [Fit::First, Fit::Dominant, Fit::Dot, Fit::Norm] {
+            let ((used, homeless), took) = timed(|| packing::pack(&mixed.nodes, &mixed.groups, order, fit));
+            let name = format!("{order:?} order, {fit:?} fit");
+            println!("  {name:30} {used:>6} nodes {:+.2} %, {homeless} homeless, {took:.1?}", mixed.against(used));
         }
     }
-    println!("(c) the same with constraints and hierarchical spread");
-    let groups = constrained(&groups);
+}
+
+fn constrained_tasks() {
+    let mixed = Mixed::new('c', "with constraints and hierarchical spread");
+    let view = view(&mixed.nodes);
+    let groups = constrained(&mixed.groups);
     let run = median(|| schedule(&view, &groups, NOW));
     say("  all at once", &run);
 }
 
 /// Each task as it comes, with the view kept up to date in between.
-fn online(mut view: ClusterView, groups: &[TaskGroup]) -> Run {
+fn one_by_one(mut view: ClusterView, groups: &[TaskGroup]) -> Run {
     let each = groups.iter().flat_map(|group| group.tasks.iter().map(move |request| (group, *request)));
     let mut tasks: Vec<(&TaskGroup, TaskRequest)> = each.collect();
     Random(5).shuffle(&mut tasks);
