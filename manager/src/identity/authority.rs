@@ -213,6 +213,7 @@ mod tests {
             meta: Meta::default(),
             spec: ClusterSpec::default(),
             authority: Some(authority),
+            tokens: Vec::new(),
         }
     }
 

@@ -188,7 +188,9 @@ mod tests {
         if bridged {
             authority = authority::rotate(&authority, id, NOW, 2).unwrap().unwrap();
         }
-        let cluster = Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority: Some(authority) };
+        let tokens = Vec::new();
+        let authority = Some(authority);
+        let cluster = Cluster { id, meta: Meta::default(), spec: ClusterSpec::default(), authority, tokens };
         let grant = Grant { node: NodeId::from_random(5), role: NodeRole::Manager, index: 1, now: NOW };
         authority::issue_own(&cluster, &grant, 3).unwrap()
     }

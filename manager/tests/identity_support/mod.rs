@@ -163,7 +163,13 @@ pub fn stranger() -> (Identity, Vec<Bytes>) {
     let id = Id::from_random(rand::random());
     let authority = authority::found(id, now(), &mut rand::random).unwrap();
     let roots = authority.trusted().cloned().collect();
-    let cluster = Cluster { id, meta: Default::default(), spec: Default::default(), authority: Some(authority) };
+    let cluster = Cluster {
+        id,
+        meta: Default::default(),
+        spec: Default::default(),
+        authority: Some(authority),
+        tokens: Vec::new(),
+    };
     let grant = Grant { node: Id::from_random(rand::random()), role: NodeRole::Manager, index: 1, now: now() };
     (authority::issue_own(&cluster, &grant, 5).unwrap(), roots)
 }
