@@ -209,7 +209,8 @@ mod tests {
         let old = authority::found(id, NOW, &mut rand::random).unwrap();
         let new = authority::rotate(&old, id, NOW, 3).unwrap().unwrap();
         let spec = ClusterSpec::default();
-        let cluster = Cluster { id, meta: Meta::default(), spec, authority: Some(old.clone()) };
+        let authority = Some(old.clone());
+        let cluster = Cluster { id, meta: Meta::default(), spec, authority, tokens: Vec::new() };
         let grant = Grant { node: NodeId::from_random(5), role: NodeRole::Worker, index: 1, now: NOW };
         let identity = authority::issue_own(&cluster, &grant, 3).unwrap();
         let in_time = identity.renew_at(0.5);
