@@ -128,7 +128,7 @@ mod tests {
                 authority: None,
                 tokens: Vec::new(),
             };
-            Self { state: State::from_objects(1, [Object::Cluster(Arc::new(cluster))]), drawn: 0 }
+            Self { state: State::from_objects(1, [Object::Cluster(Arc::new(cluster))]), drawn: 1 << 100 }
         }
 
         fn create(&mut self, name: &str, role: ApiRole, at: i64, end: Option<i64>) -> Result<String, Refused> {
