@@ -1,5 +1,7 @@
 //! How fast packets go from container to container.
 
+use std::process::Stdio;
+
 use berth_tests::cluster::address;
 use berth_tests::image::debian;
 use berth_tests::{Cluster, Output, wait_until};
@@ -73,11 +75,12 @@ networks: {{ net: {{ driver: overlay, driver_opts: {{ {options} }} }} }}
 }
 
 fn by_link(cluster: &Cluster, streams: &str) -> f64 {
-    let mut server = cluster.host(1).command("iperf3").args(["-s", "-1"]).spawn().expect("iperf3 is installed");
+    let mut server =
+        cluster.host(1).command("iperf3").args(["-s"]).stdout(Stdio::null()).spawn().expect("iperf3 is installed");
     let arguments = ["-c", &address(1), "-J", "-t", SECONDS, "-O", "1", "-P", streams];
     let reached = || cluster.host(0).run("iperf3", &arguments);
     let output = wait_until("the server to listen", reached, |output| output.code == 0);
-    let _ = server.wait();
+    server.kill().and_then(|()| server.wait()).expect("it is ours to end");
     gigabits(&output)
 }
 
