@@ -420,12 +420,14 @@ networks:
         )
     };
     // Five addresses: two for the services, three for tasks.
-    host.apply("s", &yaml(2));
     host.apply_output("s", &yaml(4), &["--detach"]).ok();
-    let table = || host.berth(&["service", "ps", "--no-trunc", "s_one"]).ok();
-    let is_told = |table: &String| table.matches("no address is left in 10.98.0.0/29: all 5 are in use").count() == 2;
-    wait_until("the two without an address to be told", table, is_told);
-    host.wait_running("s_two", 1);
+    let running = || {
+        let of = |service: &str| host.tasks(service).iter().filter(|task| task["state"] == "running").count();
+        of("s_one") + of("s_two")
+    };
+    wait_until("as many as there is room for", running, |running| *running == 3);
+    let table = host.berth(&["service", "ps", "--no-trunc", "s_one", "s_two"]).ok();
+    assert!(table.contains("no address is left in 10.98.0.0/29: all 5 are in use"), "{table}");
     host.apply_output("s", &yaml(2), &["--detach"]).ok();
     host.wait_running("s_one", 2);
     host.wait_running("s_two", 1);

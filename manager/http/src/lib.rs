@@ -1,4 +1,4 @@
-//! The cluster over HTTP: a JSON API, a dashboard, metrics; on every manager.
+//! The cluster over HTTP, on every manager: who is let in, and by which route. The daemon does not serve it yet.
 //!
 //! | module | what it holds |
 //! |---|---|

@@ -12,6 +12,7 @@ use berth_scheduler::{ClusterView, Placement, TaskGroup, schedule};
 
 use super::dirty::Dirty;
 use crate::allocator::attach::{AttachError, Attachments};
+use crate::allocator::endpoint::EndpointError;
 use crate::allocator::{AllocatorConfig, Book, endpoint, ingress, network};
 use crate::orchestrator::work::TaskRef;
 use crate::orchestrator::{self, IdSource, Loop, Turn, Work, depends, removal};
@@ -181,6 +182,7 @@ impl Reconciler {
                 }
             }
         }
+        self.address(&mut works, state, now, ids);
         self.place(&mut works, state, now);
         for work in works.into_values() {
             transactions.extend(work.into_transactions(now));
@@ -241,7 +243,7 @@ impl Reconciler {
         due
     }
 
-    /// Everything about one service but where its tasks go.
+    /// Which tasks one service should have.
     fn orchestrate(&mut self, work: &mut Work, state: &State, now: Timestamp, ids: &mut dyn IdSource) {
         let id = work.service.id;
         let mut turn = Turn::new(state, now, ids);
@@ -252,21 +254,33 @@ impl Reconciler {
         removal::finish(work);
         self.waiting.remove(&id);
         self.held.remove(&id);
-        if !work.service.pending_delete {
-            self.prepare(work, &turn);
-        }
         match turn.wake {
             Some(at) => self.timers.insert(id, at),
             None => self.timers.remove(&id),
         };
-        self.mirror(work, state, now);
+    }
+
+    /// Addresses and ports, over all services of the pass together: those of the services come before those of their tasks, for
+    /// one that has none has no use for tasks.
+    fn address(&mut self, works: &mut Works, state: &State, now: Timestamp, ids: &mut dyn IdSource) {
+        let turn = Turn::new(state, now, ids);
+        let mut endpoints = BTreeMap::new();
+        for (id, work) in works.iter_mut().filter(|(_, work)| !work.service.pending_delete) {
+            work.act_as(Loop::Allocator);
+            endpoints.insert(*id, endpoint::decide(work, &mut self.book, &turn));
+        }
+        for (id, work) in works.iter_mut() {
+            if let Some(endpoint) = endpoints.get(id) {
+                self.prepare(work, endpoint, &turn);
+            }
+            self.mirror(work, state, now);
+        }
     }
 
     /// Brings new tasks to pending: past the gate, with their addresses. A task that waits for its restart is not even
     /// prepared before: what is wrong may be its image, and its node would refuse it again and again without a pause.
-    fn prepare(&mut self, work: &mut Work, turn: &Turn<'_>) {
+    fn prepare(&mut self, work: &mut Work, endpoint: &Result<(), EndpointError>, turn: &Turn<'_>) {
         work.act_as(Loop::Allocator);
-        let endpoint = endpoint::decide(work, &mut self.book, turn);
         let new: Vec<TaskRef> = work
             .tasks()
             .filter(|(_, task)| task.status.state == TaskState::New && task.desired.wants_work())
@@ -286,7 +300,7 @@ impl Reconciler {
         }
         let mut attachments: BTreeMap<SpecVersion, Attachments> = BTreeMap::new();
         for at in new {
-            let given = match &endpoint {
+            let given = match endpoint {
                 Ok(()) => self.attach(work, at, &mut attachments, turn),
                 Err(error) => Err(error.to_string()),
             };

@@ -76,7 +76,8 @@ pub enum Command {
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     /// Manage the tokens of the HTTP API and the dashboard
-    #[command(subcommand)]
+    // Hidden until the daemon serves what they open.
+    #[command(subcommand, hide = true)]
     Token(token::TokenCommand),
     /// Show what happens in the cluster
     Events(events::EventsArgs),

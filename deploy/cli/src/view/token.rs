@@ -1,6 +1,6 @@
 //! Rows of `token ls`. Pure.
 
-use berth_proto::object::ApiToken;
+use berth_proto::pb;
 use berth_proto::state::ApiRole;
 use berth_proto::time::Timestamp;
 use serde::Serialize;
@@ -29,17 +29,17 @@ pub struct TokenRow {
 
 impl TokenRow {
     /// The row of one token.
-    pub fn new(token: &ApiToken, now: Timestamp) -> Self {
+    pub fn new(token: pb::ApiToken, now: Timestamp) -> Self {
+        let (created_at, expires_at) = (Timestamp(token.created_at), token.expires_at.map(Timestamp));
+        let expires = expires_at.map(|end| format!("in {}", duration(end.since(now))));
         Self {
-            name: token.name.to_string(),
-            role: token.role,
-            created_at: token.created_at,
-            created_by: token.created_by.clone(),
-            expires_at: token.expires_at,
-            created: ago(now.since(token.created_at)),
-            expires: token
-                .expires_at
-                .map_or_else(|| "never".to_owned(), |end| format!("in {}", duration(end.since(now)))),
+            role: token.role().into(),
+            name: token.name,
+            created_at,
+            created_by: token.created_by,
+            expires_at,
+            created: ago(now.since(created_at)),
+            expires: expires.unwrap_or_else(|| "never".to_owned()),
         }
     }
 }

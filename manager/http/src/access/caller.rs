@@ -88,10 +88,7 @@ fn bearer(value: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).collect()
-    }
+    use crate::access::headers_of as headers;
 
     #[test]
     fn a_header_counts_more_than_a_cookie_and_that_more_than_a_certificate() {

@@ -15,3 +15,9 @@ mod session;
 pub use caller::{Caller, ClientCertificate};
 pub use guard::{Login, authenticate, headers, nothing_here, require};
 pub use session::routes;
+
+/// Headers for tests.
+#[cfg(test)]
+fn headers_of(pairs: &[(&'static str, &'static str)]) -> axum::http::HeaderMap {
+    pairs.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).collect()
+}

@@ -29,10 +29,7 @@ pub fn is_acting(method: &Method, headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).collect()
-    }
+    use crate::access::headers_of as headers;
 
     #[test]
     fn only_own_pages_are_own() {
