@@ -1,8 +1,8 @@
 //! Waits for the other nodes: before a task starts, so that they reach it from its first packet on; before one is
 //! stopped, so that nobody calls it any more.
 //!
-//! Owns what is remembered of a task for that. Never decides whether a task starts or stops, and holds nothing up for
-//! longer than [`LIMIT`].
+//! Owns what is remembered of a task for that. Never decides whether a task starts or stops, and holds no start up for
+//! longer than [`START_LIMIT`], no stop for longer than [`STOP_LIMIT`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,11 @@ use tokio::time::Instant;
 use crate::session::Settled;
 use crate::worker::{Assignments, Inventory};
 
-/// A task waits no longer for the other nodes than this.
-pub const LIMIT: Duration = Duration::from_secs(3);
+/// A task that starts waits no longer for the other nodes than this: at worst they reach it a little later.
+pub const START_LIMIT: Duration = Duration::from_secs(3);
+/// A task that stops waits no longer for the other nodes than this: at worst they still call it, and requests fail. The
+/// manager waits half as long for a node that hangs.
+pub const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// What tasks wait for.
 pub struct Barrier {
@@ -44,7 +47,7 @@ impl Barrier {
     pub async fn before_start(&self, task: &Task) {
         let Some((_, (index, begun))) = self.begun.remove(&task.id) else { return };
         if self.inventory.read(|assigned| is_on_overlay(assigned, task)) {
-            self.wait(task.id, index, begun + LIMIT).await;
+            self.wait(task.id, index, begun + START_LIMIT).await;
         }
     }
 
@@ -59,7 +62,7 @@ impl Barrier {
         let Some((_, called)) = self.called.remove(&task) else { return };
         // It may be withdrawn already, or its service may be published since.
         if called || self.inventory.read(|assigned| is_called(assigned, task)) {
-            self.wait(task, self.settled.last(), Instant::now() + LIMIT).await;
+            self.wait(task, self.settled.last(), Instant::now() + STOP_LIMIT).await;
         }
     }
 

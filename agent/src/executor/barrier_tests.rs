@@ -73,7 +73,7 @@ async fn a_task_starts_when_the_others_know_its_place_or_the_limit_is_over() {
     // What the preparation takes counts: only the rest is waited for.
     settled.heard(11);
     barrier.begin(task.id);
-    tokio::time::advance(LIMIT - Duration::from_secs(1)).await;
+    tokio::time::advance(START_LIMIT - Duration::from_secs(1)).await;
     let begun = Instant::now();
     barrier.before_start(&task).await;
     assert_eq!(begun.elapsed(), Duration::from_secs(1));
@@ -97,7 +97,7 @@ async fn a_task_that_took_requests_is_stopped_when_nobody_calls_it_any_more() {
     barrier.ready(task.id);
     let begun = Instant::now();
     barrier.before_stop(task.id).await;
-    assert_eq!(begun.elapsed(), LIMIT, "nobody says anything");
+    assert_eq!(begun.elapsed(), STOP_LIMIT, "nobody says anything");
     barrier.ready(task.id);
     {
         let mut stop = std::pin::pin!(barrier.before_stop(task.id));

@@ -94,7 +94,7 @@ impl Executor for NodeExecutor {
 
     async fn start(&self, work: &Work) -> Result<i32, Refusal> {
         let id = work.task.id.to_string();
-        let end = Instant::now() + barrier::LIMIT;
+        let end = Instant::now() + barrier::START_LIMIT;
         self.barrier.before_start(&work.task).await;
         self.secure.known(&work.task, end).await;
         self.runtime.start(&id).await.map_err(|error| Refusal::Rejected(crate::errors::chain(&error)))?;

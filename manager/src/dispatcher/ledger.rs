@@ -11,8 +11,9 @@ use berth_proto::id::NodeId;
 use tokio::time::Instant;
 
 /// A node that acknowledges nothing for this long is waited for no more: one that hangs must not hold up all the
-/// others.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// others. A node that is only slow (starved of CPU, its disk stalled) takes seconds, and a task that is stopped before it
+/// has heard of that is still called by it.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Messages that are told apart while they wait for an acknowledgement; what comes after is counted with the last of
 /// them.
 const UNACKED: usize = 256;
