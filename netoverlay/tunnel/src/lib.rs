@@ -16,7 +16,7 @@
 //! | [`plan`] | pure: desired − observed = ordered operations |
 //! | [`uapi`] | pure: WireGuard's text protocol for settings |
 //! | [`kernel`] | the kernel behind a trait: netlink, and either kind of device |
-//! | [`process`] | the userspace device's process |
+//! | [`process`] | the userspace device's process, which is built without the feature `node` |
 //! | [`Tunnels`] | the surface: one pass over all of the above |
 //!
 //! Invariants: device names derive from generations, inner addresses from node and generation, so nothing is made
@@ -29,20 +29,28 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod error;
+#[cfg(feature = "node")]
 mod tunnels;
 
+#[cfg(feature = "node")]
 pub mod announce;
+#[cfg(feature = "node")]
 pub mod kernel;
 pub mod key;
+#[cfg(feature = "node")]
 pub mod keyring;
 pub mod model;
 pub mod name;
+#[cfg(feature = "node")]
 pub mod plan;
 pub mod process;
+#[cfg(feature = "node")]
 pub mod rotation;
+#[cfg(feature = "node")]
 pub mod store;
 pub mod uapi;
 
 pub use error::TunnelError;
 pub use process::run;
+#[cfg(feature = "node")]
 pub use tunnels::{Failure, Report, Tunnels};

@@ -6,7 +6,9 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
+#[cfg(feature = "node")]
 use berth_proto::id::NodeId;
+#[cfg(feature = "node")]
 use sha2::{Digest, Sha256};
 
 use crate::TunnelError;
@@ -73,6 +75,7 @@ impl fmt::Display for DeviceName {
 
 /// Where packets to a node are sent to inside its tunnel: `fdbe:` and 112 bits of a hash. Two nodes of one address are
 /// as good as impossible: with 10,000 nodes and a hundred keys each the chance is 1 in 10^22.
+#[cfg(feature = "node")]
 pub fn inner_address(node: NodeId, generation: u64) -> Ipv6Addr {
     let hash = Sha256::new()
         .chain_update(b"berth tunnel inner address")

@@ -1,15 +1,13 @@
 //! A full disk: writes are refused, the reason is told, and nothing that was acknowledged is lost. Needs root for a small
 //! file system of its own.
-#![allow(clippy::unwrap_used)]
-
-mod store_support;
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use berth_manager::raft::RaftSettings;
-use store_support::{config, id, open, tx};
+
+use crate::store_support::{config, id, open, tx};
 
 /// A small file system in memory; unmounted when dropped.
 struct SmallDisk {

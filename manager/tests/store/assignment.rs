@@ -1,8 +1,5 @@
 //! What a node is told: random changes of the cluster, and after each of them an agent that only applied what it was sent
 //! knows exactly what it should.
-#![allow(clippy::unwrap_used)]
-
-mod store_support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +16,8 @@ use berth_proto::spec::{
 };
 use berth_proto::state::{DesiredState, HealthState, NodeState, TaskState};
 use proptest::prelude::*;
-use store_support::{config, id, network, service, service_spec, task, tx};
+
+use crate::store_support::{config, id, network, service, service_spec, task, tx};
 
 const NODES: u128 = 3;
 const NETWORKS: u128 = 3;

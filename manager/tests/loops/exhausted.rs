@@ -1,8 +1,5 @@
 //! What there is only so much of, used up: addresses of a subnet, published ports. What fits runs, the rest says why it waits
 //! and comes about as soon as something is given back.
-#![allow(clippy::unwrap_used)]
-
-mod sim;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +8,9 @@ use berth_manager::allocator::{PORTS, network::default_network};
 use berth_proto::id::{NetworkId, ServiceId};
 use berth_proto::object::{Meta, Network};
 use berth_proto::spec::{IpamPool, NetworkAttachmentSpec, NetworkDriver, NetworkSpec, PublishMode, ServiceSpec};
-use sim::Sim;
-use sim::spec::*;
+
+use crate::sim::Sim;
+use crate::sim::spec::*;
 
 fn network(name: &str, subnet: &str) -> Network {
     let subnet = subnet.parse().unwrap();

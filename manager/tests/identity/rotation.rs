@@ -1,7 +1,4 @@
 //! A new root certificate while connections are open, calls are made and nodes come and go.
-#![allow(clippy::unwrap_used)]
-
-mod identity_support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +9,6 @@ use berth_proto::id::NodeId;
 use berth_proto::object::Node;
 use berth_proto::pb;
 use berth_proto::state::{NodeRole, NodeState};
-use identity_support::{Door, calls, now};
 use pb::agent_message::Message as FromAgent;
 use pb::certificates_client::CertificatesClient;
 use pb::control_client::ControlClient;
@@ -20,6 +16,8 @@ use pb::dispatcher_client::DispatcherClient;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+
+use crate::support::{Door, calls, now};
 
 /// A node as the daemon runs it: a session, a keeper, and what the managers want of it.
 struct Machine {
@@ -146,7 +144,7 @@ async fn a_new_root_takes_over_while_everything_runs() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(identity_support::PATIENCE, forgotten).await.expect("the manager trusts the new root alone");
+    tokio::time::timeout(crate::support::PATIENCE, forgotten).await.expect("the manager trusts the new root alone");
     over.cancel();
     caller.await.unwrap();
     assert!(made.load(Ordering::Relaxed) > 0);
@@ -220,7 +218,7 @@ async fn a_node_gets_the_certificate_of_the_role_it_is_given() {
     })
     .await;
     let promoted = machine.credentials.when(|identity| identity.role == NodeRole::Manager);
-    tokio::time::timeout(identity_support::PATIENCE, promoted).await.expect("a manager's certificate");
+    tokio::time::timeout(crate::support::PATIENCE, promoted).await.expect("a manager's certificate");
     let channel = machine.credentials.channel_to_manager(&door.address.to_string()).unwrap();
     let open = calls(&channel).await;
     assert!(open.iter().any(|(call, outcome)| *call == "raft" && outcome.is_ok()), "{open:?}");

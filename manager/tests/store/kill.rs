@@ -1,10 +1,7 @@
 //! `kill -9` at any moment loses no acknowledged write and leaves no half of a transaction.
 //!
 //! A child process (this test binary again) writes from several tasks at once and says so on a pipe after each
-//! acknowledgement; the parent kills it at random moments, hundreds of times, on one data directory.
-#![allow(clippy::unwrap_used)]
-
-mod store_support;
+//! acknowledgement; the parent kills it at random moments, many times, on one data directory.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -13,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use store_support::{config, open, small_log, tx};
+
+use crate::store_support::{config, open, small_log, tx};
 
 const DIR: &str = "BERTH_TEST_KILL_DIR";
 const ROUND: &str = "BERTH_TEST_KILL_ROUND";
-const ROUNDS: u64 = 250;
+/// Kills of one run; `BERTH_KILL_ROUNDS` asks for more.
+const ROUNDS: u64 = 60;
 const WRITERS: u64 = 8;
 
 /// Id of one of the two objects of a write.
@@ -57,7 +56,7 @@ fn child() {
 
 fn start(dir: &Path, round: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["child", "--exact", "--ignored", "--nocapture"])
+        .args(["kill::child", "--exact", "--ignored", "--nocapture"])
         .env(DIR, dir)
         .env(ROUND, round.to_string())
         .stdout(Stdio::piped())
@@ -109,7 +108,8 @@ fn acknowledged_writes_survive_kill() {
     .unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (mut acks, mut empty_rounds, mut opening) = (0, 0, Duration::ZERO);
-    for round in 1..=ROUNDS {
+    let rounds = std::env::var("BERTH_KILL_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    for round in 1..=rounds {
         let acked = run_and_kill(dir.path(), round, &mut random);
         acks += acked.len();
         empty_rounds += usize::from(acked.is_empty());
@@ -120,7 +120,7 @@ fn acknowledged_writes_survive_kill() {
             let state = node.hub().snapshot();
             for (writer, number) in acked {
                 for half in 0..2 {
-                    let found = state.config(store_support::id(object_id(round, writer, number, half)));
+                    let found = state.config(crate::store_support::id(object_id(round, writer, number, half)));
                     assert!(
                         found.is_some(),
                         "round {round}: write {number} of writer {writer} was acknowledged and is lost"
@@ -145,7 +145,7 @@ fn acknowledged_writes_survive_kill() {
         });
     }
     println!(
-        "{ROUNDS} kills, {acks} acknowledged writes, {empty_rounds} kills before the first write, {opening:?} opening"
+        "{rounds} kills, {acks} acknowledged writes, {empty_rounds} kills before the first write, {opening:?} opening"
     );
     assert!(acks > 0, "nothing was written at all");
 }

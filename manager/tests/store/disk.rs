@@ -1,7 +1,4 @@
 //! What is on disk: it comes back whole after a restart, and damage is told with the file's path, never skipped.
-#![allow(clippy::unwrap_used)]
-
-mod store_support;
 
 use std::error::Error;
 use std::fs;
@@ -11,7 +8,8 @@ use std::time::{Duration, Instant};
 use berth_manager::raft::{DataDir, DataDirError, ProposeError, RaftNode, RaftSettings};
 use berth_manager::store::Conflict;
 use futures::future::join_all;
-use store_support::{config, id, open, small_log, tx};
+
+use crate::store_support::{config, id, open, small_log, tx};
 
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()

@@ -1,15 +1,13 @@
 //! Taking the place of others: who makes way, and who has the room meanwhile. That no node ever has more than it can hold is
 //! looked at in every state.
-#![allow(clippy::unwrap_used)]
-
-mod sim;
 
 use berth_proto::id::{NodeId, ServiceId};
 use berth_proto::object::Task;
 use berth_proto::spec::ServiceSpec;
 use berth_proto::state::{NodeState, TaskState};
-use sim::Sim;
-use sim::spec::*;
+
+use crate::sim::Sim;
+use crate::sim::spec::*;
 
 /// A service of that priority, each task of so many GiB; nodes have eight.
 fn weighing(name: &str, replicas: u64, gibibytes: u64, priority: i32) -> ServiceSpec {

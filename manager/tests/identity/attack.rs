@@ -1,7 +1,4 @@
 //! The attacker at the door of a manager: each attempt is refused and changes nothing.
-#![allow(clippy::unwrap_used)]
-
-mod identity_support;
 
 use std::time::Duration;
 
@@ -13,13 +10,14 @@ use berth_proto::pb::certificates_client::CertificatesClient;
 use berth_proto::spec::SecretBytes;
 use berth_proto::state::NodeRole;
 use berth_proto::{pb, removal};
-use identity_support::{Door, calls, now, stranger};
 use pb::agent_message::Message as FromAgent;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+
+use crate::support::{Door, calls, now, stranger};
 
 fn refusal<T: std::fmt::Debug>(outcome: Result<T, JoinError>) -> String {
     outcome.expect_err("a refusal").to_string()
@@ -238,8 +236,7 @@ async fn what_is_no_tls_or_breaks_off_ends_only_itself() {
         let _ = stream.shutdown().await;
         let mut answer = Vec::new();
         // It ends, by itself.
-        let _ =
-            tokio::time::timeout(identity_support::PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end");
+        let _ = tokio::time::timeout(crate::support::PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end");
         assert!(!answer.starts_with(b"HTTP"), "it is answered in plain text");
     }
     // A handshake that says nothing more and stays: others are taken all the same.

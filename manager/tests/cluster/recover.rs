@@ -1,8 +1,4 @@
 //! A cluster of one, made of what is left of three managers, or of a backup.
-#![allow(clippy::unwrap_used)]
-
-mod cluster_support;
-mod store_support;
 
 use std::collections::BTreeSet;
 
@@ -12,10 +8,11 @@ use berth_proto::id::Id;
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
 use berth_proto::state::NodeRole;
-use cluster_support::{Managers, directory};
 use futures::StreamExt;
-use store_support::{config, id};
 use tonic::Request;
+
+use crate::store_support::{config, id};
+use crate::support::{Managers, directory};
 
 async fn put(managers: &Managers, through: u8, number: u128) {
     let make = |state: &Snapshot, tx: &mut Transaction| {

@@ -1,9 +1,4 @@
 //! The loops on a real log on disk: a service that is written is placed, and an overtaken decision is taken again.
-#![allow(clippy::unwrap_used)]
-
-#[path = "sim/spec.rs"]
-#[allow(dead_code)]
-mod spec;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +51,7 @@ impl Cluster {
 
     async fn create(&self, n: u128, replicas: u64) -> ServiceId {
         let id = ServiceId::from_random(n);
-        let service = Service::new(id, spec::service(&format!("s{n}"), "run", replicas));
+        let service = Service::new(id, crate::sim::spec::service(&format!("s{n}"), "run", replicas));
         self.write(|tx| tx.create(service.clone())).await;
         id
     }

@@ -1,7 +1,4 @@
 //! Join tokens and the cluster's settings, as a manager asks for them over TLS.
-#![allow(clippy::unwrap_used)]
-
-mod identity_support;
 
 use std::time::Duration;
 
@@ -9,10 +6,11 @@ use berth_manager::identity::{JoinToken, join};
 use berth_proto::pb;
 use berth_proto::state::NodeRole;
 use futures::StreamExt;
-use identity_support::{Door, PATIENCE, now};
 use pb::control_client::ControlClient;
 use tonic::Code;
 use tonic::transport::Channel;
+
+use crate::support::{Door, PATIENCE, now};
 
 fn control(door: &Door) -> ControlClient<Channel> {
     ControlClient::new(door.credentials.channel_to_manager(&door.address.to_string()).unwrap())

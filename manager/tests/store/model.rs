@@ -1,7 +1,4 @@
 //! The store against a naive model: random transactions, the same outcome and the same objects after each.
-#![allow(clippy::unwrap_used)]
-
-mod store_support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +10,8 @@ use berth_proto::spec::FileMount;
 use berth_proto::state::{DesiredState, TaskState};
 use berth_proto::time::Timestamp;
 use proptest::prelude::*;
-use store_support::{config, id, service, service_spec, status, task, tx};
+
+use crate::store_support::{config, id, service, service_spec, status, task, tx};
 
 const STATES: [TaskState; 8] = [
     TaskState::New,

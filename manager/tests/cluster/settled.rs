@@ -1,9 +1,5 @@
 //! Several managers and nodes with tasks on one network: nodes learn of each other's places, and that the others know
 //! of theirs.
-#![allow(clippy::unwrap_used)]
-
-mod cluster_support;
-mod store_support;
 
 use std::sync::Arc;
 
@@ -11,8 +7,9 @@ use berth_proto::id::NodeId;
 use berth_proto::object::Task;
 use berth_proto::spec::{NetworkAttachmentSpec, PortConfig, PublishMode, ServiceMode, ServiceSpec};
 use berth_proto::state::{DesiredState, NodeRole, TaskState};
-use cluster_support::{Agent, Managers, eventually};
-use store_support::{network, service, service_spec};
+
+use crate::store_support::{network, service, service_spec};
+use crate::support::{Agent, Managers, eventually};
 
 /// A service with a task on every node, all on one overlay network.
 fn everywhere(name: &str) -> ServiceSpec {
@@ -92,10 +89,10 @@ async fn nodes_know_the_place_of_tasks_before_these_start_and_of_all_nodes_once_
     );
 
     agents[1].report(1, &task, TaskState::Running).await;
-    let serves = |heard: &cluster_support::Heard| heard.backends[&task].named && heard.backends[&task].ready;
+    let serves = |heard: &crate::support::Heard| heard.backends[&task].named && heard.backends[&task].ready;
     agents[0].until("a task that serves", serves).await;
     managers.write(1, |_, tx| tx.desire(task.parse().unwrap(), DesiredState::Shutdown)).await;
-    let leaves = |heard: &cluster_support::Heard| !heard.backends[&task].named && !heard.backends[&task].ready;
+    let leaves = |heard: &crate::support::Heard| !heard.backends[&task].named && !heard.backends[&task].ready;
     agents[0].until("a task that only has a place", leaves).await;
 
     let _third = Agent::connect(alone, managers.members[&1].address).await;
@@ -117,7 +114,7 @@ async fn nodes_know_the_place_of_tasks_before_these_start_and_of_all_nodes_once_
             }
         })
         .await;
-    let all = |heard: &cluster_support::Heard| heard.peers.contains_key(&alone.to_string());
+    let all = |heard: &crate::support::Heard| heard.peers.contains_key(&alone.to_string());
     agents[0].until("a node without tasks, which is an entrance", all).await;
 }
 

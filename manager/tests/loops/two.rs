@@ -1,13 +1,11 @@
 //! Two schedulers at once: loops of two managers that decide from the same state. Nothing is placed twice or on a node without
 //! room, whoever is faster, and what was refused is decided anew.
-#![allow(clippy::unwrap_used)]
-
-mod sim;
 
 use berth_proto::id::ServiceId;
 use berth_proto::spec::{PublishMode, ServiceSpec};
-use sim::Sim;
-use sim::spec::*;
+
+use crate::sim::Sim;
+use crate::sim::spec::*;
 
 fn reserving(name: &str, replicas: u64, cpus: u64) -> ServiceSpec {
     let mut spec = service(name, "run", replicas);

@@ -1,12 +1,10 @@
 //! Watching: nothing is missed, nothing comes twice, nobody holds up the writer.
-#![allow(clippy::unwrap_used)]
-
-mod store_support;
 
 use std::time::Duration;
 
 use berth_manager::store::{Hub, ObjectKind, State, WatchError};
-use store_support::{config, network, tx};
+
+use crate::store_support::{config, network, tx};
 
 /// Publishes one commit that makes one config.
 fn commit(hub: &Hub, state: &mut State, index: u64) {

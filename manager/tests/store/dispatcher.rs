@@ -1,7 +1,4 @@
 //! An agent's stream against a real manager: the complete set, numbered changes, reports, heartbeats.
-#![allow(clippy::unwrap_used)]
-
-mod store_support;
 
 use std::time::Duration;
 
@@ -13,11 +10,12 @@ use berth_proto::pb::{self, agent_message::Message as FromAgent, manager_message
 use berth_proto::spec::{ContainerSpec, FileMount, SecretBytes, SecretSpec, ServiceMode};
 use berth_proto::state::{NodeState, TaskState};
 use pb::dispatcher_client::DispatcherClient;
-use store_support::{config, id, service, service_spec, status, tx};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::Streaming;
+
+use crate::store_support::{config, id, service, service_spec, status, tx};
 
 /// How long a state may take to come about.
 const PATIENCE: Duration = Duration::from_secs(20);

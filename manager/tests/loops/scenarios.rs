@@ -1,7 +1,4 @@
 //! The loops against simulated agents, scenario by scenario. After every step the invariants of `sim::check` hold.
-#![allow(clippy::unwrap_used)]
-
-mod sim;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +10,9 @@ use berth_proto::spec::{
     RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
 };
 use berth_proto::state::{Availability, DesiredState, NodeState, TaskState};
-use sim::Sim;
-use sim::spec::*;
+
+use crate::sim::Sim;
+use crate::sim::spec::*;
 
 #[test]
 fn a_new_service_is_made_addressed_and_placed_in_one_write() {

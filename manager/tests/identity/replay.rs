@@ -1,16 +1,14 @@
 //! Somebody on the way between a machine and a manager: what was heard is said again, or cut off.
-#![allow(clippy::unwrap_used)]
-
-mod identity_support;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use berth_manager::identity::join;
 use berth_proto::state::NodeRole;
-use identity_support::{Door, PATIENCE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Door, PATIENCE};
 
 /// What machines said, one text for each connection.
 type Heard = Arc<Mutex<Vec<Vec<u8>>>>;

@@ -1,7 +1,4 @@
 //! Rules of the store, one by one.
-#![allow(clippy::unwrap_used)]
-
-mod store_support;
 
 use berth_manager::store::{Change, Conflict, ObjectKind, ObjectRef, State};
 use berth_proto::content::ContentDigest;
@@ -9,7 +6,8 @@ use berth_proto::object::{FileObject, Service, SpecRevision, UpdateProgress, Upd
 use berth_proto::spec::{FileMount, NetworkAttachmentSpec, UpdateOrder};
 use berth_proto::state::{DesiredState, TaskState};
 use berth_proto::time::Timestamp;
-use store_support::{config, id, network, service, service_spec, status, task, tx};
+
+use crate::store_support::{config, id, network, service, service_spec, status, task, tx};
 
 fn with_service(networks: &[&str]) -> State {
     let mut state = State::default();

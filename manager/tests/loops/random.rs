@@ -1,8 +1,5 @@
 //! Random clusters, services and mishaps by seed. The invariants of `sim::check` hold all the way, and once everything is
 //! left alone, every service comes to what its spec asks for. A failing seed is in the panic and repeats.
-#![allow(clippy::unwrap_used)]
-
-mod sim;
 
 use std::time::Duration;
 
@@ -11,8 +8,9 @@ use berth_proto::id::ServiceId;
 use berth_proto::object::UpdateProgress;
 use berth_proto::spec::{FailureAction, PublishMode, ServiceMode, UpdateOrder};
 use berth_proto::state::{Availability, NodeState, TaskState};
-use sim::Sim;
-use sim::spec::*;
+
+use crate::sim::Sim;
+use crate::sim::spec::*;
 
 /// Seeds of one run; `BERTH_SIM_SEEDS` runs more, `BERTH_SIM_SEED` just that one.
 const SEEDS: u64 = 4;

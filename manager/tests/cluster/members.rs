@@ -1,16 +1,13 @@
 //! Managers that come and go: promotion, demotion, removal, stopping, another address. The others go on throughout.
-#![allow(clippy::unwrap_used)]
-
-mod cluster_support;
-mod store_support;
 
 use berth_manager::raft::recover;
 use berth_manager::store::Snapshot;
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
-use cluster_support::{Managers, PATIENCE};
-use store_support::{config, id};
 use tonic::{Code, Request};
+
+use crate::store_support::{config, id};
+use crate::support::{Managers, PATIENCE};
 
 async fn put(managers: &Managers, through: u8, number: u128) {
     let make = |state: &Snapshot, tx: &mut berth_manager::store::Transaction| {
@@ -145,7 +142,7 @@ async fn the_lead_goes_to_who_is_not_drained() {
     let leader = managers.leader().await;
     let drain = |spec: &mut pb::NodeSpec| spec.set_availability(pb::Availability::Drain);
     managers.update_node(leader, managers.node(leader), drain).await.unwrap();
-    cluster_support::eventually("another leader", || {
+    crate::support::eventually("another leader", || {
         let leads = |number: &u8| managers.manager(*number).raft().members().leads();
         managers.running().find(leads).filter(|next| *next != leader).ok_or("none yet")
     })

@@ -1,8 +1,4 @@
 //! Three managers over loopback, with agents of a few lines: sessions on any of them, the loss of the leader, nodes that move.
-#![allow(clippy::unwrap_used)]
-
-mod cluster_support;
-mod store_support;
 
 use std::time::Duration;
 
@@ -13,9 +9,10 @@ use berth_proto::object::Task;
 use berth_proto::pb::dispatcher_client::DispatcherClient;
 use berth_proto::state::{Availability, NodeRole, NodeState, TaskState};
 use berth_proto::{pb, removal};
-use cluster_support::{Agent, Managers, Watcher};
-use store_support::{service, service_spec};
 use tonic::Code;
+
+use crate::store_support::{service, service_spec};
+use crate::support::{Agent, Managers, Watcher};
 
 /// Longer than a node may be silent at the period that clusters begin with: three and a half seconds.
 const GRACE_AND_MORE: Duration = Duration::from_secs(5);
@@ -39,7 +36,7 @@ async fn place(managers: &Managers, number: u8, node: NodeId) -> String {
         .await;
     let of_node = |task: &&std::sync::Arc<Task>| task.node == Some(node) && task.status.state >= TaskState::Assigned;
     let placed = || managers.state(number).tasks_of_service(service.id).find(of_node).map(|task| task.id.to_string());
-    cluster_support::eventually("a placed task", || placed().ok_or("none yet")).await
+    crate::support::eventually("a placed task", || placed().ok_or("none yet")).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,13 @@
 //! Three managers over real sockets: writes through any of them, the loss and the return of any of them, a late one that
 //! gets a snapshot, one that was cut off.
-#![allow(clippy::unwrap_used)]
-
-mod raft_support;
-mod store_support;
 
 use std::collections::BTreeSet;
 
 use berth_manager::raft::ProposeError;
 use berth_manager::store::Conflict;
-use raft_support::{Group, eventually};
-use store_support::{config, id, tx};
+
+use crate::links::{Group, eventually};
+use crate::store_support::{config, id, tx};
 
 /// Writes a config through the member and returns how that went.
 async fn put(group: &Group, member: u64, number: u128) -> Result<(), ProposeError> {

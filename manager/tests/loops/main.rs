@@ -1,0 +1,11 @@
+//! The loops of the leader against simulated agents.
+#![allow(clippy::unwrap_used)]
+
+mod evict;
+mod exhausted;
+mod random;
+mod scenarios;
+mod shell;
+#[path = "../sim/mod.rs"]
+mod sim;
+mod two;
