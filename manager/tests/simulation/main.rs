@@ -32,7 +32,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use berth_manager::store::{Snapshot, State};
@@ -87,13 +87,20 @@ impl FormatTime for Clock {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_everything_heals() {
-    for seed in seeds() {
-        let outcome = std::panic::catch_unwind(|| run(seed));
-        if let Err(panic) = outcome {
-            eprintln!("BERTH_SIM_SEED={seed} cargo test -p berth-manager --test simulation repeats this");
-            std::panic::resume_unwind(panic);
+    let seeds = Mutex::new(seeds());
+    let next = || seeds.lock().unwrap().next();
+    let run_some = || {
+        while let Some(seed) = next() {
+            let outcome = std::panic::catch_unwind(|| run(seed));
+            if let Err(panic) = outcome {
+                eprintln!("BERTH_SIM_SEED={seed} cargo test -p berth-manager --test simulation repeats this");
+                std::panic::resume_unwind(panic);
+            }
         }
-    }
+    };
+    // A run takes one processor.
+    let lanes = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..lanes).for_each(|_| drop(scope.spawn(run_some))));
 }
 
 fn run(seed: u64) {

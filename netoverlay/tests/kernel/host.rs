@@ -29,6 +29,11 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// Long enough for a slow machine; no test waits it out when things are right.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often something is made and taken away again: `few` times, or as often as `BERTH_NET_ROUNDS` says.
+pub fn rounds(few: u16) -> u16 {
+    std::env::var("BERTH_NET_ROUNDS").map_or(few, |rounds| rounds.parse().unwrap())
+}
+
 /// Runs a test on a host of its own.
 pub fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> F) {
     on_hosts(name, std::slice::from_ref(&*BACKEND), test);

@@ -128,15 +128,15 @@ fn what_is_not_desired_goes_away() {
 }
 
 #[test]
-fn two_hundred_rounds_leave_nothing_behind() {
-    on_a_host("lifecycle::two_hundred_rounds_leave_nothing_behind", async |host| {
+fn many_rounds_leave_nothing_behind() {
+    on_a_host("lifecycle::many_rounds_leave_nothing_behind", async |host| {
         let before = links();
         let overlay = host.overlay().await;
         overlay.apply(Desired::default()).await.unwrap();
         let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let mut files = Vec::new();
-        for round in 0..200u8 {
-            let (n, t) = (round / 20 % 3 + 1, round % 5 + 2);
+        for round in 0..rounds(60) {
+            let (n, t) = ((round / 20 % 3 + 1) as u8, (round % 5 + 2) as u8);
             overlay.set_networks(vec![network(n, "n")]).await.unwrap();
             let mut spec = spec(t, &[n]);
             spec.ports = vec![port(Proto::Tcp, 8080, 80)];
