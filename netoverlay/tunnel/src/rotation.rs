@@ -61,10 +61,11 @@ pub fn decide(now: SystemTime, keys: &[KnownKey], settings: &Settings, everybody
     // Time that runs backwards makes ages zero: a key then lives longer, which is the harmless side.
     let age = |then: SystemTime| now.duration_since(then).unwrap_or_default();
     let older: Vec<u64> = keys.iter().map(|key| key.generation).collect();
+    // A key that nobody sees as known yet is never the only reason to make another: two at a time are enough. Nor is one made
+    // while another is dropped, whose device still has the port that the next one needs.
+    let due = older.is_empty() && known_since.is_some() && age(newest.made) >= settings.period;
     let over = known_since.is_some_and(|then| age(then) >= settings.grace);
     let (kept, drop) = if over { (Vec::new(), older) } else { (older, Vec::new()) };
-    // A key that nobody sees as known yet is never the only reason to make another: two at a time are enough.
-    let due = kept.is_empty() && known_since.is_some() && age(newest.made) >= settings.period;
     let send = match (known_since, kept.last()) {
         (None, Some(previous)) => *previous,
         _ => newest.generation,
@@ -113,6 +114,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_made_only_when_the_device_of_the_dropped_one_is_gone() {
+        // The node slept through the whole time of the second key.
+        let late = decide(at(2500), &[key(1, 0, Some(1)), key(2, 1000, Some(1005))], &SETTINGS, true);
+        assert_eq!((late.drop, late.generate), (vec![1], None));
+        assert_eq!(decide(at(2501), &[key(2, 1000, Some(1005))], &SETTINGS, true).generate, Some(3));
+    }
+
+    #[test]
     fn a_key_that_is_not_known_is_not_followed_by_another() {
         let lost = decide(at(9000), &[key(1, 0, Some(1)), key(2, 1000, None)], &SETTINGS, false);
         assert_eq!(lost, Decision { announce: vec![1, 2], send: Some(1), ..Decision::default() });
@@ -139,7 +148,7 @@ mod tests {
                 }
                 let known = keys.last().is_some_and(|newest| all_have.contains(&newest.generation));
                 let decision = decide(at(now), &keys, &SETTINGS, known);
-                prop_assert!(keys.len() <= 2);
+                prop_assert!(keys.len() <= 2 && (decision.generate.is_none() || decision.drop.is_empty()));
                 if let Some(send) = decision.send {
                     prop_assert!(decision.announce.contains(&send) && !decision.drop.contains(&send));
                     prop_assert!(keys.len() == 1 || all_have.contains(&send));
