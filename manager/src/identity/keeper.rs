@@ -20,6 +20,9 @@ use super::node_identity::Identity;
 
 /// Looks again after this long even when nothing is due: clocks are set.
 const PERIOD: Duration = Duration::from_secs(3600);
+/// A node without a session asks again after this long whether its certificate is still taken: a root that was changed and
+/// retired after it had asked last shows in nothing but that nobody takes its connections any more.
+const UNHEARD: Duration = Duration::from_secs(3);
 /// Between two attempts, at first and at the most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
@@ -55,6 +58,8 @@ pub struct Keeper {
     pub dir: PathBuf,
     /// What the managers want. Before they have said so, it still has their addresses.
     pub wanted: watch::Receiver<Wanted>,
+    /// Whether the node has a session with a manager.
+    pub has_session: watch::Receiver<bool>,
 }
 
 /// Why a keeper ended.
@@ -99,7 +104,10 @@ impl Keeper {
             } else {
                 // Only here is everything as it should be: a renewal that does not help is not made again and again.
                 backoff = BACKOFF.0;
-                self.wait(due.since(now).min(PERIOD), &stop).await;
+                let unheard = !*self.has_session.borrow_and_update();
+                if self.wait(due.since(now).min(if unheard { UNHEARD } else { PERIOD }), &stop).await && unheard {
+                    confirmed = None;
+                }
                 continue;
             };
             if let Err(error) = done {
@@ -149,16 +157,17 @@ impl Keeper {
         }
     }
 
-    /// Until it is time, or something else is wanted.
-    async fn wait(&mut self, time: Duration, stop: &CancellationToken) {
+    /// Until it is time, which it returns, or something is different.
+    async fn wait(&mut self, time: Duration, stop: &CancellationToken) -> bool {
         tokio::select! {
             biased;
             // Cancel-safe: a token stays cancelled.
-            () = stop.cancelled() => {}
-            // Cancel-safe: the newest value is read at the top. Nobody is left to want anything else: time is all.
-            Ok(()) = self.wanted.changed() => {}
+            () = stop.cancelled() => false,
+            // Cancel-safe, both: the newest values are read at the top. Nobody is left to change them: time is all.
+            Ok(()) = self.wanted.changed() => false,
+            Ok(()) = self.has_session.changed() => false,
             // Cancel-safe: the time is computed anew.
-            () = tokio::time::sleep(time) => {}
+            () = tokio::time::sleep(time) => true,
         }
     }
 

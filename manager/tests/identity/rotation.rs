@@ -73,7 +73,7 @@ fn keep(door: &Door, node: NodeId, credentials: Credentials, dir: &std::path::Pa
     let told = |wanted: Wanted, address: &str| Wanted { managers: vec![address.to_owned()], ..wanted };
     let (hub, address) = (door.control.hub.clone(), door.address.to_string());
     let (say, wanted) = watch::channel(told(Wanted::of(&hub.snapshot(), node), &address));
-    let keeper = Keeper { credentials, dir: dir.to_owned(), wanted };
+    let keeper = Keeper { credentials, dir: dir.to_owned(), wanted, has_session: watch::channel(true).1 };
     tokio::spawn(keeper.run(stop.clone()));
     tokio::spawn(stop.run_until_cancelled_owned(async move {
         let (_, mut commits) = hub.subscribe();
@@ -82,6 +82,39 @@ fn keep(door: &Door, node: NodeId, credentials: Credentials, dir: &std::path::Pa
             say.send_if_modified(|wanted| std::mem::replace(wanted, now.clone()) != now);
         }
     }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_root_was_retired_after_it_had_asked_gets_another_certificate() {
+    let door = Door::open().await;
+    let stop = CancellationToken::new();
+    keep(&door, door.manager.node(), door.credentials.clone(), door.path(), stop.clone());
+    let machine = Machine::start(&door, door.join(NodeRole::Worker).await.identity).await;
+    machine.stop.cancel();
+    let is_down =
+        |state: &berth_manager::store::State| state.node(machine.node).unwrap().status.state == NodeState::Down;
+    door.until("a node that is down", is_down).await;
+    // It is back, its certificate is taken, and no session tells it of anything that comes after.
+    let wanted =
+        Wanted { managers: vec![door.address.to_string()], ..Wanted::of(&door.control.hub.snapshot(), machine.node) };
+    let (_say, wanted) = watch::channel(wanted);
+    let (credentials, dir) = (machine.credentials.clone(), machine.dir.path().to_owned());
+    let keeper = Keeper { credentials, dir, wanted, has_session: watch::channel(false).1 };
+    tokio::spawn(keeper.run(stop.clone()));
+    let root = rotate(&door).await;
+    until_retired(&door).await;
+    let renewed = async {
+        loop {
+            let identity = machine.credentials.identity().unwrap();
+            let signer = certificate::signer(&identity.chain[0], &identity.roots);
+            if signer.is_some_and(|signer| certificate::fingerprint(signer) == root) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, renewed).await.expect("a certificate of the new root");
+    stop.cancel();
 }
 
 async fn rotate(door: &Door) -> String {

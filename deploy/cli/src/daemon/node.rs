@@ -263,13 +263,21 @@ impl Node {
             doubt: self.doubt.clone(),
         };
         let (wanted, receiver) = watch::channel(hearing.wanted());
-        let keeper = Keeper { credentials: self.credentials.clone(), dir: self.identity_dir(), wanted: receiver };
+        let mut link = agent.agent.link();
+        let (say, has_session) = watch::channel(link.borrow_and_update().is_some());
+        let follow = stop.run_until_cancelled(async {
+            while link.changed().await.is_ok() {
+                say.send_replace(link.borrow_and_update().is_some());
+            }
+        });
+        let (credentials, dir) = (self.credentials.clone(), self.identity_dir());
+        let keeper = Keeper { credentials, dir, wanted: receiver, has_session };
         let keep = async {
             if keeper.run(stop.clone()).await == Kept::Removed {
                 agent.agent.retire();
             }
         };
-        tokio::join!(hearing.run(wanted, stop.clone()), keep);
+        tokio::join!(hearing.run(wanted, stop.clone()), follow, keep);
     }
 }
 
