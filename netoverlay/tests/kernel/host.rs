@@ -29,7 +29,8 @@ pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// Long enough for a slow machine; no test waits it out when things are right.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often something is made and taken away again: `few` times, or as often as `BERTH_NET_ROUNDS` says.
+/// How often something is made and taken away again: `few` times, or as often as `BERTH_NET_ROUNDS` says, a multiple of 100 so
+/// that the last round of a test takes its networks away too.
 pub fn rounds(few: u16) -> u16 {
     std::env::var("BERTH_NET_ROUNDS").map_or(few, |rounds| rounds.parse().unwrap())
 }
