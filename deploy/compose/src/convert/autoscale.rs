@@ -22,13 +22,14 @@ impl Converter<'_> {
     pub(super) fn autoscale(&mut self, fields: &Fields<'_>, own: &Map) -> Option<Autoscale> {
         let node = own.get(AT)?;
         let map = self.extension_map(fields, AT, node)?;
+        let errors = self.diags.count();
         self.unknown(fields, AT, map, &FIELDS);
         let at = |key: &str| format!("{AT}.{key}");
         if map.get("max").is_none() {
             let reason = "`max` is missing: how many replicas there may be at most";
             self.refuse_extension(fields, AT, node, reason);
         }
-        Some(Autoscale {
+        let autoscale = Autoscale {
             min: self.count(fields, &at("min"), map.get("min")).unwrap_or(1),
             max: self.count(fields, &at("max"), map.get("max"))?,
             cpu: self.percent(fields, &at("cpu"), map.get("cpu")),
@@ -38,7 +39,9 @@ impl Converter<'_> {
             stabilization: self.pace(fields, "stabilization", map, default_stabilization()),
             cooldown: self.pace(fields, "cooldown", map, default_cooldown()),
             schedule: self.schedule(fields, map),
-        })
+        };
+        // What is wrong with it was said: the rules of the whole would only blame what is left.
+        (self.diags.count() == errors).then_some(autoscale)
     }
 
     fn count(&mut self, fields: &Fields<'_>, at: &str, node: Option<&Node>) -> Option<u64> {
