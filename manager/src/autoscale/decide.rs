@@ -115,7 +115,7 @@ fn into_bounds(current: u64, bounds: &Bounds<'_>) -> Option<Decision> {
     if replicas == current {
         return None;
     }
-    let bound = if replicas == min { format!("at least {min}") } else { format!("at most {max}") };
+    let bound = if replicas > current { format!("at least {min}") } else { format!("at most {max}") };
     let by = window.map(|window| format!(" by the schedule ({window})")).unwrap_or_default();
     Some(Decision { replicas, reason: format!("{bound}{by}: {current} → {replicas} replicas") })
 }

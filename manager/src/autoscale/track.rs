@@ -1,4 +1,4 @@
-//! From counters of one task, as its node tells them every few seconds, to what it uses on average over the last half minute.
+//! From counters of one task, as its node tells them every few seconds, to what it uses on average over the last quarter of a minute.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use berth_proto::time::Timestamp;
 
 use super::survey::Usage;
 
-/// Samples that are kept: half a minute at the agents' period.
-const SAMPLES: usize = 7;
+/// Samples that are kept: a quarter of a minute at the agents' period.
+const SAMPLES: usize = 4;
 /// Nothing is known any more of a task that was not heard of for this long.
 const FRESH: Duration = Duration::from_secs(20);
 /// Samples that are closer say nothing of a rate.
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_those_of_the_last_half_minute_and_old_ones_are_none() {
+    fn rates_are_those_of_the_last_samples_and_old_ones_are_none() {
         let mut track = Track::default();
         assert_eq!(track.usage(at(0)), None);
         track.add(sample(100, 0, Some(10.0)), at(0));
