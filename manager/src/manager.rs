@@ -396,8 +396,7 @@ impl Duties {
         let members = tend::run(self.hub.clone(), self.proposer.clone(), self.members.clone(), term.clone());
         let rotation = rotation::run(self.hub.clone(), self.proposer.clone(), term.clone());
         let settle = settle::lead(self.hub.clone(), self.floors.clone(), self.node, term.clone());
-        let autoscale =
-            autoscale::run(self.hub.clone(), self.proposer.clone(), self.figures.clone(), term.clone());
+        let autoscale = autoscale::run(self.hub.clone(), self.proposer.clone(), self.figures.clone(), term.clone());
         tokio::join!(health, members, rotation, settle, loops, autoscale);
     }
 }

@@ -43,7 +43,10 @@ fn a_busy_loop_makes_a_service_grow_to_its_most_and_its_end_shrink_to_its_least(
     host.apply("s", &yaml("web", "while [ ! -e /tmp/rest ]; do :; done; sleep 1d", "cpu: 50"));
     let grown = wait_until("three replicas", || desired(&host, "s_web"), is(3));
     let reason = grown["autoscale"]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("cpu ") && reason.contains(" % of 50 %: ") && reason.ends_with("→ 3 replicas"), "{reason}");
+    assert!(
+        reason.starts_with("cpu ") && reason.contains(" % of 50 %: ") && reason.ends_with("→ 3 replicas"),
+        "{reason}"
+    );
     let outside = host.berth(&["scale", "s_web=9"]).fails(1);
     assert!(outside.contains("between 1 and 3 replicas: 9 is outside"), "{outside}");
     assert!(host.berth(&["service", "ls"]).ok().contains("3/3 (auto 1-3)"));

@@ -56,7 +56,8 @@ fn everything_that_it_can_say() {
     };
     let (min, max) = (Some(0), Some(0));
     let night = Window { days: vec![Sat, Sun], from: time("22:00"), to: time("06:00"), timezone: None, min, max };
-    let requests = RequestTarget { target: 50, metric: "http_requests_total".into(), port: 8080, path: "/metrics".into() };
+    let requests =
+        RequestTarget { target: 50, metric: "http_requests_total".into(), port: 8080, path: "/metrics".into() };
     let expected = Autoscale {
         min: 2,
         max: 10,
@@ -79,7 +80,8 @@ fn what_is_left_out_has_a_default_and_a_given_number_is_where_it_begins() {
     assert_eq!(spec.autoscale, Some(Autoscale { cpu: Some(50), ..Autoscale::between(1, 5) }));
     assert_eq!(spec.mode, ServiceMode::Replicated { replicas: 3 });
     assert_eq!(one("    x-berth: {priority: 1}\n").autoscale, None);
-    let wrapped = one("    x-berth: {autoscale: {max: 2, schedule: [{days: sat-mon, from: '8:00', to: '9:00', min: 2}]}}\n");
+    let wrapped =
+        one("    x-berth: {autoscale: {max: 2, schedule: [{days: sat-mon, from: '8:00', to: '9:00', min: 2}]}}\n");
     let days = &wrapped.autoscale.unwrap().schedule[0].days;
     assert_eq!(*days, [Weekday::Mon, Weekday::Sat, Weekday::Sun]);
 }
@@ -112,7 +114,10 @@ fn each_mistake_is_named_at_its_place() {
         ("{max: 3, requests: {target: 1, metric: 9m, port: 80}}", "autoscale.requests.metric: \"9m\" is not the name"),
         ("{max: 3, schedule: {from: '8:00'}}", "x-berth.autoscale.schedule: must be a list"),
         ("{max: 3, schedule: [{from: '8:00', min: 2}]}", "autoscale.schedule[0]: `to` is missing"),
-        ("{max: 3, schedule: [{from: '8:00', to: '25:00', min: 2}]}", "autoscale.schedule[0].to: \"25:00\" is not a time"),
+        (
+            "{max: 3, schedule: [{from: '8:00', to: '25:00', min: 2}]}",
+            "autoscale.schedule[0].to: \"25:00\" is not a time",
+        ),
         (
             "{max: 3, schedule: [{days: [mo], from: '8:00', to: '9:00', min: 2}]}",
             "autoscale.schedule[0].days: `mo` is not a day of the week",

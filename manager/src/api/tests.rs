@@ -183,10 +183,8 @@ async fn several_services_are_scaled_together_or_not_at_all() {
 fn scaled(name: &str, min: u64, max: u64) -> pb::ServiceSpec {
     let mut spec: berth_proto::spec::ServiceSpec = replicas(spec(name), min).try_into().unwrap();
     spec.task.resources.reservations.nano_cpus = 1;
-    spec.autoscale = Some(berth_proto::spec::Autoscale {
-        cpu: Some(50),
-        ..berth_proto::spec::Autoscale::between(min, max)
-    });
+    spec.autoscale =
+        Some(berth_proto::spec::Autoscale { cpu: Some(50), ..berth_proto::spec::Autoscale::between(min, max) });
     (&spec).into()
 }
 

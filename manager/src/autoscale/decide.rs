@@ -90,6 +90,12 @@ pub fn decide(memory: &mut Memory, situation: &Situation<'_>, now: Timestamp) ->
         return Some(moved);
     }
     let (asked, reading) = ask(situation)?;
+    // While it is held, the present number is one that is asked for: a whole window passes afterwards.
+    let asked = match situation.hold {
+        Some(Hold::Nothing) => *current,
+        Some(Hold::NotFewer) => asked.max(*current),
+        None => asked,
+    };
     memory.note(now, asked);
     let most = memory.within(now, spec.stabilization.down).max().unwrap_or(asked);
     let least = memory.within(now, spec.stabilization.up).min().unwrap_or(asked);
@@ -97,14 +103,9 @@ pub fn decide(memory: &mut Memory, situation: &Situation<'_>, now: Timestamp) ->
     let steady = (*current).max(least).min(most);
     let reach = current.saturating_mul(2).max(REACH);
     let replicas = steady.min(reach).clamp(bounds.min, bounds.max);
-    let is_held = match situation.hold {
-        Some(Hold::Nothing) => true,
-        Some(Hold::NotFewer) => replicas < *current,
-        None => false,
-    };
     let cooldown = if replicas > *current { spec.cooldown.up } else { spec.cooldown.down };
     let is_warm = since.is_some_and(|since| now.since(since) < cooldown);
-    let changes = replicas != *current && !is_held && !is_warm;
+    let changes = replicas != *current && !is_warm;
     changes.then(|| Decision { replicas, reason: format!("{reading}: {current} → {replicas} replicas") })
 }
 

@@ -64,9 +64,8 @@ fn readings(service: &Service, mut known: Known<'_>, replicas: usize) -> Vec<Rea
     };
     let mut readings = Vec::new();
     if let Some(percent) = spec.cpu {
-        readings.push(reading(Measure::Cpu, percent.into(), &|spec, usage| {
-            share(usage.nano_cpus, cpus(spec), percent)
-        }));
+        readings
+            .push(reading(Measure::Cpu, percent.into(), &|spec, usage| share(usage.nano_cpus, cpus(spec), percent)));
     }
     if let Some(percent) = spec.memory {
         readings.push(reading(Measure::Memory, percent.into(), &|spec, usage| {

@@ -31,12 +31,7 @@ pub struct Autoscaler {
 
 impl Autoscaler {
     /// Looks at every service that is scaled by its load; one transaction for each whose number changes.
-    pub fn pass(
-        &mut self,
-        state: &State,
-        usage: impl Fn(TaskId) -> Option<Usage>,
-        now: Timestamp,
-    ) -> Vec<Transaction> {
+    pub fn pass(&mut self, state: &State, usage: impl Fn(TaskId) -> Option<Usage>, now: Timestamp) -> Vec<Transaction> {
         let is_scaled = |service: &Service| service.spec.autoscale.is_some() && !service.pending_delete;
         self.memories.retain(|id, _| state.service(*id).is_some_and(|service| is_scaled(service)));
         let mut transactions = Vec::new();

@@ -166,10 +166,7 @@ impl Managers for ManagersService {
         Ok(Response::new(pb::HeardResponse { moved: moved.iter().map(ToString::to_string).collect() }))
     }
 
-    async fn measured(
-        &self,
-        request: Request<pb::MeasuredRequest>,
-    ) -> Result<Response<pb::MeasuredResponse>, Status> {
+    async fn measured(&self, request: Request<pb::MeasuredRequest>) -> Result<Response<pb::MeasuredResponse>, Status> {
         known_caller(&request)?;
         self.check_leads()?;
         let (state, now) = (self.hub.snapshot(), clock::now());

@@ -54,7 +54,7 @@ impl Scaled {
             running.contains(&task).then_some(Usage { nano_cpus: each.min(5e8), memory: 0, requests: None })
         };
         for transaction in self.autoscaler.pass(&self.sim.state, usage, self.sim.now) {
-            assert_eq!(transaction.actor, ACTOR, "whose decision it is stands in the trail");
+            assert_eq!(&*transaction.actor, ACTOR, "whose decision it is stands in the trail");
             self.sim.write(|tx| tx.extend(transaction)).unwrap();
         }
     }
@@ -134,7 +134,7 @@ fn a_rolling_update_takes_nothing_away_and_goes_on_with_the_number() {
     web.run(secs(120));
     assert_eq!((web.sim.progress(web.web), web.wanted()), (Some(UpdateProgress::Updating), 6));
     web.load = 8.0;
-    web.wait_for("more in mid-update", secs(60), |web| web.wanted() >= 8);
+    web.wait_for("more in mid-update", secs(120), |web| web.wanted() >= 8);
     web.load = 1.0;
     web.wait_for("the update", secs(600), |web| web.sim.progress(web.web) == Some(UpdateProgress::Completed));
     assert!(web.wanted() >= 8);
@@ -224,14 +224,8 @@ fn other_bounds_hold_at_once_and_so_does_the_schedule() {
     web.sim.run(secs(5));
     assert_eq!((web.wanted(), web.running()), (4, 4));
     let time = |text: &str| text.parse().unwrap();
-    let always = Window {
-        days: Vec::new(),
-        from: time("00:00"),
-        to: time("24:00"),
-        timezone: None,
-        min: Some(0),
-        max: Some(0),
-    };
+    let always =
+        Window { days: Vec::new(), from: time("00:00"), to: time("24:00"), timezone: None, min: Some(0), max: Some(0) };
     web.sim.update(web.web, |spec| spec.autoscale.as_mut().unwrap().schedule = vec![always]);
     web.run(secs(10));
     let reason = web.decided().unwrap().reason;

@@ -321,18 +321,8 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
     let depends_on = btree_map(name(), depends_on, 0..3);
     let head = (name(), option::of(name()), pairs(), any::<i32>(), depends_on, option::of(autoscale()));
     (head, task_spec(), mode, update(), update(), endpoint).prop_map(
-        |((name, stack, labels, priority, depends_on, autoscale), task, mode, update, rollback, endpoint)| ServiceSpec {
-            name,
-            stack,
-            labels,
-            task,
-            mode,
-            update,
-            rollback,
-            endpoint,
-            priority,
-            autoscale,
-            depends_on,
+        |((name, stack, labels, priority, depends_on, autoscale), task, mode, update, rollback, endpoint)| {
+            ServiceSpec { name, stack, labels, task, mode, update, rollback, endpoint, priority, autoscale, depends_on }
         },
     )
 }
@@ -341,9 +331,8 @@ fn autoscale() -> impl Strategy<Value = Autoscale> {
     let time = || (0u32..=24 * 60).prop_map(|minutes| TimeOfDay::from_minutes(minutes).expect("within a day"));
     let number = || option::of(any::<u64>());
     let pace = || (duration(), duration()).prop_map(|(up, down)| Pace { up, down });
-    let window = (vec(one_of(&Weekday::ALL), 0..4), time(), time(), option::of(text()), number(), number()).prop_map(
-        |(days, from, to, timezone, min, max)| Window { days, from, to, timezone, min, max },
-    );
+    let window = (vec(one_of(&Weekday::ALL), 0..4), time(), time(), option::of(text()), number(), number())
+        .prop_map(|(days, from, to, timezone, min, max)| Window { days, from, to, timezone, min, max });
     let requests = (any::<u64>(), text(), any::<u16>(), text())
         .prop_map(|(target, metric, port, path)| RequestTarget { target, metric, port, path });
     let targets = (option::of(any::<u32>()), option::of(any::<u32>()), option::of(requests));
@@ -386,8 +375,8 @@ fn service() -> impl Strategy<Value = Object> {
         },
     );
     let job = (any::<u64>(), time()).prop_map(|(iteration, last_execution)| JobStatus { iteration, last_execution });
-    let autoscaled = (any::<u64>(), time(), text())
-        .prop_map(|(replicas, since, reason)| Autoscaled { replicas, since, reason });
+    let autoscaled =
+        (any::<u64>(), time(), text()).prop_map(|(replicas, since, reason)| Autoscaled { replicas, since, reason });
     let head = (id(), meta(), spec(), any::<u64>(), any::<bool>(), option::of(autoscaled));
     let rest =
         (option::of(revision()), vec(revision(), 0..2), option::of(endpoint), option::of(update), option::of(job));

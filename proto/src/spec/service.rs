@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Autoscale, ContainerSpec, EndpointSpec, Labels, LogSpec, NetworkAttachmentSpec, Placement, Requirements, RestartPolicy,
-    UpdateConfig,
+    Autoscale, ContainerSpec, EndpointSpec, Labels, LogSpec, NetworkAttachmentSpec, Placement, Requirements,
+    RestartPolicy, UpdateConfig,
 };
 use crate::name::{ServiceName, StackName};
 

@@ -41,7 +41,10 @@ pub(super) fn check(spec: &ServiceSpec, check: &mut Checker) {
         schedule(autoscale, check);
         let has_target = autoscale.cpu.is_some() || autoscale.memory.is_some() || autoscale.requests.is_some();
         if !has_target && autoscale.schedule.is_empty() {
-            check.refuse_with("says nothing that the number of replicas follows", "set cpu, memory, requests or schedule");
+            check.refuse_with(
+                "says nothing that the number of replicas follows",
+                "set cpu, memory, requests or schedule",
+            );
         }
     });
 }
@@ -111,7 +114,10 @@ fn schedule(autoscale: &Autoscale, check: &mut Checker) {
         if zone(window.timezone.as_deref()).is_none() {
             let name = window.timezone.as_deref().unwrap_or_default();
             check.within("timezone", |check| {
-                check.refuse_with(format!("{name:?} is not a known time zone"), "name one as Europe/Berlin; without it, it is UTC");
+                check.refuse_with(
+                    format!("{name:?} is not a known time zone"),
+                    "name one as Europe/Berlin; without it, it is UTC",
+                );
             });
         }
         if window.min.is_none() && window.max.is_none() {

@@ -116,7 +116,11 @@ mod tests {
             };
             EventRow::new(event).expect("an event").line()
         };
-        assert!(line("autoscaler").ends_with(", by autoscaler): cpu 83 % of 50 %: 3 → 5 replicas\n"), "{}", line("autoscaler"));
+        assert!(
+            line("autoscaler").ends_with(", by autoscaler): cpu 83 % of 50 %: 3 → 5 replicas\n"),
+            "{}",
+            line("autoscaler")
+        );
         assert!(line("updater").ends_with(", by updater)\n"), "another's change has nothing to do with it");
     }
 }

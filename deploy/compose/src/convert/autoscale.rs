@@ -83,7 +83,8 @@ impl Converter<'_> {
     fn request_target(&mut self, fields: &Fields<'_>, at: &str, node: &Node) -> Option<RequestTarget> {
         let map = self.extension_map(fields, at, node)?;
         self.unknown(fields, at, map, &["target", "metric", "port", "path"]);
-        let missing: Vec<&str> = ["target", "metric", "port"].into_iter().filter(|key| map.get(key).is_none()).collect();
+        let missing: Vec<&str> =
+            ["target", "metric", "port"].into_iter().filter(|key| map.get(key).is_none()).collect();
         if !missing.is_empty() {
             let reason = format!("`{}` is missing", missing.join("`, `"));
             self.refuse_extension(fields, at, node, reason);
@@ -149,7 +150,8 @@ impl Converter<'_> {
         let days = self.days(fields, &format!("{at}.days"), map.get("days"));
         let from = self.time(fields, &format!("{at}.from"), map.get("from"));
         let to = self.time(fields, &format!("{at}.to"), map.get("to"));
-        let timezone = self.text(fields, &format!("{at}.timezone"), map.get("timezone"), "a time zone as Europe/Berlin");
+        let timezone =
+            self.text(fields, &format!("{at}.timezone"), map.get("timezone"), "a time zone as Europe/Berlin");
         let min = self.count(fields, &format!("{at}.min"), map.get("min"));
         let max = self.count(fields, &format!("{at}.max"), map.get("max"));
         Some(Window { days: days?, from: from?, to: to?, timezone, min, max })
