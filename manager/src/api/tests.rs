@@ -205,7 +205,7 @@ async fn a_service_that_is_scaled_by_its_load_is_set_to_a_number_within_its_boun
     assert_eq!(scale(1).await.unwrap_err().code(), Code::FailedPrecondition);
     let set = scale(4).await.unwrap();
     assert_eq!((&set.spec, set.spec_version), (&made.spec, made.spec_version), "no spec, and no update");
-    let decided = set.autoscaled.unwrap();
+    let decided = set.autoscaled.clone().unwrap();
     assert_eq!((decided.replicas, &*decided.reason), (4, "set to 4 by local"));
     cluster.until_count(pb::ObjectKind::Task, 4).await;
     // A change of something else goes on with the number; one that names a number means it.
