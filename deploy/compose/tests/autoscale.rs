@@ -107,7 +107,7 @@ fn each_mistake_is_named_at_its_place() {
         ("{max: 3, cpu: 50, cooldown: soon}", "x-berth.autoscale.cooldown: must be a duration"),
         ("{max: 3, cpu: 50, cooldown: {sideways: 1s}}", "autoscale.cooldown.sideways: unknown field `sideways`"),
         ("{max: 3, cpu: 50, stabilization: {up: 2h}}", "x-berth.autoscale.stabilization.up: may be one hour at most"),
-        ("{max: 3, memory: 50}", "5:41: services.web.x-berth.autoscale.memory: is a share of the memory"),
+        ("{max: 3, memory: 50}", "5:43: services.web.x-berth.autoscale.memory: is a share of the memory"),
         ("{min: 4, max: 3, cpu: 50}", "5:40: services.web.x-berth.autoscale.max: 3 is less than min, which is 4"),
         ("{max: 3, requests: {target: 1, metric: m}}", "x-berth.autoscale.requests: `port` is missing"),
         ("{max: 3, requests: {target: 1, metric: m, port: 99999}}", "autoscale.requests.port: 99999 is not a port"),

@@ -283,7 +283,7 @@ fn task_spec() -> impl Strategy<Value = TaskSpec> {
         },
     );
     let log = (text(), pairs()).prop_map(|(driver, options)| LogSpec { driver, options });
-    (container(), requirements(), restart, placement, vec(network, 0..3), log, any::<u64>()).prop_map(
+    (container().boxed(), requirements().boxed(), restart, placement, vec(network, 0..3), log, any::<u64>()).prop_map(
         |(container, resources, restart, placement, networks, log, force_update)| TaskSpec {
             container,
             resources,
@@ -319,8 +319,8 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
     let endpoint = (one_of(&[EndpointMode::Vip, EndpointMode::Dnsrr]), vec(port(), 0..3))
         .prop_map(|(mode, ports)| EndpointSpec { mode, ports });
     let depends_on = btree_map(name(), depends_on, 0..3);
-    let head = (name(), option::of(name()), pairs(), any::<i32>(), depends_on, option::of(autoscale()));
-    (head, task_spec(), mode, update(), update(), endpoint).prop_map(
+    let head = (name(), option::of(name()), pairs(), any::<i32>(), depends_on, option::of(autoscale().boxed()));
+    (head, task_spec().boxed(), mode, update(), update(), endpoint).prop_map(
         |((name, stack, labels, priority, depends_on, autoscale), task, mode, update, rollback, endpoint)| {
             ServiceSpec { name, stack, labels, task, mode, update, rollback, endpoint, priority, autoscale, depends_on }
         },
@@ -360,7 +360,7 @@ fn meta() -> impl Strategy<Value = Meta> {
 }
 
 fn service() -> impl Strategy<Value = Object> {
-    let spec = || service_spec().prop_map(Arc::new);
+    let spec = || service_spec().boxed().prop_map(Arc::new);
     let revision = move || (any::<u64>(), spec()).prop_map(|(version, spec)| SpecRevision { version, spec });
     let vip = (id(), subnet()).prop_map(|(network, address)| VirtualIp { network, address });
     let endpoint = (vec(port(), 0..3), vec(vip, 0..3)).prop_map(|(ports, virtual_ips)| Endpoint { ports, virtual_ips });
