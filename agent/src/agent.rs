@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::NodeFacts;
 use crate::db::{Change, Db, DbError, Records, Writer};
 use crate::executor::{self, Barrier, FilesDir, FilesError, NodeExecutor, NodeImages};
+use crate::figures::{Meter, MeterSetup};
 use crate::local::{LocalService, LocalSetup};
 use crate::net::{self, Driver};
 use crate::node::describe;
@@ -149,6 +150,7 @@ struct Parts {
     network: Arc<Driver>,
     prober: Arc<Prober>,
     worker: Arc<Worker>,
+    meter: Arc<Meter>,
     files: Arc<FilesDir>,
     volumes: Arc<VolumeStore>,
     membership: watch::Sender<Option<pb::Membership>>,
@@ -244,6 +246,12 @@ impl Agent {
             restored,
             shutdown: shutdown.clone(),
         });
+        let worker = Arc::new(worker);
+        let meter = Arc::new(Meter::new(MeterSetup {
+            inventory: Arc::clone(&inventory),
+            worker: Arc::clone(&worker),
+            runtime: Arc::clone(&executor.runtime),
+        }));
         let told = Told::new(machine.images.clone());
         let identity = Identity {
             node: config.node,
@@ -251,6 +259,7 @@ impl Agent {
             routes: network.routes(),
             images: told.references(),
             keys: secure.announced(),
+            figures: meter.figures(),
             address: config.address.clone(),
             session: String::new(),
         };
@@ -259,7 +268,8 @@ impl Agent {
             board,
             network,
             prober,
-            worker: Arc::new(worker),
+            worker,
+            meter,
             files: Arc::clone(&executor.files),
             volumes: Arc::clone(&executor.volumes),
             membership: watch::Sender::new(records.membership),
@@ -360,6 +370,7 @@ impl Agent {
             async move { told.run(stop).await }
         });
         let probing = tokio::spawn(Arc::clone(&self.parts.prober).run(stop.clone()));
+        let measuring = tokio::spawn(Arc::clone(&self.parts.meter).run(stop.clone()));
         let securing = tokio::spawn({
             let (secure, stop) = (Arc::clone(&self.parts.secure), stop.clone());
             async move { secure.run(stop).await }
@@ -389,6 +400,7 @@ impl Agent {
             (telling, "the look at images"),
             (probing, "the look at other nodes"),
             (securing, "the look at encrypted links"),
+            (measuring, "the look at what tasks use"),
         ];
         for (running, what) in loops {
             if let Err(error) = running.await {

@@ -7,6 +7,7 @@
 //! | [`worker`] | all tasks: assignments against actors, statuses |
 //! | [`executor`] | the machine behind an actor: image, volumes, network, container |
 //! | [`config`] | pure mapping from spec and image to a container |
+//! | [`figures`] | what tasks use whose services are scaled by their load |
 //! | [`health`] | health checks |
 //! | [`volume`] | volumes of this node |
 //! | [`reach`] | the way to managers and other nodes, as a trait |
@@ -33,6 +34,7 @@ pub mod config;
 pub mod db;
 mod errors;
 pub mod executor;
+pub mod figures;
 pub mod health;
 pub mod local;
 pub mod log;

@@ -25,6 +25,7 @@
 
 pub mod allocator;
 pub mod api;
+pub mod autoscale;
 pub mod clock;
 pub mod constraint;
 pub mod dispatcher;

@@ -19,10 +19,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::dispatcher::{DispatcherService, Floors, News, Registry, hearsay, heartbeat, settle};
+use crate::dispatcher::{DispatcherService, Figures, Floors, News, Registry, figures, hearsay, heartbeat, settle};
 use crate::identity::authority::{self, AuthorityError, Grant};
 use crate::identity::{CertificateService, Identity, rotation};
-use crate::loops::{self, ReconcilerConfig};
+use crate::loops::{self, ReconcilerConfig, autoscale};
 use crate::members::ids::{self, IdsError};
 use crate::members::{JoinError, ManagersService, join, tend};
 use crate::raft::recover::{self, RecoverError, Sole};
@@ -138,6 +138,7 @@ pub struct Manager {
     node: NodeId,
     registry: Registry,
     floors: Floors,
+    figures: Figures,
     news: News,
     stop: CancellationToken,
     duties: JoinHandle<()>,
@@ -155,6 +156,7 @@ impl Manager {
         let settings = RaftSettings { id, found: !config.join, ..config.raft };
         let raft = RaftNode::open(dir, settings.clone(), config.connect).await?;
         let (stop, registry, floors) = (CancellationToken::new(), Registry::new(), Floors::new());
+        let figures = Figures::default();
         let news = News::start(raft.hub().clone(), floors.clone(), stop.clone());
         let duties = Duties {
             hub: raft.hub().clone(),
@@ -164,11 +166,12 @@ impl Manager {
             leader: raft.watch_leader(),
             registry: registry.clone(),
             floors: floors.clone(),
+            figures: figures.clone(),
             node,
             loops: config.loops,
         };
         let duties = tokio::spawn(duties.run(raft.leads(), stop.clone()));
-        Ok(Self { raft, settings, managers: config.managers, node, registry, floors, news, stop, duties })
+        Ok(Self { raft, settings, managers: config.managers, node, registry, floors, figures, news, stop, duties })
     }
 
     /// Returns once a leader is known and everything that was committed before is applied here: founds the cluster on a
@@ -243,7 +246,7 @@ impl Manager {
 
     /// What managers say to each other beside the log; only they may call it.
     pub fn managers_service(&self) -> ManagersService {
-        ManagersService::new(&self.raft, self.registry.clone(), self.floors.clone())
+        ManagersService::new(&self.raft, self.registry.clone(), self.floors.clone(), self.figures.clone())
     }
 
     /// The service that agents connect to; [`DispatcherService::into_server`] makes a tonic service of it.
@@ -253,6 +256,7 @@ impl Manager {
             self.registry.clone(),
             self.news.clone(),
             self.floors.clone(),
+            self.figures.clone(),
             self.stop.clone(),
         )
     }
@@ -328,6 +332,7 @@ struct Duties {
     leader: watch::Receiver<Leader>,
     registry: Registry,
     floors: Floors,
+    figures: Figures,
     node: NodeId,
     loops: ReconcilerConfig,
 }
@@ -359,8 +364,9 @@ impl Duties {
     async fn follow(&self, term: &CancellationToken) {
         let (hub, members, registry) = (self.hub.clone(), self.members.clone(), self.registry.clone());
         let hearsay = hearsay::run(hub, members.clone(), self.leader.clone(), registry, term.clone());
+        let figures = figures::follow(self.figures.clone(), members.clone(), term.clone());
         let settle = settle::follow(self.floors.clone(), members, self.leader.clone(), term.clone());
-        tokio::join!(hearsay, settle);
+        tokio::join!(hearsay, settle, figures);
     }
 
     /// Runs the loops until `term` ends; starts them again when they end before.
@@ -390,7 +396,8 @@ impl Duties {
         let members = tend::run(self.hub.clone(), self.proposer.clone(), self.members.clone(), term.clone());
         let rotation = rotation::run(self.hub.clone(), self.proposer.clone(), term.clone());
         let settle = settle::lead(self.hub.clone(), self.floors.clone(), self.node, term.clone());
-        tokio::join!(health, members, rotation, settle, loops);
+        let autoscale = autoscale::run(self.hub.clone(), self.proposer.clone(), self.figures.clone(), term.clone());
+        tokio::join!(health, members, rotation, settle, loops, autoscale);
     }
 }
 

@@ -69,6 +69,7 @@ pub fn add_service(world: &mut World, number: u128, name: &str, over: serde_json
         update: None,
         job: None,
         pending_delete: false,
+        autoscaled: None,
     };
     world.services.insert(service.id, service);
     id(number)

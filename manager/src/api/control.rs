@@ -345,7 +345,7 @@ impl Control for ControlApi {
             let mut ids = Vec::new();
             for target in &targets {
                 let service = service::alive(state, &target.service)?;
-                service::update(state, tx, service, service::scaled(service, target.replicas)?, false, &mut *draw)?;
+                service::scale(state, tx, service, target.replicas, &mut *draw)?;
                 ids.push(service.id);
             }
             Ok(ids)

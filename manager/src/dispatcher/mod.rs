@@ -21,6 +21,7 @@
 //! | `downward.rs` | what an agent is told |
 //! | `leave.rs` | a node that goes by itself |
 //! | [`membership`] | what a node has to know to stay part of the cluster |
+//! | [`figures`] | what tasks use, on its way to the leader's memory |
 //! | [`holders`] | which nodes have an image |
 //! | [`report`] | what agents report, as transactions |
 //!
@@ -32,6 +33,7 @@
 pub mod assignment;
 mod downward;
 pub mod endpoints;
+pub mod figures;
 pub mod floor;
 pub mod health;
 pub mod hearsay;
@@ -51,6 +53,7 @@ pub mod settle;
 pub mod shared;
 mod upward;
 
+pub use figures::Figures;
 pub use floor::Floors;
 pub use news::News;
 pub use registry::Registry;

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::members::caller::caller;
 use crate::raft::RaftNode;
 
+use super::figures::Figures;
 use super::floor::Floors;
 use super::holders::holders;
 use super::leave::leave;
@@ -35,7 +36,14 @@ pub struct DispatcherService {
 
 impl DispatcherService {
     /// A dispatcher without sessions.
-    pub fn new(raft: &RaftNode, registry: Registry, news: News, floors: Floors, stop: CancellationToken) -> Self {
+    pub fn new(
+        raft: &RaftNode,
+        registry: Registry,
+        news: News,
+        floors: Floors,
+        figures: Figures,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             context: Context {
                 hub: raft.hub().clone(),
@@ -44,6 +52,7 @@ impl DispatcherService {
                 cut_off: raft.cut_off(),
                 news,
                 floors,
+                figures,
                 registry,
                 opening: Arc::new(Semaphore::new(OPENING_AT_ONCE)),
                 gate: Arc::new(Semaphore::new(SETS_AT_ONCE)),

@@ -13,9 +13,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
+use crate::clock;
 use crate::raft::{Forward, Proposer};
 use crate::store::Hub;
 
+use super::figures::Figures;
 use super::floor::Floors;
 use super::news::{Acknowledgements, News};
 use super::registry::{Registry, Session};
@@ -52,6 +54,8 @@ pub struct Context {
     pub news: News,
     /// What all nodes have taken in.
     pub floors: Floors,
+    /// What tasks use.
+    pub figures: Figures,
     /// Streams that are let in at the same time, so that all agents coming back at once wait in line.
     pub opening: Arc<Semaphore>,
     /// Complete sets that are made at the same time.
@@ -131,7 +135,7 @@ async fn run(
     let (reports, waiting) = mpsc::channel(REPORTS);
     let (described, newest) = watch::channel(description);
     let mut listener = context.news.listen(node);
-    let inbox = Inbox { session: &session, described, reports, applied: listener.acknowledgements() };
+    let inbox = Inbox { context, node, session: &session, described, reports, applied: listener.acknowledgements() };
     tokio::select! {
         biased;
         // Cancel-safe: a token stays cancelled.
@@ -200,6 +204,8 @@ pub(super) async fn send(outbox: &Outbox, message: ToAgent) -> Result<(), Status
 
 /// Takes in what the agent sends.
 struct Inbox<'a> {
+    context: &'a Context,
+    node: NodeId,
     session: &'a Session,
     applied: Acknowledgements,
     described: watch::Sender<NodeDescription>,
@@ -220,6 +226,10 @@ impl Inbox<'_> {
                 }
                 Some(FromAgent::Description(description)) => {
                     self.described.send_replace(read(description)?);
+                }
+                Some(FromAgent::Figures(figures)) => {
+                    let state = self.context.hub.snapshot();
+                    self.context.figures.take(self.node, figures, &state, clock::now());
                 }
                 Some(FromAgent::Register(_)) => {
                     return Err(Status::failed_precondition("`register` comes once in a session"));

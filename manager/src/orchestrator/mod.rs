@@ -39,7 +39,7 @@ pub fn decide(work: &mut Work, turn: &mut Turn<'_>) {
     if work.service.pending_delete {
         return removal::decide(work);
     }
-    match work.service.spec.mode {
+    match work.service.mode() {
         ServiceMode::Replicated { replicas } => replicated::decide(work, replicas, turn),
         ServiceMode::Global => global::decide(work, turn),
         ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {

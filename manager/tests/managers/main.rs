@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod dispatcher;
+mod figures;
 mod links;
 mod members;
 mod raft;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Meta;
 use crate::id::{NetworkId, ServiceId};
-use crate::spec::{PortConfig, ServiceSpec};
+use crate::spec::{PortConfig, ServiceMode, ServiceSpec};
 use crate::time::Timestamp;
 
 /// Version of a service's spec: the log index of the write that brought it.
@@ -37,6 +37,9 @@ pub struct Service {
     pub job: Option<JobStatus>,
     /// A person asked for its removal: it ends its tasks, then goes.
     pub pending_delete: bool,
+    /// What autoscaling decided last; `None` before that, and where the spec asks for none.
+    #[serde(default)]
+    pub autoscaled: Option<Autoscaled>,
 }
 
 impl Service {
@@ -53,6 +56,28 @@ impl Service {
             update: None,
             job: None,
             pending_delete: false,
+            autoscaled: None,
+        }
+    }
+
+    /// How many tasks it should have now: as the spec says, but for the replicas of a service that is scaled by its load. The
+    /// one place that says so.
+    pub fn mode(&self) -> ServiceMode {
+        match (self.spec.mode, &self.spec.autoscale) {
+            (ServiceMode::Replicated { replicas }, Some(autoscale)) => {
+                let first = || replicas.min(autoscale.max).max(autoscale.min);
+                let replicas = self.autoscaled.as_ref().map_or_else(first, |decided| decided.replicas);
+                ServiceMode::Replicated { replicas }
+            }
+            (mode, _) => mode,
+        }
+    }
+
+    /// Replicas that it should have now; `None` for a service that is not replicated.
+    pub fn replicas(&self) -> Option<u64> {
+        match self.mode() {
+            ServiceMode::Replicated { replicas } => Some(replicas),
+            ServiceMode::Global | ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => None,
         }
     }
 
@@ -64,6 +89,17 @@ impl Service {
         let older = self.previous.iter().chain(&self.history);
         older.filter(|revision| revision.version == version).map(|revision| &revision.spec).next()
     }
+}
+
+/// The number of replicas that autoscaling, or a person within its bounds, decided last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Autoscaled {
+    /// The number.
+    pub replicas: u64,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// A spec with its version.

@@ -180,6 +180,7 @@ fn identity(number: usize, node: NodeId) -> Identity {
         routes: watch::Sender::default().subscribe(),
         images: watch::channel([crate::IMAGE.to_owned()].into()).1,
         keys: watch::Sender::default().subscribe(),
+        figures: watch::Sender::default().subscribe(),
         // Nobody reaches the agents: they have no containers to look into.
         address: String::new(),
         session: String::new(),
