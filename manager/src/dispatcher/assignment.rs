@@ -63,6 +63,11 @@ pub enum Item {
 /// Everything that one node should know.
 #[derive(Debug, Clone, Default)]
 pub struct Assigned {
+    /// The task is part of it.
+    pub fn has_task(&self, task: TaskId) -> bool {
+        self.items.contains_key(&Key::Task(task))
+    }
+
     /// All of it but other nodes.
     items: BTreeMap<Key, Item>,
     /// Itself, and the nodes that it exchanges packets of networks with. All nodes are one map that every session

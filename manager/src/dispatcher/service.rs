@@ -6,6 +6,7 @@ use std::sync::Arc;
 use berth_proto::pb;
 use berth_proto::pb::dispatcher_server::{Dispatcher, DispatcherServer};
 use berth_proto::state::NodeRole;
+use berth_trace::Tracer;
 use futures::{Stream, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,7 +36,14 @@ pub struct DispatcherService {
 
 impl DispatcherService {
     /// A dispatcher without sessions.
-    pub fn new(raft: &RaftNode, registry: Registry, news: News, floors: Floors, stop: CancellationToken) -> Self {
+    pub fn new(
+        raft: &RaftNode,
+        registry: Registry,
+        news: News,
+        floors: Floors,
+        tracer: Tracer,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             context: Context {
                 hub: raft.hub().clone(),
@@ -47,6 +55,7 @@ impl DispatcherService {
                 registry,
                 opening: Arc::new(Semaphore::new(OPENING_AT_ONCE)),
                 gate: Arc::new(Semaphore::new(SETS_AT_ONCE)),
+                tracer,
                 stop,
             },
         }

@@ -7,6 +7,7 @@
 //! | [`reconciler`] | the chain: pure, fed with events, asked for transactions |
 //! | [`dirty`] | which events make which services worth another look |
 //! | [`shell`] | the loop around it: watch, timers, proposals; runs on the leader only |
+//! | `spans` | traces of what was written |
 //!
 //! Invariants: an event never carries a decision, it only marks a service; a full pass exists and changes nothing when
 //! nothing is wrong; what the reconciler keeps besides the store can be built from the store.
@@ -14,6 +15,7 @@
 pub mod dirty;
 pub mod reconciler;
 pub mod shell;
+mod spans;
 
 pub use reconciler::{Reconciler, ReconcilerConfig};
 pub use shell::{LoopsError, run};

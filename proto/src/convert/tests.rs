@@ -19,6 +19,7 @@ use crate::spec::Strategy as Placing;
 use crate::spec::*;
 use crate::state::*;
 use crate::time::Timestamp;
+use crate::trace::{SpanId, TraceContext, TraceId};
 
 fn text() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9 _./=:-]{0,12}"
@@ -343,6 +344,13 @@ fn meta() -> impl Strategy<Value = Meta> {
     })
 }
 
+fn traced() -> impl Strategy<Value = TraceContext> {
+    any::<(u128, u64, u8)>().prop_filter_map("zeros are no id", |(trace, span, flags)| {
+        let (trace, span) = (TraceId::new(trace.to_be_bytes())?, SpanId::new(span.to_be_bytes())?);
+        Some(TraceContext { trace, span, flags })
+    })
+}
+
 fn service() -> impl Strategy<Value = Object> {
     let spec = || service_spec().prop_map(Arc::new);
     let revision = move || (any::<u64>(), spec()).prop_map(|(version, spec)| SpecRevision { version, spec });
@@ -359,12 +367,13 @@ fn service() -> impl Strategy<Value = Object> {
         },
     );
     let job = (any::<u64>(), time()).prop_map(|(iteration, last_execution)| JobStatus { iteration, last_execution });
-    let head = (id(), meta(), spec(), any::<u64>(), any::<bool>());
+    let head = (id(), meta(), spec(), any::<u64>(), any::<bool>(), option::of(traced()));
     let rest =
         (option::of(revision()), vec(revision(), 0..2), option::of(endpoint), option::of(update), option::of(job));
     (head, rest).prop_map(
-        |((id, meta, spec, spec_version, pending_delete), (previous, history, endpoint, update, job))| {
-            Service { id, meta, spec, spec_version, previous, history, endpoint, update, job, pending_delete }.into()
+        |((id, meta, spec, spec_version, pending_delete, traced), (previous, history, endpoint, update, job))| {
+            Service { id, meta, spec, spec_version, previous, history, endpoint, update, job, pending_delete, traced }
+                .into()
         },
     )
 }
@@ -405,7 +414,8 @@ fn task() -> impl Strategy<Value = Object> {
         DesiredState::Shutdown,
         DesiredState::Remove,
     ]);
-    let head = (id(), meta(), id(), name(), any::<u64>(), slot, option::of(id()), option::of(id()));
+    let head =
+        (id(), meta(), id(), name(), any::<u64>(), slot, option::of(id()), option::of(id()), option::of(traced()));
     let rest = (desired, status, vec(attachment, 0..3), vec(port(), 0..3), restarts, option::of(any::<u64>()));
     (head, rest).prop_map(|(head, rest)| {
         Task {
@@ -423,6 +433,7 @@ fn task() -> impl Strategy<Value = Object> {
             restarts: rest.4,
             job_iteration: rest.5,
             nominated: head.7,
+            traced: head.8,
         }
         .into()
     })

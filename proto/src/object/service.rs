@@ -10,6 +10,7 @@ use super::Meta;
 use crate::id::{NetworkId, ServiceId};
 use crate::spec::{PortConfig, ServiceSpec};
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// Version of a service's spec: the log index of the write that brought it.
 pub type SpecVersion = u64;
@@ -37,6 +38,9 @@ pub struct Service {
     pub job: Option<JobStatus>,
     /// A person asked for its removal: it ends its tasks, then goes.
     pub pending_delete: bool,
+    /// The trace of the last change that a person made, until what follows from it is done; `None` where nobody traces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traced: Option<TraceContext>,
 }
 
 impl Service {
@@ -53,6 +57,7 @@ impl Service {
             update: None,
             job: None,
             pending_delete: false,
+            traced: None,
         }
     }
 

@@ -28,6 +28,7 @@ impl From<&Service> for pb::Service {
                 .job
                 .map(|job| pb::JobStatus { iteration: job.iteration, last_execution: job.last_execution.0 }),
             pending_delete: service.pending_delete,
+            traced: service.traced.as_ref().map(Into::into),
         }
     }
 }
@@ -49,6 +50,7 @@ impl TryFrom<pb::Service> for Service {
                 .job
                 .map(|job| JobStatus { iteration: job.iteration, last_execution: Timestamp(job.last_execution) }),
             pending_delete: message.pending_delete,
+            traced: optional(message.traced, "traced")?,
         })
     }
 }
