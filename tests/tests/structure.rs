@@ -22,7 +22,10 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("berth-manager", &["berth-proto", "berth-trace", "berth-scheduler", "berth-compose"]),
     ("berth-http", &["berth-proto", "berth-trace", "berth-compose", "berth-manager"]),
     ("berth-agent", &["berth-proto", "berth-trace", "berth-netoverlay", "berth-tunnel", "berth-image", "berth-shim"]),
-    ("berth", &["berth-proto", "berth-trace", "berth-manager", "berth-http", "berth-agent", "berth-tunnel", "berth-compose"]),
+    (
+        "berth",
+        &["berth-proto", "berth-trace", "berth-manager", "berth-http", "berth-agent", "berth-tunnel", "berth-compose"],
+    ),
     ("berth-tests", &[]),
 ];
 

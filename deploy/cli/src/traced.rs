@@ -13,7 +13,8 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(1);
 
 /// Begins to send traces where the flag or the variables say. Takes a runtime.
 pub fn start(flag: Option<&str>) -> Result<Option<(Tracer, Exporting)>, Failure> {
-    let settings = Settings::read(flag, |name| std::env::var(name).ok()).map_err(|error| Failure::usage(error.to_string()))?;
+    let settings =
+        Settings::read(flag, |name| std::env::var(name).ok()).map_err(|error| Failure::usage(error.to_string()))?;
     let started = settings.map(|settings| export::start(&settings)).transpose();
     started.map_err(|error| Failure::new(failure::chain(&error)))
 }

@@ -63,11 +63,6 @@ pub enum Item {
 /// Everything that one node should know.
 #[derive(Debug, Clone, Default)]
 pub struct Assigned {
-    /// The task is part of it.
-    pub fn has_task(&self, task: TaskId) -> bool {
-        self.items.contains_key(&Key::Task(task))
-    }
-
     /// All of it but other nodes.
     items: BTreeMap<Key, Item>,
     /// Itself, and the nodes that it exchanges packets of networks with. All nodes are one map that every session
@@ -238,6 +233,11 @@ impl Assigned {
     /// All of it, each thing before what needs it.
     pub fn items(&self) -> impl Iterator<Item = Item> {
         self.peers.values().map(|peer| Item::Peer(Arc::clone(peer))).chain(self.items.values().cloned())
+    }
+
+    /// The task is part of it.
+    pub fn has_task(&self, task: TaskId) -> bool {
+        self.items.contains_key(&Key::Task(task))
     }
 
     /// All of it but other nodes.

@@ -16,9 +16,10 @@ pub fn decide(work: &mut Work) {
 
 fn is_under_way(work: &Work) -> bool {
     let service = &work.service;
-    let rolls = service.update.as_ref().is_some_and(|update| {
-        matches!(update.progress, UpdateProgress::Updating | UpdateProgress::RollbackStarted)
-    });
+    let rolls = service
+        .update
+        .as_ref()
+        .is_some_and(|update| matches!(update.progress, UpdateProgress::Updating | UpdateProgress::RollbackStarted));
     rolls
         || work.tasks().any(|(_, task)| {
             task.traced == service.traced && task.desired.wants_work() && task.status.state < TaskState::Running

@@ -29,13 +29,8 @@ impl Cluster {
             .unwrap();
         let stop = CancellationToken::new();
         let config = ReconcilerConfig::default();
-        let loops = tokio::spawn(loops::run(
-            raft.hub().clone(),
-            raft.proposer().clone(),
-            config,
-            Tracer::off(),
-            stop.clone(),
-        ));
+        let loops =
+            tokio::spawn(loops::run(raft.hub().clone(), raft.proposer().clone(), config, Tracer::off(), stop.clone()));
         let cluster = Self { raft, stop, loops, _dir: dir };
         let node = Node {
             id: NodeId::from_random(1),

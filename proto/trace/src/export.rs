@@ -123,10 +123,8 @@ pub fn start(settings: &Settings) -> Result<(Tracer, Exporting), StartError> {
 fn exporter(settings: &Settings) -> Result<SpanExporter, StartError> {
     let Settings { endpoint, certificate } = settings;
     // One attempt: what waits behind it is newer, and there is a next batch.
-    let mut builder = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .with_retry_policy(RetryPolicy::disabled());
+    let mut builder =
+        SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_retry_policy(RetryPolicy::disabled());
     if settings.is_secure() {
         let tls = match certificate {
             None => ClientTlsConfig::new().with_enabled_roots(),

@@ -31,7 +31,9 @@ pub enum SettingsError {
         value: String,
     },
     /// Another protocol than gRPC.
-    #[error("{from} is {value:?}, and traces are sent with {PROTOCOL} only: use the collector's gRPC port, usually 4317")]
+    #[error(
+        "{from} is {value:?}, and traces are sent with {PROTOCOL} only: use the collector's gRPC port, usually 4317"
+    )]
     Protocol {
         /// The variable.
         from: &'static str,
@@ -123,7 +125,8 @@ mod tests {
             let error = read(Some(bad), &[]).expect_err(bad).to_string();
             assert!(error.starts_with("--otlp-endpoint is"), "{error}");
         }
-        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:4318"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")];
+        let variables =
+            [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:4318"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")];
         let error = read(None, &variables).expect_err("refused").to_string();
         assert_eq!(
             error,

@@ -71,7 +71,8 @@ impl Step {
         let (high, low) = bits.split_at(8);
         let half = |bytes: &[u8]| bytes.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
         // SplitMix64 (Steele, Lea, Flood 2014).
-        let z = (half(high).rotate_left(32) ^ half(low)).wrapping_add((self as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let z = (half(high).rotate_left(32) ^ half(low))
+            .wrapping_add((self as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let id = (z ^ (z >> 31)).to_be_bytes();
