@@ -67,15 +67,16 @@ impl Step {
 
     /// The id of its span, for that task.
     pub fn span_id(self, task: TaskId) -> SpanId {
-        let bits = task.as_u128().to_be_bytes();
-        let (high, low) = bits.split_at(8);
-        let half = |bytes: &[u8]| bytes.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
         // SplitMix64 (Steele, Lea, Flood 2014).
-        let z = (half(high).rotate_left(32) ^ half(low))
-            .wrapping_add((self as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let id = (z ^ (z >> 31)).to_be_bytes();
+        let mix = |z: u64| {
+            let z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        let bytes = task.as_u128().to_be_bytes();
+        let halves = bytes.chunks_exact(8).map(|half| half.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte)));
+        let id = halves.fold(mix(self as u64), |id, half| mix(id ^ half)).to_be_bytes();
         SpanId::new(id).or_else(|| SpanId::new([1; 8])).expect("not all zeros")
     }
 }

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use berth_proto::id::Id;
 use berth_proto::object::{Meta, RestartRecord, Slot, Task, TaskStatus};
 use berth_proto::state::DesiredState;
@@ -17,7 +19,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{Tra
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::{Span as Sent, span::SpanKind, status::StatusCode};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Interceptor;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
@@ -73,6 +75,13 @@ fn attributes(pairs: &[KeyValue]) -> BTreeMap<String, String> {
         other => panic!("{other:?}"),
     };
     pairs.iter().map(|pair| (pair.key.clone(), text(&pair.value))).collect()
+}
+
+/// PEM of a label (RFC 7468).
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = BASE64.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 fn start(endpoint: String) -> (Tracer, Exporting) {
@@ -161,14 +170,14 @@ async fn what_nobody_traces_is_nothing() {
 #[tokio::test]
 async fn spans_go_over_tls_to_a_collector_with_a_certificate_of_the_named_root_and_to_no_other() {
     let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let identity = Identity::from_pem(own.cert.pem(), own.signing_key.serialize_pem());
+    let identity = Identity::from_pem(pem("CERTIFICATE", own.cert.der()), pem("PRIVATE KEY", own.signing_key.serialized_der()));
     let server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
     let (collector, address) = Collector::serve(server).await;
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    for (root, is_taken) in [(other.cert.pem(), false), (own.cert.pem(), true)] {
+    for (root, is_taken) in [(&other, false), (&own, true)] {
         let path = dir.path().join("root.pem");
-        std::fs::write(&path, root).unwrap();
+        std::fs::write(&path, pem("CERTIFICATE", root.cert.der())).unwrap();
         let endpoint = format!("https://localhost:{}", address.port());
         let (tracer, exporting) = export::start(&Settings { endpoint, certificate: Some(path) }).unwrap();
         tracer.root("over tls").end();
@@ -192,10 +201,10 @@ async fn a_collector_that_is_away_holds_nothing_up_and_what_it_misses_is_counted
     let unsent = exporting.finish(Duration::from_millis(1)).await.unwrap_err();
     assert_eq!(unsent.count, too_many as u64);
 
-    // Nobody listens there: the port is this test's until it ends.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Nobody listens there, and nobody else will: the port is this test's until it ends.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nobody = taken.local_addr().unwrap();
-    drop(taken);
     let (tracer, exporting) = start(format!("http://{nobody}"));
     tracer.root("span").end();
     let unsent = exporting.finish(PATIENCE).await.unwrap_err();
