@@ -109,7 +109,8 @@ impl Host {
 
     /// Environment variables for the daemon's next start.
     pub fn set_daemon_variables(&mut self, variables: &[(&str, &str)]) {
-        self.daemon_variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.daemon_variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     }
 
     /// Those arguments.

@@ -78,3 +78,7 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "steps_tests.rs"]
+mod tests;

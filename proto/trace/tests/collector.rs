@@ -170,7 +170,8 @@ async fn what_nobody_traces_is_nothing() {
 #[tokio::test]
 async fn spans_go_over_tls_to_a_collector_with_a_certificate_of_the_named_root_and_to_no_other() {
     let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let identity = Identity::from_pem(pem("CERTIFICATE", own.cert.der()), pem("PRIVATE KEY", own.signing_key.serialized_der()));
+    let identity =
+        Identity::from_pem(pem("CERTIFICATE", own.cert.der()), pem("PRIVATE KEY", own.signing_key.serialized_der()));
     let server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
     let (collector, address) = Collector::serve(server).await;
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
