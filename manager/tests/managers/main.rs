@@ -10,3 +10,4 @@ mod settled;
 #[path = "../store_support/mod.rs"]
 mod store_support;
 mod support;
+mod traces;
