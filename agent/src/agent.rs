@@ -17,6 +17,7 @@ use berth_proto::object::NodeDescription;
 use berth_proto::pb;
 use berth_proto::spec::Labels;
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use berth_tunnel::TunnelError;
 use dashmap::DashMap;
 use tokio::sync::watch;
@@ -62,6 +63,8 @@ pub struct AgentConfig {
     pub images: StoreOptions,
     /// By which way packets for tasks of other nodes go.
     pub data_path: DataPath,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 impl AgentConfig {
@@ -78,6 +81,7 @@ impl AgentConfig {
             secure: SecureConfig::default(),
             images: StoreOptions::default(),
             data_path: DataPath::default(),
+            tracer: Tracer::off(),
         }
     }
 }
@@ -202,6 +206,7 @@ impl Agent {
         restored: Restored,
     ) -> Self {
         let (inventory, board) = (Arc::new(assigned(records.assigned)), Arc::new(Board::default()));
+        let tracer = config.tracer.of_node(config.node);
         let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
         let prober = prober(config, &machine.reach, &inventory, &network);
         let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node, prober.straight()));
@@ -230,6 +235,7 @@ impl Agent {
             secure: Arc::clone(&secure),
             created: DashMap::new(),
             creating: executor::creations(),
+            tracer: tracer.clone(),
         });
         for (task, prepared) in &restored.prepared {
             executor.volumes.hold_again(*task, &prepared.volumes);
@@ -243,6 +249,7 @@ impl Agent {
             reports: Arc::new(Recorder::new(Arc::clone(&board), writer.clone())),
             records: Some(writer.clone()),
             now,
+            tracer,
             restored,
             shutdown: shutdown.clone(),
         });

@@ -14,6 +14,7 @@ use berth_proto::object::{Cluster, ManagerStatus, Meta, Node, NodeStatus};
 use berth_proto::spec::{ClusterSpec, NodeSpec};
 use berth_proto::state::NodeRole;
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,8 @@ pub struct ManagerConfig {
     pub connect: Arc<dyn Connect>,
     /// Seed and address pools of the loops.
     pub loops: ReconcilerConfig,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 impl ManagerConfig {
@@ -69,6 +72,7 @@ impl ManagerConfig {
             raft: RaftSettings::default(),
             connect: Arc::new(PlainConnect),
             loops: ReconcilerConfig::default(),
+            tracer: Tracer::off(),
         }
     }
 }
@@ -128,6 +132,8 @@ pub struct ControlHandle {
     pub forward: Forward,
     /// Who takes part in Raft.
     pub members: Members,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 /// A running manager.
@@ -140,6 +146,7 @@ pub struct Manager {
     floors: Floors,
     figures: Figures,
     news: News,
+    tracer: Tracer,
     stop: CancellationToken,
     duties: JoinHandle<()>,
 }
@@ -157,6 +164,7 @@ impl Manager {
         let raft = RaftNode::open(dir, settings.clone(), config.connect).await?;
         let (stop, registry, floors) = (CancellationToken::new(), Registry::new(), Floors::new());
         let figures = Figures::default();
+        let tracer = config.tracer.of_node(node);
         let news = News::start(raft.hub().clone(), floors.clone(), stop.clone());
         let duties = Duties {
             hub: raft.hub().clone(),
@@ -169,9 +177,11 @@ impl Manager {
             figures: figures.clone(),
             node,
             loops: config.loops,
+            tracer: tracer.clone(),
         };
         let duties = tokio::spawn(duties.run(raft.leads(), stop.clone()));
-        Ok(Self { raft, settings, managers: config.managers, node, registry, floors, figures, news, stop, duties })
+        let managers = config.managers;
+        Ok(Self { raft, settings, managers, node, registry, floors, figures, news, tracer, stop, duties })
     }
 
     /// Returns once a leader is known and everything that was committed before is applied here: founds the cluster on a
@@ -236,6 +246,7 @@ impl Manager {
             node: self.node,
             forward: self.raft.forward().clone(),
             members: self.raft.members(),
+            tracer: self.tracer.clone(),
         }
     }
 
@@ -257,6 +268,7 @@ impl Manager {
             self.news.clone(),
             self.floors.clone(),
             self.figures.clone(),
+            self.tracer.clone(),
             self.stop.clone(),
         )
     }
@@ -335,6 +347,7 @@ struct Duties {
     figures: Figures,
     node: NodeId,
     loops: ReconcilerConfig,
+    tracer: Tracer,
 }
 
 impl Duties {
@@ -377,7 +390,8 @@ impl Duties {
         let health = heartbeat::run(self.hub.clone(), self.proposer.clone(), self.registry.clone(), term.clone());
         let loops = async {
             while !term.is_cancelled() {
-                let run = loops::run(self.hub.clone(), self.proposer.clone(), self.loops.clone(), term.clone());
+                let (hub, proposer, tracer) = (self.hub.clone(), self.proposer.clone(), self.tracer.clone());
+                let run = loops::run(hub, proposer, self.loops.clone(), tracer, term.clone());
                 // A task of its own, so that a panic in it ends only it.
                 match tokio::spawn(run).await {
                     Ok(Ok(())) => {}

@@ -28,6 +28,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use berth_proto::id::TaskId;
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use dashmap::DashMap;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -73,6 +74,8 @@ pub struct NodeExecutor {
     pub created: DashMap<TaskId, u32>,
     /// Containers made at the same time: more only take each other's time, and the first would come up last.
     pub creating: Semaphore,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 /// How many containers this machine makes at the same time.

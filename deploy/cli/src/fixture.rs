@@ -70,6 +70,7 @@ pub fn add_service(world: &mut World, number: u128, name: &str, over: serde_json
         job: None,
         pending_delete: false,
         autoscaled: None,
+        traced: None,
     };
     world.services.insert(service.id, service);
     id(number)
@@ -111,6 +112,7 @@ pub fn add_task(world: &mut World, service: ServiceId, number: u128, slot: u64, 
         restarts: RestartRecord::default(),
         job_iteration: None,
         nominated: None,
+        traced: None,
     };
     world.tasks.insert(task.id, task);
 }

@@ -74,6 +74,7 @@ impl Routes {
     pub fn into_router(self, site: Site) -> Router {
         self.router
             .fallback(access::nothing_here)
+            .layer(middleware::from_fn_with_state(site.clone(), access::trace))
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
             .layer(middleware::from_fn_with_state(site.clone(), access::headers))
             .with_state(site)

@@ -11,6 +11,7 @@ use berth_proto::pb;
 use berth_proto::pb::control_server::{Control, ControlServer};
 use berth_proto::spec::{ClusterSpec, ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
 use berth_proto::state::{ApiRole, NodeRole};
+use berth_proto::trace::TraceContext;
 use bytes::Bytes;
 use tokio::time::Instant;
 use tonic::transport::server::UdsConnectInfo;
@@ -27,7 +28,7 @@ use crate::clock;
 use crate::identity::Peer;
 use crate::manager::ControlHandle;
 use crate::raft::{Forward, Proposer};
-use crate::store::{Hub, Snapshot, State, Transaction};
+use crate::store::{Change, Hub, Object, Snapshot, State, Transaction};
 
 /// Largest request: a stack with its secrets and configs fits.
 const MAX_REQUEST: usize = 64 << 20;
@@ -98,7 +99,7 @@ impl ControlApi {
     }
 
     /// Commits what `make` adds to a transaction; nothing is written when it adds nothing. `make` runs again when somebody
-    /// else was faster. That there is nothing to do, or that it cannot be done, is said only of a state that shows everything
+    /// else was faster. Services that it changes become part of the trace that the caller belongs to. That there is nothing to do, or that it cannot be done, is said only of a state that shows everything
     /// acknowledged before.
     async fn commit<T>(
         &self,
@@ -106,6 +107,7 @@ impl ControlApi {
         mut make: impl FnMut(&State, &mut Transaction, DrawId<'_>) -> Result<T, Refused>,
     ) -> Result<(Snapshot, T), Refused> {
         let mut is_newest = false;
+        let traced = berth_trace::current();
         loop {
             let mut made = None;
             let mut wrote = false;
@@ -115,6 +117,7 @@ impl ControlApi {
                     let mut tx = Transaction::new(clock::now(), actor);
                     wrote = false;
                     made = Some(make(state, &mut tx, &mut rand::random)?);
+                    trace(&mut tx, traced);
                     wrote = !tx.is_empty();
                     Ok(wrote.then_some(tx))
                 })
@@ -167,6 +170,17 @@ impl ControlApi {
     fn clean_up(&self, objects: Vec<ObjectRef>) {
         if !objects.is_empty() {
             tokio::spawn(cleanup::run(self.hub.clone(), self.proposer.clone(), objects));
+        }
+    }
+}
+
+/// What services do from now on is part of that trace, or of none.
+fn trace(tx: &mut Transaction, traced: Option<TraceContext>) {
+    for change in &mut tx.changes {
+        if let Change::Put(Object::Service(service)) = change
+            && service.traced != traced
+        {
+            Arc::make_mut(service).traced = traced;
         }
     }
 }

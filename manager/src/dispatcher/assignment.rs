@@ -245,6 +245,11 @@ impl Assigned {
         self.peers.values().map(|peer| Item::Peer(Arc::clone(peer))).chain(self.items.values().cloned())
     }
 
+    /// The task is part of it.
+    pub fn has_task(&self, task: TaskId) -> bool {
+        self.items.contains_key(&Key::Task(task))
+    }
+
     /// All of it but other nodes.
     pub(super) fn without_peers(&self) -> impl Iterator<Item = &Item> {
         self.items.values()

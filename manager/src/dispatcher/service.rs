@@ -6,6 +6,7 @@ use std::sync::Arc;
 use berth_proto::pb;
 use berth_proto::pb::dispatcher_server::{Dispatcher, DispatcherServer};
 use berth_proto::state::NodeRole;
+use berth_trace::Tracer;
 use futures::{Stream, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -42,6 +43,7 @@ impl DispatcherService {
         news: News,
         floors: Floors,
         figures: Figures,
+        tracer: Tracer,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -56,6 +58,7 @@ impl DispatcherService {
                 registry,
                 opening: Arc::new(Semaphore::new(OPENING_AT_ONCE)),
                 gate: Arc::new(Semaphore::new(SETS_AT_ONCE)),
+                tracer,
                 stop,
             },
         }

@@ -7,6 +7,7 @@ use berth_proto::id::NodeId;
 use berth_proto::object::NodeDescription;
 use berth_proto::pb::{self, agent_message::Message as FromAgent, manager_message::Message as ToAgent};
 use berth_proto::removal;
+use berth_trace::Tracer;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -60,6 +61,8 @@ pub struct Context {
     pub opening: Arc<Semaphore>,
     /// Complete sets that are made at the same time.
     pub gate: Arc<Semaphore>,
+    /// Where spans go.
+    pub tracer: Tracer,
     /// The manager stops.
     pub stop: CancellationToken,
 }

@@ -8,6 +8,7 @@
 //! | [`dirty`] | which events make which services worth another look |
 //! | [`autoscale`] | how many replicas services have that are scaled by their load: a loop of its own |
 //! | [`shell`] | the loop around it: watch, timers, proposals; runs on the leader only |
+//! | `spans` | traces of what was written |
 //!
 //! Invariants: an event never carries a decision, it only marks a service; a full pass exists and changes nothing when
 //! nothing is wrong; what the reconciler keeps besides the store can be built from the store.
@@ -16,6 +17,7 @@ pub mod autoscale;
 pub mod dirty;
 pub mod reconciler;
 pub mod shell;
+mod spans;
 
 pub use reconciler::{Reconciler, ReconcilerConfig};
 pub use shell::{LoopsError, run};

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::reconciler::{Reconciler, ReconcilerConfig};
+use super::spans;
 use crate::clock::now;
 use crate::orchestrator::IdSource;
 use crate::raft::{ProposeError, Proposer};
@@ -37,6 +39,7 @@ pub async fn run(
     hub: Hub,
     proposer: Proposer,
     config: ReconcilerConfig,
+    tracer: Tracer,
     stop: CancellationToken,
 ) -> Result<(), LoopsError> {
     let (state, commits) = hub.subscribe();
@@ -47,6 +50,7 @@ pub async fn run(
         hub,
         proposer,
         config,
+        tracer,
         reconciler,
         commits,
         ids: RandomIds,
@@ -62,6 +66,7 @@ struct Shell {
     hub: Hub,
     proposer: Proposer,
     config: ReconcilerConfig,
+    tracer: Tracer,
     reconciler: Reconciler,
     commits: Subscription,
     ids: RandomIds,
@@ -123,7 +128,7 @@ impl Shell {
         };
         for (transaction, outcome) in transactions.iter().zip(outcomes) {
             match outcome {
-                Ok(_) => {}
+                Ok(_) => spans::written(&self.tracer, transaction, &state, self.last),
                 Err(ProposeError::NotLeader { .. }) => return Err(LoopsError::NotLeader),
                 Err(ProposeError::Stopped) => return Err(LoopsError::Stopped),
                 Err(error @ (ProposeError::Conflict(_) | ProposeError::TooLarge { .. } | ProposeError::Lost)) => {

@@ -9,4 +9,5 @@ mod scenarios;
 mod shell;
 #[path = "../sim/mod.rs"]
 mod sim;
+mod traced;
 mod two;

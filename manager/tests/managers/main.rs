@@ -11,3 +11,4 @@ mod settled;
 #[path = "../store_support/mod.rs"]
 mod store_support;
 mod support;
+mod traces;

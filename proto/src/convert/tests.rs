@@ -19,6 +19,7 @@ use crate::spec::Strategy as Placing;
 use crate::spec::*;
 use crate::state::*;
 use crate::time::Timestamp;
+use crate::trace::{SpanId, TraceContext, TraceId};
 
 fn text() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9 _./=:-]{0,12}"
@@ -359,6 +360,13 @@ fn meta() -> impl Strategy<Value = Meta> {
     })
 }
 
+fn traced() -> impl Strategy<Value = TraceContext> {
+    any::<(u128, u64, u8)>().prop_filter_map("zeros are no id", |(trace, span, flags)| {
+        let (trace, span) = (TraceId::new(trace.to_be_bytes())?, SpanId::new(span.to_be_bytes())?);
+        Some(TraceContext { trace, span, flags })
+    })
+}
+
 fn service() -> impl Strategy<Value = Object> {
     let spec = || service_spec().boxed().prop_map(Arc::new);
     let revision = move || (any::<u64>(), spec()).prop_map(|(version, spec)| SpecRevision { version, spec });
@@ -377,11 +385,14 @@ fn service() -> impl Strategy<Value = Object> {
     let job = (any::<u64>(), time()).prop_map(|(iteration, last_execution)| JobStatus { iteration, last_execution });
     let autoscaled =
         (any::<u64>(), time(), text()).prop_map(|(replicas, since, reason)| Autoscaled { replicas, since, reason });
-    let head = (id(), meta(), spec(), any::<u64>(), any::<bool>(), option::of(autoscaled));
+    let head = (id(), meta(), spec(), any::<u64>(), any::<bool>(), option::of(autoscaled), option::of(traced()));
     let rest =
         (option::of(revision()), vec(revision(), 0..2), option::of(endpoint), option::of(update), option::of(job));
     (head, rest).prop_map(
-        |((id, meta, spec, spec_version, pending_delete, autoscaled), (previous, history, endpoint, update, job))| {
+        |(
+            (id, meta, spec, spec_version, pending_delete, autoscaled, traced),
+            (previous, history, endpoint, update, job),
+        )| {
             Service {
                 id,
                 meta,
@@ -394,6 +405,7 @@ fn service() -> impl Strategy<Value = Object> {
                 job,
                 pending_delete,
                 autoscaled,
+                traced,
             }
             .into()
         },
@@ -436,7 +448,8 @@ fn task() -> impl Strategy<Value = Object> {
         DesiredState::Shutdown,
         DesiredState::Remove,
     ]);
-    let head = (id(), meta(), id(), name(), any::<u64>(), slot, option::of(id()), option::of(id()));
+    let head =
+        (id(), meta(), id(), name(), any::<u64>(), slot, option::of(id()), option::of(id()), option::of(traced()));
     let rest = (desired, status, vec(attachment, 0..3), vec(port(), 0..3), restarts, option::of(any::<u64>()));
     (head, rest).prop_map(|(head, rest)| {
         Task {
@@ -454,6 +467,7 @@ fn task() -> impl Strategy<Value = Object> {
             restarts: rest.4,
             job_iteration: rest.5,
             nominated: head.7,
+            traced: head.8,
         }
         .into()
     })

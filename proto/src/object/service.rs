@@ -10,6 +10,7 @@ use super::Meta;
 use crate::id::{NetworkId, ServiceId};
 use crate::spec::{PortConfig, ServiceMode, ServiceSpec};
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// Version of a service's spec: the log index of the write that brought it.
 pub type SpecVersion = u64;
@@ -40,6 +41,9 @@ pub struct Service {
     /// What autoscaling decided last; `None` before that, and where the spec asks for none.
     #[serde(default)]
     pub autoscaled: Option<Autoscaled>,
+    /// The trace of the last change that a person made, until what follows from it is done; `None` where nobody traces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traced: Option<TraceContext>,
 }
 
 impl Service {
@@ -78,6 +82,7 @@ impl Service {
         match self.mode() {
             ServiceMode::Replicated { replicas } => Some(replicas),
             ServiceMode::Global | ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => None,
+            traced: None,
         }
     }
 

@@ -17,6 +17,7 @@ use berth_manager::identity::{Credentials, JoinToken};
 use berth_proto::id::NodeId;
 use berth_proto::object::{NodeDescription, NodeResources};
 use berth_proto::pb;
+use berth_trace::Tracer;
 use nix::sys::socket::{Shutdown, SockaddrIn, getpeername, shutdown};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -133,6 +134,7 @@ async fn join(number: usize, manager: String, token: JoinToken, stop: Cancellati
         reports: Arc::new(Telling(Arc::clone(&board))),
         records: None,
         now: || SystemTime::now().into(),
+        tracer: Tracer::off(),
         restored: Restored::default(),
         shutdown: stop.clone(),
     });

@@ -12,6 +12,7 @@ use berth_manager::raft::{RaftSettings, recover};
 use berth_proto::id::NodeId;
 use berth_proto::pb::node_service_server::NodeServiceServer;
 use berth_proto::state::NodeRole;
+use berth_trace::TraceLayer;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -130,6 +131,7 @@ async fn serve(
     let gateway =
         Gateway::new(handle.node, agent.local_service(), handle.hub.clone(), Arc::new(reach.clone()), end.clone());
     let commands = Server::builder()
+        .layer(TraceLayer::new(handle.tracer.clone()))
         .add_service(ControlApi::new(handle, env!("CARGO_PKG_VERSION")).with_user_names(name_of_user).into_server())
         .add_service(NodeServiceServer::new(gateway))
         .add_service(daemon.clone().into_server())
@@ -226,6 +228,7 @@ async fn config(node: &Node, own: Option<NodeId>, join: bool) -> ManagerConfig {
         node: own,
         join,
         connect: Arc::new(node.credentials.clone()),
+        tracer: node.tracer.clone(),
         ..ManagerConfig::new(node.args.data_dir.join("manager"))
     };
     // The first network is given its subnet before any agent has told the routes of its machine.

@@ -29,6 +29,7 @@ impl From<&Service> for pb::Service {
                 .map(|job| pb::JobStatus { iteration: job.iteration, last_execution: job.last_execution.0 }),
             pending_delete: service.pending_delete,
             autoscaled: service.autoscaled.as_ref().map(Into::into),
+            traced: service.traced.as_ref().map(Into::into),
         }
     }
 }
@@ -51,6 +52,7 @@ impl TryFrom<pb::Service> for Service {
                 .map(|job| JobStatus { iteration: job.iteration, last_execution: Timestamp(job.last_execution) }),
             pending_delete: message.pending_delete,
             autoscaled: message.autoscaled.map(Into::into),
+            traced: optional(message.traced, "traced")?,
         })
     }
 }
