@@ -28,7 +28,7 @@ use super::args::{DaemonArgs, HttpAddr};
 use super::node::Node;
 use super::serving::Served;
 use super::{failed, gateway};
-use crate::ui::{Failure, OrFail};
+use crate::ui::Failure;
 
 /// How often the files of a certificate are looked at.
 const FILES: Duration = Duration::from_secs(5);
