@@ -69,8 +69,14 @@ fn identify(site: &Site, request: &Request, now: Timestamp) -> Result<Option<Cal
             }
         };
     };
-    let by_itself = caller.shown != Shown::Header;
-    if by_itself && origin::is_acting(request.method(), request.headers()) && !origin::is_own(request.headers()) {
+    let headers = request.headers();
+    let was_sent_here = match caller.shown {
+        Shown::Header => false,
+        Shown::Cookie => !origin::is_own(headers),
+        // Programs have certificates too, and say nothing of where they come from.
+        Shown::Certificate => origin::is_said(headers) && !origin::is_own(headers),
+    };
+    if was_sent_here && origin::is_acting(request.method(), headers) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "another site has sent this request")
             .hint("a program shows its token in the Authorization header"));
     }
