@@ -8,6 +8,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use berth_proto::state::ApiRole;
 
 use crate::access::{self, Login};
+use crate::health;
 use crate::site::Site;
 
 /// Who may ask.
@@ -76,12 +77,12 @@ impl Routes {
             .fallback(access::nothing_here)
             .layer(middleware::from_fn_with_state(site.clone(), access::trace))
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
-            .layer(middleware::from_fn_with_state(site.clone(), access::headers))
+            .layer(middleware::from_fn(access::headers))
             .with_state(site)
     }
 }
 
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes()
+    access::routes().merge(health::routes())
 }

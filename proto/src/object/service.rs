@@ -61,6 +61,7 @@ impl Service {
             job: None,
             pending_delete: false,
             autoscaled: None,
+            traced: None,
         }
     }
 
@@ -82,7 +83,6 @@ impl Service {
         match self.mode() {
             ServiceMode::Replicated { replicas } => Some(replicas),
             ServiceMode::Global | ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => None,
-            traced: None,
         }
     }
 

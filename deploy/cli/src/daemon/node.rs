@@ -28,7 +28,7 @@ use super::leave::{self, DaemonService, Leaving};
 use super::manager_side::{self, ManagerSide};
 use super::reach::NodeReach;
 use super::wanted::{Doubt, Hearing};
-use super::{failed, join, notify, share, worker_side};
+use super::{failed, http, join, notify, share, worker_side};
 use crate::traced;
 use crate::ui::failure::REMOVED;
 use crate::ui::{Failure, OrFail};
@@ -80,6 +80,7 @@ pub struct RunningAgent {
 /// Runs the node until SIGTERM or SIGINT, or until it is not part of a cluster any more. Its spans are sent meanwhile, where
 /// somebody wants them.
 pub async fn run(args: DaemonArgs) -> Result<(), Failure> {
+    http::check(&args)?;
     let Some((tracer, exporting)) = traced::start(args.otlp_endpoint.as_deref())? else {
         return run_traced(args, Tracer::off()).await;
     };

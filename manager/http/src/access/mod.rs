@@ -14,8 +14,8 @@ mod origin;
 mod session;
 mod trace;
 
-pub use caller::{Caller, ClientCertificate};
-pub use guard::{Login, authenticate, headers, nothing_here, require};
+pub use caller::{Caller, Claim, ClientCertificate, Shown};
+pub use guard::{Login, authenticate, headers, not_valid, nothing_here, require, too_many};
 pub use session::routes;
 pub use trace::trace;
 
