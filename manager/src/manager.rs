@@ -23,6 +23,7 @@ use crate::dispatcher::{DispatcherService, Floors, News, Registry, hearsay, hear
 use crate::identity::authority::{self, AuthorityError, Grant};
 use crate::identity::{CertificateService, Identity, rotation};
 use crate::loops::{self, ReconcilerConfig};
+use crate::metrics::ManagerMetrics;
 use crate::members::ids::{self, IdsError};
 use crate::members::{JoinError, ManagersService, join, tend};
 use crate::raft::recover::{self, RecoverError, Sole};
@@ -128,6 +129,8 @@ pub struct ControlHandle {
     pub forward: Forward,
     /// Who takes part in Raft.
     pub members: Members,
+    /// What is counted and read of this manager.
+    pub metrics: Arc<berth_metrics::Registry>,
 }
 
 /// A running manager.
@@ -139,6 +142,8 @@ pub struct Manager {
     registry: Registry,
     floors: Floors,
     news: News,
+    counts: ManagerMetrics,
+    metrics: Arc<berth_metrics::Registry>,
     stop: CancellationToken,
     duties: JoinHandle<()>,
 }
@@ -152,10 +157,14 @@ impl Manager {
         let dir = DataDir::open(&config.data_dir)?;
         let node = ids::node(&dir, config.node)?;
         let id = ids::raft(&dir, config.join)?;
-        let settings = RaftSettings { id, found: !config.join, ..config.raft };
+        let counts = ManagerMetrics::default();
+        let settings = RaftSettings { id, found: !config.join, metrics: counts.raft.clone(), ..config.raft };
         let raft = RaftNode::open(dir, settings.clone(), config.connect).await?;
         let (stop, registry, floors) = (CancellationToken::new(), Registry::new(), Floors::new());
         let news = News::start(raft.hub().clone(), floors.clone(), stop.clone());
+        let metrics = Arc::new(counts.registry(&raft, &registry));
+        // Ends with `stop`, or with Raft, which closes the hub.
+        tokio::spawn(counts.store.clone().follow(raft.hub().clone(), stop.clone()));
         let duties = Duties {
             hub: raft.hub().clone(),
             proposer: raft.proposer().clone(),
@@ -166,9 +175,11 @@ impl Manager {
             floors: floors.clone(),
             node,
             loops: config.loops,
+            counts: counts.clone(),
         };
         let duties = tokio::spawn(duties.run(raft.leads(), stop.clone()));
-        Ok(Self { raft, settings, managers: config.managers, node, registry, floors, news, stop, duties })
+        let managers = config.managers;
+        Ok(Self { raft, settings, managers, node, registry, floors, news, counts, metrics, stop, duties })
     }
 
     /// Returns once a leader is known and everything that was committed before is applied here: founds the cluster on a
@@ -233,6 +244,7 @@ impl Manager {
             node: self.node,
             forward: self.raft.forward().clone(),
             members: self.raft.members(),
+            metrics: Arc::clone(&self.metrics),
         }
     }
 
@@ -253,6 +265,7 @@ impl Manager {
             self.registry.clone(),
             self.news.clone(),
             self.floors.clone(),
+            self.counts.dispatcher.clone(),
             self.stop.clone(),
         )
     }
@@ -330,6 +343,7 @@ struct Duties {
     floors: Floors,
     node: NodeId,
     loops: ReconcilerConfig,
+    counts: ManagerMetrics,
 }
 
 impl Duties {
@@ -368,10 +382,12 @@ impl Duties {
         if !self.knows_everything(term).await {
             return;
         }
-        let health = heartbeat::run(self.hub.clone(), self.proposer.clone(), self.registry.clone(), term.clone());
+        let (hub, proposer, counts) = (self.hub.clone(), self.proposer.clone(), self.counts.dispatcher.clone());
+        let health = heartbeat::run(hub, proposer, self.registry.clone(), counts, term.clone());
         let loops = async {
             while !term.is_cancelled() {
-                let run = loops::run(self.hub.clone(), self.proposer.clone(), self.loops.clone(), term.clone());
+                let (hub, proposer, counts) = (self.hub.clone(), self.proposer.clone(), self.counts.loops.clone());
+                let run = loops::run(hub, proposer, self.loops.clone(), counts, term.clone());
                 // A task of its own, so that a panic in it ends only it.
                 match tokio::spawn(run).await {
                     Ok(Ok(())) => {}

@@ -20,6 +20,7 @@
 //! | `upward.rs` | what an agent says, on its way into the log |
 //! | `downward.rs` | what an agent is told |
 //! | `leave.rs` | a node that goes by itself |
+//! | [`metrics`] | what is counted of all this |
 //! | [`membership`] | what a node has to know to stay part of the cluster |
 //! | [`holders`] | which nodes have an image |
 //! | [`report`] | what agents report, as transactions |
@@ -42,6 +43,7 @@ mod leave;
 pub mod ledger;
 pub mod membership;
 pub mod message;
+pub mod metrics;
 pub mod news;
 pub mod registry;
 pub mod report;
@@ -52,6 +54,7 @@ pub mod shared;
 mod upward;
 
 pub use floor::Floors;
+pub use metrics::DispatcherMetrics;
 pub use news::News;
 pub use registry::Registry;
 pub use service::DispatcherService;

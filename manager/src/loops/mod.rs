@@ -6,14 +6,19 @@
 //! |---|---|
 //! | [`reconciler`] | the chain: pure, fed with events, asked for transactions |
 //! | [`dirty`] | which events make which services worth another look |
+//! | [`tally`] | what was done and what waits, in numbers |
+//! | [`metrics`] | what the shell counts of it |
 //! | [`shell`] | the loop around it: watch, timers, proposals; runs on the leader only |
 //!
 //! Invariants: an event never carries a decision, it only marks a service; a full pass exists and changes nothing when
 //! nothing is wrong; what the reconciler keeps besides the store can be built from the store.
 
 pub mod dirty;
+pub mod metrics;
 pub mod reconciler;
 pub mod shell;
+pub mod tally;
 
+pub use metrics::LoopMetrics;
 pub use reconciler::{Reconciler, ReconcilerConfig};
 pub use shell::{LoopsError, run};
