@@ -94,7 +94,9 @@ async fn assemble(
         locks.push(lock.lock_owned().await);
     }
     let turn = executor.creating.acquire().await;
+    let began = std::time::Instant::now();
     let created = create(executor, work, &config, image.layers).await?;
+    executor.metrics.took("create", began);
     drop(turn);
     drop(locks);
     for warning in &created.warnings {
