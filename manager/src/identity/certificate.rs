@@ -88,6 +88,11 @@ pub fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(x509(certificate)?.public_key().subject_public_key.data.to_vec())
 }
 
+/// Until when a certificate is good.
+pub fn not_after(certificate: &[u8]) -> Option<Timestamp> {
+    Some(timestamp(x509(certificate)?.validity().not_after.timestamp()))
+}
+
 /// SHA-256 of a certificate in hexadecimal.
 pub fn fingerprint(certificate: &[u8]) -> String {
     digest(&SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

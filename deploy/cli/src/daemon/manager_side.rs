@@ -125,11 +125,13 @@ async fn serve(
     };
     let (channel, sessions) = inprocess::pair();
     let dispatcher = Server::builder()
+        .layer(node.metrics.grpc())
         .add_service(manager.dispatcher().into_server())
         .serve_with_incoming_shutdown(sessions, end.clone().cancelled_owned());
     let gateway =
         Gateway::new(handle.node, agent.local_service(), handle.hub.clone(), Arc::new(reach.clone()), end.clone());
     let commands = Server::builder()
+        .layer(node.metrics.grpc())
         .add_service(ControlApi::new(handle, env!("CARGO_PKG_VERSION")).with_user_names(name_of_user).into_server())
         .add_service(NodeServiceServer::new(gateway))
         .add_service(daemon.clone().into_server())
@@ -209,6 +211,7 @@ async fn serve_nodes(
 ) -> Result<Served, Failure> {
     let incoming = serving::listen(node).await?;
     let server = Server::builder()
+        .layer(node.metrics.grpc())
         .layer(Access::with_state(manager.handle().hub))
         .add_service(manager.raft_service().into_server())
         .add_service(manager.managers_service().into_server())

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::{DaemonArgs, DataPathArg, NODE_PORT, ServiceBackendArg};
 use super::leave::{self, DaemonService, Leaving};
 use super::manager_side::{self, ManagerSide};
+use super::metrics::NodeMetrics;
 use super::reach::NodeReach;
 use super::wanted::{Doubt, Hearing};
 use super::{failed, join, notify, share, worker_side};
@@ -48,6 +49,8 @@ pub struct Node {
     pub recovered: AtomicBool,
     /// Somebody on it wants it to leave its cluster.
     pub leaving: Leaving,
+    /// What it counts and shows.
+    pub metrics: NodeMetrics,
 }
 
 /// How one side of the node ended.
@@ -82,10 +85,12 @@ pub async fn run(mut args: DaemonArgs) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let advertise = args.advertise_addr.map_or_else(own_address, |address| address.0);
+    let credentials = Credentials::empty();
     let node = Node {
         args,
         advertise,
-        credentials: Credentials::empty(),
+        metrics: NodeMetrics::new(credentials.clone()),
+        credentials,
         doubt: Doubt::default(),
         recovered: AtomicBool::default(),
         leaving: Leaving::default(),
