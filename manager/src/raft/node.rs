@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{BasicNode, Config, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -431,7 +431,7 @@ fn start_failed(error: impl std::fmt::Display) -> RaftNodeError {
     RaftNodeError::Start { problem: error.to_string() }
 }
 
-fn is_member(metrics: &RaftMetrics<u64, BasicNode>, id: u64) -> bool {
+fn is_member(metrics: &openraft::RaftMetrics<u64, BasicNode>, id: u64) -> bool {
     metrics.membership_config.membership().get_node(&id).is_some()
 }
 

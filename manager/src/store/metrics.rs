@@ -215,11 +215,8 @@ fn write_services(figures: &mut Figures<'_>, state: &State, failures: &BTreeMap<
     figures.gauges("berth_services", "Services by how their last update went", updates)?;
     let counts = counts(state);
     let each = |value: &dyn Fn(&Service, Count) -> u64| -> Vec<_> {
-        let one = |service: &Arc<Service>| {
-            let count = counts.get(&service.id).copied().unwrap_or_default();
-            (labels(service), value(service, count))
-        };
-        state.services().map(one).collect()
+        let count = |service: &Service| counts.get(&service.id).copied().unwrap_or_default();
+        state.services().map(|service| (labels(service), value(service, count(service)))).collect()
     };
     figures.gauges("berth_service_replicas_desired", "Tasks that a service should have", each(&desired))?;
     let running = each(&|_, count| count.running);
