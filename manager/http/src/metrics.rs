@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use berth_metrics::{Counters, Family, Format, Gauge, Registry, Scrape, Timings, Words, buckets, counters};
 use berth_proto::state::ApiRole;
 use bytes::Bytes;
@@ -18,6 +20,7 @@ use hyper::body::{Frame, SizeHint};
 
 use crate::routes::{Needs, Routes};
 use crate::site::Site;
+use crate::worker::Worker;
 
 /// What stands for the path of a request that fits no route.
 const NO_ROUTE: &str = "none";
@@ -31,8 +34,14 @@ async fn scrape(State(site): State<Site>, headers: HeaderMap) -> Response {
     answer(&site.metrics, &headers).await
 }
 
-/// The answer to a scrape, for whoever was let in.
-pub async fn answer(scrape: &Scrape, headers: &HeaderMap) -> Response {
+/// The same on a worker, for whoever it lets in.
+pub fn of_worker(scrape: Scrape) -> Router<Worker> {
+    let scrape = Arc::new(scrape);
+    Router::new().route("/metrics", get(move |headers: HeaderMap| async move { answer(&scrape, &headers).await }))
+}
+
+/// The answer to a scrape.
+async fn answer(scrape: &Scrape, headers: &HeaderMap) -> Response {
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
     ([(header::CONTENT_TYPE, format.media_type())], scrape.text(format).await).into_response()

@@ -40,7 +40,7 @@ fn write_expiry(figures: &mut Figures<'_>, credentials: &Credentials) -> fmt::Re
     let identity = credentials.identity();
     let own = identity.as_ref().map(|identity| ("node", identity.not_after));
     let roots = identity.iter().flat_map(|identity| &identity.roots);
-    let root = roots.filter_map(|root| certificate::not_after(root)).min().map(|at| ("root", at));
+    let root = roots.filter_map(|root| Some(certificate::validity(root)?.1)).min().map(|at| ("root", at));
     let expiry = own.into_iter().chain(root).map(|(which, at)| ([("certificate", which)], unix(at)));
     let help = "When a certificate of this node ends, seconds since 1970";
     figures.gauges("berth_certificate_expiry_timestamp_seconds", help, expiry)
