@@ -130,18 +130,17 @@ fn unix(at: Timestamp) -> f64 {
 #[cfg(test)]
 mod tests {
     use berth_proto::object::{ContainerStatus, Meta, Task, TaskStatus};
-    use berth_proto::spec::ServiceSpec;
     use berth_proto::state::TaskState;
 
     use super::*;
-    use crate::config::testing::task_with;
+    use crate::config::testing::{service, task_with};
 
     fn view(task: u128, slot: u64, created: i64, pid: i32) -> TaskView {
         let meta = Meta { created_at: Timestamp(created), ..Meta::default() };
         let made = Task { meta, slot: Slot::Replica(slot), ..task_with(task) };
         let container = Some(ContainerStatus { pid, ..ContainerStatus::default() });
         let status = TaskStatus { state: TaskState::Running, container, ..TaskStatus::default() };
-        TaskView { task: Arc::new(made), spec: Arc::new(spec()), status, health: None }
+        TaskView { task: Arc::new(made), spec: Arc::new(service()), status, health: None }
     }
 
     #[test]

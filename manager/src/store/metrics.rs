@@ -10,15 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_metrics::{Counters, Figures, Histogram, Registry, buckets, collector, counters};
 use berth_proto::id::ServiceId;
-use berth_proto::object::{Node, Service, Task, UpdateProgress};
+use berth_proto::object::{Node, Service, SpecVersion, Task, UpdateProgress};
 use berth_proto::spec::ServiceMode;
 use berth_proto::state::{Availability, NodeRole, NodeState, TaskState};
 use berth_proto::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::orchestrator::Loop;
 use crate::placement;
 
-use super::event::Event;
+use super::event::{Author, Event};
 use super::object::{Object, ObjectKind};
 use super::state::State;
 use super::watch::{Hub, WatchError};
@@ -27,6 +28,7 @@ use super::watch::{Hub, WatchError};
 #[derive(Debug, Clone)]
 pub struct StoreMetrics {
     transitions: Counters<1>,
+    updates: Counters<1>,
     startup: Histogram,
     failures: Arc<Mutex<BTreeMap<ServiceId, u64>>>,
 }
@@ -34,7 +36,12 @@ pub struct StoreMetrics {
 impl Default for StoreMetrics {
     fn default() -> Self {
         let states = TaskState::ALL.iter().map(|state| state.as_str());
-        Self { transitions: counters("state", states), startup: buckets::slow(), failures: Arc::default() }
+        Self {
+            transitions: counters("state", states),
+            updates: counters("result", ["completed", "paused", "rolled_back"]),
+            startup: buckets::slow(),
+            failures: Arc::default(),
+        }
     }
 }
 
@@ -45,6 +52,11 @@ impl StoreMetrics {
             "berth_task_transitions",
             "Tasks that came into a state, since this manager began",
             self.transitions.clone(),
+        );
+        registry.register(
+            "berth_updates",
+            "Updates of services by what came of them, since this manager began; rollbacks that people ask for are none",
+            self.updates.clone(),
         );
         registry.register(
             "berth_task_startup_seconds",
@@ -74,7 +86,7 @@ impl StoreMetrics {
                 commit = commits.next() => commit,
             };
             match commit {
-                Ok(commit) => commit.authored().for_each(|(event, author)| self.note(event, author.at)),
+                Ok(commit) => commit.authored().for_each(|(event, author)| self.note(event, author)),
                 Err(WatchError::Lagged { .. }) => {
                     // What was missed is not counted; what is gone must go.
                     let state = commits.resync();
@@ -85,8 +97,7 @@ impl StoreMetrics {
         }
     }
 
-    /// `at` is when it was asked for: a manager that comes back applies what is old.
-    fn note(&self, event: &Event, at: Timestamp) {
+    fn note(&self, event: &Event, author: &Author) {
         match (event.before(), event.after()) {
             (old, Some(Object::Task(task))) => {
                 let before = old.and_then(|old| match old {
@@ -94,14 +105,28 @@ impl StoreMetrics {
                     _ => None,
                 });
                 if before != Some(task.status.state) {
-                    self.moved(before, task, at);
+                    self.moved(before, task, author.at);
                 }
+            }
+            (Some(Object::Service(old)), Some(Object::Service(new))) if stage(old) != stage(new) => {
+                self.updated(new, &author.actor);
             }
             (Some(Object::Service(service)), None) => drop(lock(&self.failures).remove(&service.id)),
             _ => {}
         }
     }
 
+    fn updated(&self, service: &Service, actor: &str) {
+        let result = match service.update.as_ref().map(|update| update.progress) {
+            Some(UpdateProgress::Completed) => "completed",
+            Some(UpdateProgress::Paused | UpdateProgress::RollbackPaused) => "paused",
+            Some(UpdateProgress::RollbackStarted) if Loop::ALL.iter().any(|by| by.as_str() == actor) => "rolled_back",
+            _ => return,
+        };
+        self.updates.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// `at` is when it was asked for: a manager that comes back applies what is old.
     fn moved(&self, before: Option<TaskState>, task: &Task, at: Timestamp) {
         let state = task.status.state;
         self.transitions.get_or_create(&[("state", state.as_str())]).inc();
@@ -221,9 +246,22 @@ fn write_services(figures: &mut Figures<'_>, state: &State, failures: &BTreeMap<
     figures.gauges("berth_service_replicas_desired", "Tasks that a service should have", each(&desired))?;
     let running = each(&|_, count| count.running);
     figures.gauges("berth_service_replicas_running", "Tasks of a service that run, and are meant to", running)?;
+    let paused = state.services().filter(|service| is_paused(service)).map(|service| (labels(service), 1_u64));
+    let help = "1 for each service whose update was stopped by failures, and waits for a person";
+    figures.gauges("berth_service_update_paused", help, paused)?;
     let failures = each(&|service, _| failures.get(&service.id).copied().unwrap_or_default());
     let help = "Tasks of a service that failed or could not be started, since this manager began";
     figures.counters("berth_service_task_failures", help, failures)
+}
+
+/// Where its update is, and to what it leads.
+fn stage(service: &Service) -> Option<(UpdateProgress, SpecVersion)> {
+    service.update.as_ref().map(|update| (update.progress, update.target))
+}
+
+fn is_paused(service: &Service) -> bool {
+    let progress = service.update.as_ref().map(|update| update.progress);
+    matches!(progress, Some(UpdateProgress::Paused | UpdateProgress::RollbackPaused))
 }
 
 fn labels(service: &Service) -> [(&'static str, &str); 2] {
