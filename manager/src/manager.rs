@@ -23,9 +23,9 @@ use crate::dispatcher::{DispatcherService, Floors, News, Registry, hearsay, hear
 use crate::identity::authority::{self, AuthorityError, Grant};
 use crate::identity::{CertificateService, Identity, rotation};
 use crate::loops::{self, ReconcilerConfig};
-use crate::metrics::ManagerMetrics;
 use crate::members::ids::{self, IdsError};
 use crate::members::{JoinError, ManagersService, join, tend};
+use crate::metrics::ManagerMetrics;
 use crate::raft::recover::{self, RecoverError, Sole};
 use crate::raft::transport::RaftService;
 use crate::raft::{

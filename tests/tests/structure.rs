@@ -21,10 +21,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("berth-shim", &[]),
     ("berth-manager", &["berth-proto", "berth-metrics", "berth-scheduler", "berth-compose"]),
     ("berth-http", &["berth-proto", "berth-metrics", "berth-compose", "berth-manager"]),
-    (
-        "berth-agent",
-        &["berth-proto", "berth-metrics", "berth-netoverlay", "berth-tunnel", "berth-image", "berth-shim"],
-    ),
+    ("berth-agent", &["berth-proto", "berth-metrics", "berth-netoverlay", "berth-tunnel", "berth-image", "berth-shim"]),
     (
         "berth",
         &[

@@ -103,8 +103,7 @@ fn write_network(figures: &mut Figures<'_>, sources: &Sources) -> fmt::Result {
     let repairs = sources.network.mended().count;
     let help = "What was found other than it was left in the node's network, and mended";
     figures.counter("berth_overlay_repairs", help, repairs)?;
-    let questions =
-        Outcome::ALL.map(|outcome| ([("result", outcome.as_str())], sources.questions.count(outcome)));
+    let questions = Outcome::ALL.map(|outcome| ([("result", outcome.as_str())], sources.questions.count(outcome)));
     figures.counters("berth_dns_queries", "Names that containers asked for, by what became of it", questions)
 }
 

@@ -50,7 +50,11 @@ impl DispatcherMetrics {
             let words = sessions.words();
             let open = words.iter().filter(|(word, _)| word.connected);
             let late = open.clone().filter(|(word, _)| word.silence > period + period / 2).count();
-            figures.gauge("berth_dispatcher_sessions", "Agents that are connected to this manager", open.count() as u64)?;
+            figures.gauge(
+                "berth_dispatcher_sessions",
+                "Agents that are connected to this manager",
+                open.count() as u64,
+            )?;
             let help = "Agents that are connected to this manager and missed their last heartbeat";
             figures.gauge("berth_dispatcher_late_sessions", help, late as u64)
         }));

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use berth_metrics::{Counter, Counters, Family, Gauge, Histogram, Registry, Timings, Words, buckets, counters, timings};
+use berth_metrics::{
+    Counter, Counters, Family, Gauge, Histogram, Registry, Timings, Words, buckets, counters, timings,
+};
 use berth_scheduler::Miss;
 
 use crate::orchestrator::Loop;

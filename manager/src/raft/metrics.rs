@@ -124,10 +124,13 @@ impl RaftFigures {
         figures.gauge_if("berth_raft_voters_reachable", help, leads.then_some(answering))?;
         let others: Vec<(u64, &String)> =
             view.addresses.iter().filter(|(id, _)| leads && **id != view.id).map(|(id, at)| (*id, at)).collect();
-        let reachable = others.iter().map(|(id, address)| {
-            ([("peer", address.as_str())], u64::from(view.reachable.contains(id)))
-        });
-        figures.gauges("berth_raft_peer_reachable", "1 for each other manager that answers; on the leader", reachable)?;
+        let reachable =
+            others.iter().map(|(id, address)| ([("peer", address.as_str())], u64::from(view.reachable.contains(id))));
+        figures.gauges(
+            "berth_raft_peer_reachable",
+            "1 for each other manager that answers; on the leader",
+            reachable,
+        )?;
         let lag = others.iter().map(|(id, address)| {
             let matched = matched.get(id).copied().unwrap_or(0);
             ([("peer", address.as_str())], last.saturating_sub(matched))

@@ -18,7 +18,8 @@ impl Format {
             let ranges = accept.split(',').map(|range| range.split(';').map(str::trim));
             let named = ranges.filter_map(|mut parts| {
                 let name = parts.next()?;
-                let quality = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |text| text.parse().ok());
+                let quality =
+                    parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |text| text.parse().ok());
                 (name.eq_ignore_ascii_case(wanted)).then_some(quality?)
             });
             named.fold(0.0, f32::max)

@@ -55,11 +55,8 @@ impl GrpcMetrics {
     /// Counts nothing yet.
     pub fn register(registry: &mut Registry) -> Self {
         let seconds = Family::new_with_constructor(buckets::fast as fn() -> Histogram);
-        let metrics = Self {
-            requests: Family::default(),
-            seconds,
-            methods: Arc::new(Few::new(METHODS, Arc::from("other"))),
-        };
+        let metrics =
+            Self { requests: Family::default(), seconds, methods: Arc::new(Few::new(METHODS, Arc::from("other"))) };
         registry.register(
             "berth_grpc_requests",
             "Requests by gRPC that were answered, by method and status code",
@@ -75,7 +72,8 @@ impl GrpcMetrics {
 
     fn answered(&self, path: &str, code: &'static str, began: Instant) {
         // Whoever asks for what is not there must not make series of it.
-        let path = if code == "unimplemented" { self.methods.rest() } else { self.methods.of(path.trim_start_matches('/')) };
+        let path =
+            if code == "unimplemented" { self.methods.rest() } else { self.methods.of(path.trim_start_matches('/')) };
         self.requests.get_or_create(&Answer { path: Arc::clone(&path), code }).inc();
         self.seconds.get_or_create(&Method { path }).observe(began.elapsed().as_secs_f64());
     }

@@ -27,7 +27,7 @@ fn write(figures: &mut Figures<'_>, started: f64) -> std::fmt::Result {
     figures.counter("process_cpu_seconds", "Time on processors, in user and system mode", cpu)?;
     figures.gauge("process_resident_memory_bytes", "Memory in use", stat.resident_pages * page)?;
     figures.gauge("process_virtual_memory_bytes", "Addresses in use", stat.virtual_bytes)?;
-    figures.gauge("process_threads", "Threads", stat.threads)?;
+    figures.gauge("process_threads", "Threads of the process", stat.threads)?;
     figures.gauge("process_start_time_seconds", "When the process began, seconds since 1970", started)?;
     let open = fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64);
     figures.gauge("process_open_fds", "Open files", open)?;
@@ -69,7 +69,10 @@ mod tests {
     #[test]
     fn a_name_with_spaces_and_brackets_does_not_shift_the_fields() {
         let text = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 30 12 0 0 20 0 5 0 999 4096000 250 184467";
-        assert_eq!(Stat::parse(text), Some(Stat { ticks: 42, threads: 5, virtual_bytes: 4_096_000, resident_pages: 250 }));
+        assert_eq!(
+            Stat::parse(text),
+            Some(Stat { ticks: 42, threads: 5, virtual_bytes: 4_096_000, resident_pages: 250 })
+        );
         assert_eq!(Stat::parse("7 (a"), None);
     }
 

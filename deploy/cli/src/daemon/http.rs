@@ -64,11 +64,7 @@ pub async fn of_manager(
 }
 
 /// A worker's: what is to be known of the machine.
-pub async fn of_worker(
-    node: &Node,
-    agent: &Agent,
-    stop: &CancellationToken,
-) -> Result<Option<Served>, Failure> {
+pub async fn of_worker(node: &Node, agent: &Agent, stop: &CancellationToken) -> Result<Option<Served>, Failure> {
     let Some((listener, address)) = listen(&node.args).await? else { return Ok(None) };
     let shown = match files(&node.args, stop)? {
         Some(shown) => Some(shown),
