@@ -15,6 +15,8 @@ use crate::worker::{TaskView, Worker};
 
 /// Who asks again within this time gets what was seen: several who scrape cost no more than one.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long a look at one container may take.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Containers that are looked at at the same time.
 const AT_ONCE: usize = 16;
 
@@ -47,8 +49,9 @@ impl Samples {
         }
         let places = newest(worker.views());
         let look = |(place, view): (Place, TaskView)| async move {
-            // One that has ended meanwhile has none.
-            let stats = runtime.stats(&view.task.id.to_string()).await.ok()?;
+            // One that has ended meanwhile has none. One that does not answer must not keep the others from being seen.
+            let id = view.task.id.to_string();
+            let stats = tokio::time::timeout(PATIENCE, runtime.stats(&id)).await.ok()?.ok()?;
             let started = view.status.container.as_ref().and_then(|container| container.started_at);
             Some((place, Sample { started, own_network: !view.task.attachments.is_empty(), stats }))
         };

@@ -14,7 +14,7 @@ use super::tally::{OTHER_REASONS, Tally};
 
 /// What becomes of what the loops decide.
 const OUTCOMES: [&str; 3] = ["committed", "overtaken", "refused"];
-/// Loops that a pass goes through. The updater is part of the orchestrator, the reaper too.
+/// Loops that a pass goes through one after the other. The updater and the reaper have their turn within the orchestrator's.
 const LOOPS: [Loop; 3] = [Loop::Orchestrator, Loop::Allocator, Loop::Scheduler];
 
 /// What one manager counts while it leads.

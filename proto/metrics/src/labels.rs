@@ -1,6 +1,8 @@
 //! Labels of what is counted: a few words that are written in the program, so that the number of series is bounded by it.
 
-use std::hash::Hash;
+use std::borrow::Borrow;
+use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -37,28 +39,27 @@ pub fn timings(
 /// rest have one together.
 #[derive(Debug)]
 pub struct Few<T> {
-    known: std::sync::RwLock<std::collections::BTreeSet<T>>,
+    known: RwLock<BTreeSet<T>>,
     limit: usize,
     rest: T,
 }
 
-impl<T: Ord + Hash + Clone> Few<T> {
+impl<T: Ord + Clone> Few<T> {
     /// None yet, `limit` at most; `rest` stands for all that come later.
     pub fn new(limit: usize, rest: T) -> Self {
-        Self { known: std::sync::RwLock::default(), limit, rest }
+        Self { known: RwLock::default(), limit, rest }
     }
 
     /// Its own value while there is room, or what stands for the rest.
     pub fn of<Q>(&self, asked: &Q) -> T
     where
-        T: std::borrow::Borrow<Q> + for<'a> From<&'a Q>,
+        T: Borrow<Q> + for<'a> From<&'a Q>,
         Q: Ord + ?Sized,
     {
-        let poisoned = std::sync::PoisonError::into_inner;
-        if let Some(known) = self.known.read().unwrap_or_else(poisoned).get(asked) {
+        if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(asked) {
             return known.clone();
         }
-        let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= self.limit && !known.contains(asked) {
             return self.rest.clone();
         }
