@@ -76,7 +76,7 @@ pub async fn of_worker(node: &Node, agent: &Agent, stop: &CancellationToken) -> 
     };
     // Whether any client certificate is a token, only managers know; browsers have nothing to do here.
     let tls = shown.map(|shown| Tls::new(shown, || true)).transpose().map_err(|error| no_certificate(&error))?;
-    let worker = Worker::new(Arc::new(AskAManager(agent.link())), tls.is_some());
+    let worker = Worker::new(Arc::new(AskAManager(agent.link())));
     let scrape = node.metrics.parts(agent).into_iter().fold(Scrape::default(), Scrape::with);
     Ok(Some(serve(listener, address, tls, worker.router(metrics::of_worker(scrape)), stop.clone())))
 }
