@@ -28,6 +28,7 @@ use crate::db::{Change, Db, DbError, Records, Writer};
 use crate::executor::{self, Barrier, FilesDir, FilesError, NodeExecutor, NodeImages};
 use crate::figures::{Meter, MeterSetup};
 use crate::local::{LocalService, LocalSetup};
+use crate::metrics::{AgentPart, PullMetrics, Sources, TaskMetrics};
 use crate::net::{self, Driver};
 use crate::node::describe;
 use crate::probe::{DataPath, Prober, ProberSetup};
@@ -142,6 +143,7 @@ pub struct Agent {
     executor: Arc<NodeExecutor>,
     reach: Arc<dyn Reach>,
     link: watch::Sender<Option<Link>>,
+    metrics: Arc<AgentPart>,
     shutdown: CancellationToken,
     retired: CancellationToken,
     writing: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -207,6 +209,8 @@ impl Agent {
     ) -> Self {
         let (inventory, board) = (Arc::new(assigned(records.assigned)), Arc::new(Board::default()));
         let tracer = config.tracer.of_node(config.node);
+        let (tasks, pulls) = (TaskMetrics::default(), PullMetrics::default());
+        let questions = machine.overlay.questions();
         let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
         let prober = prober(config, &machine.reach, &inventory, &network);
         let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node, prober.straight()));
@@ -226,7 +230,7 @@ impl Agent {
         let executor = Arc::new(NodeExecutor {
             node: facts(config.node, &description),
             runtime: machine.runtime,
-            images: Arc::new(NodeImages::new(machine.images.clone(), Arc::new(peers))),
+            images: Arc::new(NodeImages::new(machine.images.clone(), Arc::new(peers)).counted(pulls.clone())),
             network: Arc::clone(&network),
             volumes: Arc::new(machine.volumes),
             inventory: Arc::clone(&inventory),
@@ -236,6 +240,7 @@ impl Agent {
             created: DashMap::new(),
             creating: executor::creations(),
             tracer: tracer.clone(),
+            metrics: tasks.clone(),
         });
         for (task, prepared) in &restored.prepared {
             executor.volumes.hold_again(*task, &prepared.volumes);
@@ -246,7 +251,7 @@ impl Agent {
             inventory: Arc::clone(&inventory),
             board: Arc::clone(&board),
             executor: Arc::clone(&executor) as Arc<dyn crate::task::Executor>,
-            reports: Arc::new(Recorder::new(Arc::clone(&board), writer.clone())),
+            reports: Arc::new(Recorder::new(Arc::clone(&board), writer.clone(), tasks.clone())),
             records: Some(writer.clone()),
             now,
             tracer,
@@ -259,6 +264,16 @@ impl Agent {
             worker: Arc::clone(&worker),
             runtime: Arc::clone(&executor.runtime),
         }));
+        let sources = Sources {
+            worker: Arc::clone(&worker),
+            inventory: Arc::clone(&inventory),
+            runtime: Arc::clone(&executor.runtime),
+            network: Arc::clone(&network),
+            questions,
+            traffic: machine.images.traffic(),
+            link: link.subscribe(),
+        };
+        let metrics = Arc::new(AgentPart::new(&tasks, &pulls, sources));
         let told = Told::new(machine.images.clone());
         let identity = Identity {
             node: config.node,
@@ -295,6 +310,7 @@ impl Agent {
             executor,
             reach: machine.reach,
             link,
+            metrics,
             shutdown,
             retired: CancellationToken::new(),
             writing: std::sync::Mutex::new(Some(thread)),
@@ -330,6 +346,11 @@ impl Agent {
             network: Arc::clone(&self.parts.network),
             shutdown: self.shutdown.clone(),
         })
+    }
+
+    /// What a scrape shows of this node.
+    pub fn metrics(&self) -> Arc<AgentPart> {
+        Arc::clone(&self.metrics)
     }
 
     /// Tells whether nodes are part of the cluster.

@@ -15,6 +15,7 @@
 //! | [`share`] | images to and from other nodes |
 //! | [`standing`] | whether a node that calls is part of the cluster |
 //! | [`probe`] | how other nodes are reached, and what is wrong |
+//! | [`metrics`] | what is counted and shown of all of it |
 //! | [`net`] | the node's network as the agent drives it |
 //! | [`secure`] | encrypted links to other nodes |
 //! | [`local`] | what people ask of this node: logs, exec, stats, copies, images, volumes |
@@ -38,6 +39,7 @@ pub mod figures;
 pub mod health;
 pub mod local;
 pub mod log;
+pub mod metrics;
 pub mod net;
 pub mod node;
 pub mod probe;

@@ -20,12 +20,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::dispatcher::{DispatcherService, Figures, Floors, News, Registry, figures, hearsay, heartbeat, settle};
+use crate::dispatcher::{
+    DispatcherParts, DispatcherService, Figures, Floors, News, Registry, figures, hearsay, heartbeat, settle,
+};
 use crate::identity::authority::{self, AuthorityError, Grant};
 use crate::identity::{CertificateService, Identity, rotation};
 use crate::loops::{self, ReconcilerConfig, autoscale};
 use crate::members::ids::{self, IdsError};
 use crate::members::{JoinError, ManagersService, join, tend};
+use crate::metrics::ManagerMetrics;
 use crate::raft::recover::{self, RecoverError, Sole};
 use crate::raft::transport::RaftService;
 use crate::raft::{
@@ -134,6 +137,8 @@ pub struct ControlHandle {
     pub members: Members,
     /// Where spans go.
     pub tracer: Tracer,
+    /// What is counted and read of this manager.
+    pub metrics: Arc<berth_metrics::Registry>,
 }
 
 /// A running manager.
@@ -147,6 +152,8 @@ pub struct Manager {
     figures: Figures,
     news: News,
     tracer: Tracer,
+    counts: ManagerMetrics,
+    metrics: Arc<berth_metrics::Registry>,
     stop: CancellationToken,
     duties: JoinHandle<()>,
 }
@@ -160,12 +167,16 @@ impl Manager {
         let dir = DataDir::open(&config.data_dir)?;
         let node = ids::node(&dir, config.node)?;
         let id = ids::raft(&dir, config.join)?;
-        let settings = RaftSettings { id, found: !config.join, ..config.raft };
+        let counts = ManagerMetrics::default();
+        let settings = RaftSettings { id, found: !config.join, metrics: counts.raft.clone(), ..config.raft };
         let raft = RaftNode::open(dir, settings.clone(), config.connect).await?;
         let (stop, registry, floors) = (CancellationToken::new(), Registry::new(), Floors::new());
         let figures = Figures::default();
         let tracer = config.tracer.of_node(node);
         let news = News::start(raft.hub().clone(), floors.clone(), stop.clone());
+        let metrics = Arc::new(counts.registry(&raft, &registry));
+        // Ends with `stop`, or with Raft, which closes the hub.
+        tokio::spawn(counts.store.clone().follow(raft.hub().clone(), stop.clone()));
         let duties = Duties {
             hub: raft.hub().clone(),
             proposer: raft.proposer().clone(),
@@ -178,10 +189,25 @@ impl Manager {
             node,
             loops: config.loops,
             tracer: tracer.clone(),
+            counts: counts.clone(),
         };
         let duties = tokio::spawn(duties.run(raft.leads(), stop.clone()));
         let managers = config.managers;
-        Ok(Self { raft, settings, managers, node, registry, floors, figures, news, tracer, stop, duties })
+        Ok(Self {
+            raft,
+            settings,
+            managers,
+            node,
+            registry,
+            floors,
+            figures,
+            news,
+            tracer,
+            counts,
+            metrics,
+            stop,
+            duties,
+        })
     }
 
     /// Returns once a leader is known and everything that was committed before is applied here: founds the cluster on a
@@ -247,6 +273,7 @@ impl Manager {
             forward: self.raft.forward().clone(),
             members: self.raft.members(),
             tracer: self.tracer.clone(),
+            metrics: Arc::clone(&self.metrics),
         }
     }
 
@@ -262,15 +289,15 @@ impl Manager {
 
     /// The service that agents connect to; [`DispatcherService::into_server`] makes a tonic service of it.
     pub fn dispatcher(&self) -> DispatcherService {
-        DispatcherService::new(
-            &self.raft,
-            self.registry.clone(),
-            self.news.clone(),
-            self.floors.clone(),
-            self.figures.clone(),
-            self.tracer.clone(),
-            self.stop.clone(),
-        )
+        let parts = DispatcherParts {
+            registry: self.registry.clone(),
+            news: self.news.clone(),
+            floors: self.floors.clone(),
+            figures: self.figures.clone(),
+            tracer: self.tracer.clone(),
+            metrics: self.counts.dispatcher.clone(),
+        };
+        DispatcherService::new(&self.raft, parts, self.stop.clone())
     }
 
     /// The service that lets machines in and renews certificates, which anybody may call.
@@ -348,6 +375,7 @@ struct Duties {
     node: NodeId,
     loops: ReconcilerConfig,
     tracer: Tracer,
+    counts: ManagerMetrics,
 }
 
 impl Duties {
@@ -387,11 +415,12 @@ impl Duties {
         if !self.knows_everything(term).await {
             return;
         }
-        let health = heartbeat::run(self.hub.clone(), self.proposer.clone(), self.registry.clone(), term.clone());
+        let (hub, proposer, counts) = (self.hub.clone(), self.proposer.clone(), self.counts.dispatcher.clone());
+        let health = heartbeat::run(hub, proposer, self.registry.clone(), counts, term.clone());
         let loops = async {
             while !term.is_cancelled() {
-                let (hub, proposer, tracer) = (self.hub.clone(), self.proposer.clone(), self.tracer.clone());
-                let run = loops::run(hub, proposer, self.loops.clone(), tracer, term.clone());
+                let (hub, proposer, counts) = (self.hub.clone(), self.proposer.clone(), self.counts.loops.clone());
+                let run = loops::run(hub, proposer, self.loops.clone(), self.tracer.clone(), counts, term.clone());
                 // A task of its own, so that a panic in it ends only it.
                 match tokio::spawn(run).await {
                     Ok(Ok(())) => {}

@@ -100,8 +100,10 @@ async fn assemble(
         locks.push(lock.lock_owned().await);
     }
     let turn = executor.creating.acquire().await;
+    let began = std::time::Instant::now();
     let span = executor.tracer.step(&work.task, Step::Container);
     let created = span.during(create(executor, work, &config, image.layers)).await?;
+    executor.metrics.took("create", began);
     drop(turn);
     drop(locks);
     for warning in &created.warnings {

@@ -8,6 +8,7 @@
 //! | [`serve`] | listener, connections, limits |
 //! | [`tls`] | certificates of this server and of its clients |
 //! | [`health`] | `/healthz`, `/readyz` |
+//! | [`metrics`] | `/metrics`, and what is counted of HTTP |
 //! | [`worker`] | what a node serves that is no manager |
 //! | [`problem`] | errors as `application/problem+json` (RFC 9457) |
 //!
@@ -18,6 +19,7 @@
 
 pub mod access;
 pub mod health;
+pub mod metrics;
 pub mod problem;
 pub mod routes;
 pub mod serve;

@@ -20,6 +20,7 @@
 //! | `upward.rs` | what an agent says, on its way into the log |
 //! | `downward.rs` | what an agent is told |
 //! | `leave.rs` | a node that goes by itself |
+//! | [`metrics`] | what is counted of all this |
 //! | [`membership`] | what a node has to know to stay part of the cluster |
 //! | [`figures`] | what tasks use, on its way to the leader's memory |
 //! | [`holders`] | which nodes have an image |
@@ -44,6 +45,7 @@ mod leave;
 pub mod ledger;
 pub mod membership;
 pub mod message;
+pub mod metrics;
 pub mod news;
 pub mod registry;
 pub mod report;
@@ -55,6 +57,7 @@ mod upward;
 
 pub use figures::Figures;
 pub use floor::Floors;
+pub use metrics::DispatcherMetrics;
 pub use news::News;
 pub use registry::Registry;
-pub use service::DispatcherService;
+pub use service::{DispatcherParts, DispatcherService};

@@ -20,6 +20,7 @@ use super::figures::Figures;
 use super::floor::Floors;
 use super::holders::holders;
 use super::leave::leave;
+use super::metrics::DispatcherMetrics;
 use super::news::News;
 use super::registry::Registry;
 use super::session::{Context, OPENING_AT_ONCE, OUTBOX, Peer, catch_up, node_of, serve};
@@ -33,20 +34,31 @@ const MAX_MESSAGE: usize = 16 << 20;
 #[derive(Clone)]
 pub struct DispatcherService {
     context: Context,
+    metrics: DispatcherMetrics,
+}
+
+/// What a dispatcher shares with the rest of its manager.
+pub struct DispatcherParts {
+    /// Its sessions.
+    pub registry: Registry,
+    /// What of the state is news to whom.
+    pub news: News,
+    /// Up to where nodes have taken in what they were told.
+    pub floors: Floors,
+    /// What tasks use, as far as agents were asked.
+    pub figures: Figures,
+    /// Where spans go.
+    pub tracer: Tracer,
+    /// What it counts.
+    pub metrics: DispatcherMetrics,
 }
 
 impl DispatcherService {
     /// A dispatcher without sessions.
-    pub fn new(
-        raft: &RaftNode,
-        registry: Registry,
-        news: News,
-        floors: Floors,
-        figures: Figures,
-        tracer: Tracer,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(raft: &RaftNode, parts: DispatcherParts, stop: CancellationToken) -> Self {
+        let DispatcherParts { registry, news, floors, figures, tracer, metrics } = parts;
         Self {
+            metrics,
             context: Context {
                 hub: raft.hub().clone(),
                 proposer: raft.proposer().clone(),
@@ -82,8 +94,13 @@ impl Dispatcher for DispatcherService {
         let peer = Peer { address, node: caller(&request) };
         let (outbox, messages) = mpsc::channel(OUTBOX);
         // Ends with the stream: reading from it fails, or writing to it does.
-        tokio::spawn(serve(self.context.clone(), request.into_inner().boxed(), peer, outbox));
-        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+        let metrics = self.metrics.clone();
+        metrics.opened();
+        let inbound = request.into_inner().inspect(move |message| message.iter().for_each(|it| metrics.received(it)));
+        tokio::spawn(serve(self.context.clone(), inbound.boxed(), peer, outbox));
+        let metrics = self.metrics.clone();
+        let outbound = ReceiverStream::new(messages);
+        Ok(Response::new(Box::pin(outbound.inspect(move |message| message.iter().for_each(|it| metrics.sent(it))))))
     }
 
     async fn find_image(

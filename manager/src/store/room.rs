@@ -15,9 +15,9 @@ use super::state::State;
 
 /// Reserved cpu (1_000_000_000 is one whole cpu) and memory in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Reserved {
-    nano_cpus: u64,
-    memory: u64,
+pub(super) struct Reserved {
+    pub nano_cpus: u64,
+    pub memory: u64,
 }
 
 /// Sums over the tasks, kept beside them. Tasks that reserve nothing are not in it.
@@ -57,6 +57,11 @@ impl Room {
             sum.nano_cpus += held.nano_cpus;
             sum.memory += held.memory;
         });
+    }
+
+    /// What tasks that are meant to work reserve on a node.
+    pub(super) fn on(&self, node: NodeId) -> Reserved {
+        self.nodes.get(&node).copied().unwrap_or_default()
     }
 
     fn change(&mut self, node: NodeId, change: impl FnOnce(&mut Reserved)) {

@@ -176,6 +176,16 @@ pub enum UpdateProgress {
 }
 
 impl UpdateProgress {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Updating,
+        Self::Paused,
+        Self::Completed,
+        Self::RollbackStarted,
+        Self::RollbackPaused,
+        Self::RollbackCompleted,
+    ];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {

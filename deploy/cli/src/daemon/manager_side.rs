@@ -125,6 +125,7 @@ async fn serve(
     };
     let (channel, sessions) = inprocess::pair();
     let dispatcher = Server::builder()
+        .layer(node.metrics.grpc())
         .add_service(manager.dispatcher().into_server())
         .serve_with_incoming_shutdown(sessions, end.clone().cancelled_owned());
     let gateway =
@@ -136,9 +137,10 @@ async fn serve(
         .serve_with_incoming_shutdown(calls, end.clone().cancelled_owned());
     // Beside HTTP, which asks over it.
     let _calls = Served::start(calls);
-    let http = http::of_manager(node, &handle, control.clone(), tasks, end).await?;
+    let http = http::of_manager(node, &handle, control.clone(), tasks, agent, end).await?;
     let commands = Server::builder()
         .layer(TraceLayer::new(handle.tracer.clone()))
+        .layer(node.metrics.grpc())
         .add_service(control.into_server())
         .add_service(NodeServiceServer::new(gateway))
         .add_service(daemon.clone().into_server())
@@ -218,6 +220,7 @@ async fn serve_nodes(
 ) -> Result<Served, Failure> {
     let incoming = serving::listen(node).await?;
     let server = Server::builder()
+        .layer(node.metrics.grpc())
         .layer(Access::with_state(manager.handle().hub))
         .add_service(manager.raft_service().into_server())
         .add_service(manager.managers_service().into_server())

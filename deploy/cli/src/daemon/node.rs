@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::{DaemonArgs, DataPathArg, NODE_PORT, ServiceBackendArg};
 use super::leave::{self, DaemonService, Leaving};
 use super::manager_side::{self, ManagerSide};
+use super::metrics::NodeMetrics;
 use super::reach::NodeReach;
 use super::wanted::{Doubt, Hearing};
 use super::{failed, http, join, notify, share, worker_side};
@@ -55,6 +56,8 @@ pub struct Node {
     pub leaving: Leaving,
     /// Where spans go.
     pub tracer: Tracer,
+    /// What it counts and shows.
+    pub metrics: NodeMetrics,
 }
 
 /// How one side of the node ended.
@@ -102,10 +105,12 @@ async fn run_traced(mut args: DaemonArgs, tracer: Tracer) -> Result<(), Failure>
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let advertise = args.advertise_addr.map_or_else(own_address, |address| address.0);
+    let credentials = Credentials::empty();
     let node = Node {
         args,
         advertise,
-        credentials: Credentials::empty(),
+        metrics: NodeMetrics::new(credentials.clone()),
+        credentials,
         doubt: Doubt::default(),
         recovered: AtomicBool::default(),
         leaving: Leaving::default(),
