@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`site`] | what every handler has at hand |
 //! | [`routes`] | the table of all routes: method, path, role; nothing is served that is not in it |
+//! | [`api`] | the JSON API: objects, actions, apply, the OpenAPI document |
 //! | [`access`] | who asks, and whether that is allowed |
 //! | [`problem`] | errors as `application/problem+json` (RFC 9457) |
 //!
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod api;
 pub mod problem;
 pub mod routes;
 pub mod site;
