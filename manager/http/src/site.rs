@@ -6,7 +6,10 @@ use berth_manager::api::ControlApi;
 use berth_manager::identity::throttle::Throttle;
 use berth_manager::manager::ControlHandle;
 use berth_proto::pb::node_service_client::NodeServiceClient;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+
+use crate::api::stream::Streams;
 
 /// What every handler has at hand. Clones share everything.
 #[derive(Clone)]
@@ -21,11 +24,22 @@ pub struct Site {
     pub secure: bool,
     /// Wrong tokens by address.
     pub(crate) throttle: Arc<Mutex<Throttle>>,
+    /// What streams that are open share.
+    pub(crate) streams: Streams,
+    /// Ends them.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Site {
     /// A site of this manager.
     pub fn new(manager: ControlHandle, control: ControlApi, node: NodeServiceClient<Channel>, secure: bool) -> Self {
-        Self { manager, control, node, secure, throttle: Arc::default() }
+        let (throttle, streams) = (Arc::default(), Streams::default());
+        Self { manager, control, node, secure, throttle, streams, stop: CancellationToken::new() }
+    }
+
+    /// Ends its streams, which have no end of their own, at `stop`.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 }
