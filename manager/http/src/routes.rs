@@ -8,6 +8,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use berth_proto::state::ApiRole;
 
 use crate::access::{self, Login};
+use crate::health;
 use crate::site::Site;
 
 /// Who may ask.
@@ -82,5 +83,5 @@ impl Routes {
 
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes()
+    access::routes().merge(health::routes())
 }

@@ -22,22 +22,22 @@ pub struct Site {
     pub node: NodeServiceClient<Channel>,
     /// Served over TLS: cookies are kept from plain HTTP then.
     pub secure: bool,
+    /// Answers that have no end of their own (watches, logs, terminals) end when this is cancelled.
+    pub stop: CancellationToken,
     /// Wrong tokens by address.
     pub(crate) throttle: Arc<Mutex<Throttle>>,
     /// What streams that are open share.
     pub(crate) streams: Streams,
-    /// Ends them.
-    pub(crate) stop: CancellationToken,
 }
 
 impl Site {
     /// A site of this manager.
     pub fn new(manager: ControlHandle, control: ControlApi, node: NodeServiceClient<Channel>, secure: bool) -> Self {
         let (throttle, streams) = (Arc::default(), Streams::default());
-        Self { manager, control, node, secure, throttle, streams, stop: CancellationToken::new() }
+        Self { manager, control, node, secure, stop: CancellationToken::new(), throttle, streams }
     }
 
-    /// Ends its streams, which have no end of their own, at `stop`.
+    /// One that is served until `stop`.
     #[must_use]
     pub fn until(self, stop: CancellationToken) -> Self {
         Self { stop, ..self }
