@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use berth_manager::api::Actor;
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
-use berth_proto::spec::{ConfigSpec, ContainerSpec, SecretSpec, ServiceSpec};
+use berth_proto::spec::{ContainerSpec, ServiceSpec};
 use berth_proto::state::ApiRole;
 use bytes::Bytes;
 use serde_json::Value;
@@ -27,13 +27,9 @@ const MORE_THAN_IS_REMEMBERED: usize = 9 << 20;
 const LARGE: usize = 450 << 10;
 
 async fn config(server: &Server, name: &str, data: &[u8]) {
-    let spec = ConfigSpec { data: data.to_vec().into(), ..named(name) };
-    let request = pb::ConfigCreateRequest { spec: Some((&spec).into()) };
+    let spec = pb::ConfigSpec { name: name.to_owned(), data: data.to_vec().into(), ..Default::default() };
+    let request = pb::ConfigCreateRequest { spec: Some(spec) };
     server.control.config_create(Request::new(request)).await.unwrap();
-}
-
-fn named(name: &str) -> ConfigSpec {
-    ConfigSpec::new(name.parse().unwrap(), Vec::new().into())
 }
 
 async fn forget(server: &Server) {
@@ -155,8 +151,9 @@ async fn what_secrets_hold_is_never_shown() {
     let server = Server::start().await;
     let mut watch = Events::open(&server, "/api/v1/watch").await;
     let mut events = Events::open(&server, "/api/v1/events/stream").await;
-    let spec = SecretSpec::new("password".parse().unwrap(), b"correct horse battery".to_vec().into());
-    let request = pb::SecretCreateRequest { spec: Some((&spec).into()) };
+    let data = b"correct horse battery".to_vec().into();
+    let spec = pb::SecretSpec { name: "password".to_owned(), data, ..Default::default() };
+    let request = pb::SecretCreateRequest { spec: Some(spec) };
     server.control.secret_create(Request::new(request)).await.unwrap();
     // It changes the cluster, which has the digest of the token.
     let token = server.make_token("ci", ApiRole::Viewer, None).await;

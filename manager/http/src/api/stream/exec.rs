@@ -10,30 +10,27 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::{Error, Extension};
-use berth_manager::api::{Actor, audit};
-use berth_proto::object::Task;
+use berth_manager::api::{Actor, audit, find};
+use berth_proto::id::TaskId;
 use berth_proto::pb;
 use berth_proto::pb::exec_input::{Eof, Input};
 use berth_proto::pb::exec_output::Output;
 use bytes::Bytes;
 use futures::{SinkExt, Stream, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::channel::{self, Status};
 use super::lease::Lease;
 use super::query::{Query, bad};
-use super::{socket, task_of};
+use super::{found, socket};
 use crate::problem::Problem;
 use crate::site::Site;
 
 /// Messages that wait for the node; reading from the client stops meanwhile.
 const QUEUE: usize = 16;
-/// Between two questions whether the client is still there.
-const PING: Duration = Duration::from_secs(20);
-/// A client that has said nothing for so long, and has not answered either, has gone.
+/// A client that has said nothing for so long, and has not answered a ping either, has gone.
 const SILENCE: Duration = Duration::from_secs(65);
 /// A terminal of which nobody said how large it is.
 const SIZE: pb::TtySize = pb::TtySize { rows: 24, columns: 80 };
@@ -72,14 +69,14 @@ pub async fn exec(
     RawQuery(query): RawQuery,
     asked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let state = site.manager.hub.snapshot();
-    let start = start(task_of(&state, &task)?, query.as_deref())?;
+    let id = found(&site, |state| Ok(find::task(state, &task)?.id)).await?;
+    let start = start(id, query.as_deref())?;
     let upgrade = socket::upgrade(asked)?;
-    audit::exec(&state, &actor.0, &start);
+    audit::exec(&site.manager.hub.snapshot(), &actor.0, &start);
     Ok(upgrade.on_upgrade(move |socket| run(site, start, lease, socket)))
 }
 
-fn start(task: &Task, query: Option<&str>) -> Result<pb::ExecStart, Problem> {
+fn start(task: TaskId, query: Option<&str>) -> Result<pb::ExecStart, Problem> {
     let known = ["command", "tty", "columns", "rows", "user", "workdir", "env", "stdin"];
     let query = Query::parse(query, &known)?;
     let command: Vec<String> = query.all("command").map(str::to_owned).collect();
@@ -94,7 +91,7 @@ fn start(task: &Task, query: Option<&str>) -> Result<pb::ExecStart, Problem> {
     let size = |name, default: u32| Ok::<_, Problem>(query.value::<u16>(name)?.map_or(default, u32::from));
     let tty_size = pb::TtySize { rows: size("rows", SIZE.rows)?, columns: size("columns", SIZE.columns)? };
     Ok(pb::ExecStart {
-        task_id: task.id.to_string(),
+        task_id: task.to_string(),
         command,
         env: query.all("env").map(variable).collect::<Result<_, _>>()?,
         user: query.text("user")?.map(str::to_owned),
@@ -161,15 +158,13 @@ async fn talk(site: &Site, queue: mpsc::Receiver<pb::ExecInput>, out: &mut socke
         Ok(answer) => answer.into_inner(),
         Err(status) => return Some(Status::Error(status.into())),
     };
-    let mut ping = tokio::time::interval(PING);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ping.reset();
+    let mut pings = socket::pings();
     loop {
         let message = tokio::select! {
             biased;
             // Cancel-safe, both: tonic's stream keeps what it has received. The ping comes first: a process may never be
             // silent, and the client always.
-            _ = ping.tick() => Message::Ping(Bytes::new()),
+            _ = pings.tick() => Message::Ping(Bytes::new()),
             output = next(&mut outputs) => match output {
                 Ok(Output::Started(_)) => continue,
                 Ok(Output::Stdout(data)) => Message::Binary(channel::stdout(&data)),

@@ -17,7 +17,6 @@ const HELD: usize = 4 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LogLine {
     /// When it was written.
-    #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// `service.slot`.
     pub task: String,

@@ -26,8 +26,8 @@ use tonic::Streaming;
 use super::lease::{Lease, Over};
 use super::line::{Lines, LogLine, Whole};
 use super::query::Query;
-use super::{socket, task_of};
-use crate::problem::{Problem, refused};
+use super::{found, socket};
+use crate::problem::Problem;
 use crate::site::Site;
 
 /// Newline-delimited JSON.
@@ -72,9 +72,8 @@ pub async fn of_service(
     asked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let request = request(query.as_deref())?;
-    let state = site.manager.hub.snapshot();
-    let id = find::service(&state, &service).map_err(refused)?.id.to_string();
-    let request = pb::LogsRequest { service_id: Some(id), ..request };
+    let id = found(&site, |state| Ok(find::service(state, &service)?.id)).await?;
+    let request = pb::LogsRequest { service_id: Some(id.to_string()), ..request };
     answer(site, request, lease, &headers, asked).await
 }
 
@@ -106,8 +105,8 @@ pub async fn of_task(
     asked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let request = request(query.as_deref())?;
-    let id = task_of(&site.manager.hub.snapshot(), &task)?.id.to_string();
-    let request = pb::LogsRequest { task_ids: vec![id], ..request };
+    let id = found(&site, |state| Ok(find::task(state, &task)?.id)).await?;
+    let request = pb::LogsRequest { task_ids: vec![id.to_string()], ..request };
     answer(site, request, lease, &headers, asked).await
 }
 
@@ -175,13 +174,22 @@ async fn messages(site: Site, request: pb::LogsRequest, lease: Lease, socket: We
 
 async fn pass_on(site: &Site, request: pb::LogsRequest, out: &mut socket::Out) -> Result<(), Problem> {
     let mut logs = Logs::open(site, request).await?;
-    while let Some(line) = logs.next().await {
+    let mut pings = socket::pings();
+    loop {
+        let message = tokio::select! {
+            biased;
+            // Cancel-safe, both.
+            line = logs.next() => match line {
+                Some(line) => Message::Text(text(&line?).into()),
+                None => return Ok(()),
+            },
+            _ = pings.tick() => Message::Ping(Bytes::new()),
+        };
         // Waits until the client has taken it, but for what the connection holds. One that has gone needs no reason.
-        if out.send(Message::Text(text(&line?).into())).await.is_err() {
+        if out.send(message).await.is_err() {
             return Ok(());
         }
     }
-    Ok(())
 }
 
 fn text(data: &impl Serialize) -> String {

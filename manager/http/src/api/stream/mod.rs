@@ -33,14 +33,15 @@ mod watch;
 use std::sync::Arc;
 
 use axum::http::Method;
-use berth_manager::api::find;
+use berth_manager::api::Refused;
 use berth_manager::store::State;
-use berth_proto::object::Task;
 use berth_proto::state::ApiRole;
 use tokio::sync::Semaphore;
+use utoipa::OpenApi;
 
 use crate::problem::{Problem, refused};
 use crate::routes::{Needs, Routes};
+use crate::site::Site;
 
 /// The streams.
 pub fn routes() -> Routes {
@@ -54,9 +55,28 @@ pub fn routes() -> Routes {
         .add(Method::GET, "/api/v1/tasks/{task}/exec", Needs::Role(ApiRole::Operator), exec::exec)
 }
 
-/// A task by id, unambiguous beginning of one, or name.
-fn task_of<'s>(state: &'s State, word: &str) -> Result<&'s Arc<Task>, Problem> {
-    find::task(state, word).map_err(refused)
+/// What `find` finds in the state that is here; when that is not there, in one that shows everything acknowledged before.
+async fn found<T>(site: &Site, find: impl Fn(&State) -> Result<T, Refused>) -> Result<T, Problem> {
+    match find(&site.manager.hub.snapshot()) {
+        Err(Refused::NotFound { .. }) => {}
+        found => return found.map_err(refused),
+    }
+    site.manager.forward.linearizable().await.map_err(refused)?;
+    find(&site.manager.hub.snapshot()).map_err(refused)
+}
+
+/// What the document of the API says about them.
+#[derive(OpenApi)]
+#[openapi(
+    paths(watch::watch, chronicle::events, stats::stats, logs::of_service, logs::of_task, exec::exec),
+    components(schemas(scope::Changes, usage::Usage, line::LogLine)),
+    tags((name = "streams", description = "What goes on after the answer has begun"))
+)]
+struct Document;
+
+/// What the document of the API says about them.
+pub fn paths() -> utoipa::openapi::OpenApi {
+    Document::openapi()
 }
 
 /// What streams share. Clones share it too.

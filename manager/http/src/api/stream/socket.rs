@@ -6,7 +6,8 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::StatusCode;
 use futures::stream::SplitSink;
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, Stream, StreamExt};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::lease::Over;
 use crate::problem::Problem;
@@ -17,6 +18,8 @@ const MESSAGE: usize = 1 << 20;
 const WRITTEN: usize = 64 << 10;
 /// Bytes that wait for a slow client; then whoever has more waits.
 const WAITING: usize = 2 << 20;
+/// Between two questions whether the client is still there: a connection that is silent may be one that nobody has any more.
+const PING: Duration = Duration::from_secs(20);
 /// How long a client may take to be told that it is over.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -59,12 +62,20 @@ pub async fn end(out: &mut Out, last: Option<Message>, code: u16, reason: &'stat
 }
 
 /// Reads what a client says that has nothing to say, until it goes.
-pub async fn gone(mut from: impl StreamExt<Item = Result<Message, axum::Error>> + Unpin) {
+pub async fn gone(mut from: impl Stream<Item = Result<Message, axum::Error>> + Unpin) {
     while let Some(Ok(message)) = from.next().await {
         if matches!(message, Message::Close(_)) {
             return;
         }
     }
+}
+
+/// When to ask the client whether it is still there.
+pub fn pings() -> Interval {
+    let mut pings = tokio::time::interval(PING);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pings.reset();
+    pings
 }
 
 /// The code that says so.

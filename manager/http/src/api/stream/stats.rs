@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use berth_manager::api::find;
+use berth_manager::api::{Refused, find};
 use berth_manager::store::{Hub, State as Cluster};
 use berth_proto::id::NodeId;
 use berth_proto::pb;
@@ -26,8 +26,8 @@ use tonic::transport::Channel;
 use super::lease::{Lease, Over};
 use super::query::Query;
 use super::usage::{Figures, Usage, Wanted};
-use super::{sse, task_of};
-use crate::problem::{Problem, refused};
+use super::{found, sse};
+use crate::problem::Problem;
 use crate::site::Site;
 
 /// Between two samples of the same task.
@@ -58,7 +58,7 @@ pub async fn stats(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref(), &["service", "node", "task"])?;
-    let wanted = wanted(&site.manager.hub.snapshot(), &query)?;
+    let wanted = found(&site, |state| wanted(state, &query)).await?;
     let sampler = site.streams.samplers().watch(&site);
     let over = Box::pin(lease.over());
     let watcher = Watcher { newest: sampler.newest.clone(), wanted, over, _sampler: sampler, _lease: lease };
@@ -68,15 +68,12 @@ pub async fn stats(
     })))
 }
 
-fn wanted(state: &Cluster, query: &Query) -> Result<Wanted, Problem> {
-    let services = query.all("service").map(|word| Ok(find::service(state, word).map_err(refused)?.id));
-    let nodes = query.all("node").map(|word| Ok(find::node(state, word).map_err(refused)?.id));
-    let tasks = query.all("task").map(|word| Ok(task_of(state, word)?.id));
-    Ok(Wanted {
-        services: services.collect::<Result<_, Problem>>()?,
-        nodes: nodes.collect::<Result<_, Problem>>()?,
-        tasks: tasks.collect::<Result<_, Problem>>()?,
-    })
+fn wanted(state: &Cluster, query: &Query) -> Result<Wanted, Refused> {
+    let services = query.all("service").map(|word| find::service(state, word).map(|service| service.id));
+    let nodes = query.all("node").map(|word| find::node(state, word).map(|node| node.id));
+    let tasks = query.all("task").map(|word| find::task(state, word).map(|task| task.id));
+    let (services, nodes) = (services.collect::<Result<_, _>>()?, nodes.collect::<Result<_, _>>()?);
+    Ok(Wanted { services, nodes, tasks: tasks.collect::<Result<_, _>>()? })
 }
 
 struct Watcher {

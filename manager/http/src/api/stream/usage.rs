@@ -21,7 +21,6 @@ const ROUNDS: u64 = 4;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Usage {
     /// When.
-    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// By running tasks.
     pub tasks: Vec<TaskUsage>,
@@ -29,7 +28,6 @@ pub struct Usage {
     pub nodes: Vec<NodeUsage>,
     /// As an event, for all who want to see everything.
     #[serde(skip)]
-    #[schema(ignore)]
     whole: OnceLock<Bytes>,
 }
 
@@ -37,7 +35,6 @@ pub struct Usage {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct TaskUsage {
     /// Id of the task.
-    #[schema(value_type = String)]
     pub id: TaskId,
     /// Cpus that it kept busy between the last two looks; null before there were two.
     pub cpu_cores: Option<f64>,
@@ -57,7 +54,6 @@ pub struct TaskUsage {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct NodeUsage {
     /// Id of the node.
-    #[schema(value_type = String)]
     pub id: NodeId,
     /// Its host name.
     pub hostname: String,

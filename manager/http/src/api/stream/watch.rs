@@ -12,8 +12,9 @@ use std::time::Duration;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use berth_manager::api::find;
-use berth_manager::store::{Hub, Step, Subscription, WatchError};
+use berth_manager::api::{Refused, find};
+use berth_manager::store::{Hub, State as Cluster, Step, Subscription, WatchError};
+use berth_proto::object::ObjectKind;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -21,9 +22,9 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::feed::{Feed, Look};
 use super::lease::{Lease, Over};
 use super::query::{Query, bad};
-use super::scope::Scope;
-use super::sse;
-use crate::problem::{Problem, refused};
+use super::scope::{Changes, Scope};
+use super::{found, sse};
+use crate::problem::Problem;
 use crate::site::Site;
 
 /// The longest silence, so that clients notice when there is more of it.
@@ -51,7 +52,7 @@ struct At {
         ("after" = Option<u64>, Query, description = "Everything after this index, e.g. that of a list"),
         ("Last-Event-ID" = Option<u64>, Header, description = "The same; counts more"),
     ),
-    responses((status = 200, description = "The stream", content_type = "text/event-stream", body = String)),
+    responses((status = 200, description = "The stream", content_type = "text/event-stream", body = Changes)),
 )]
 pub async fn watch(
     State(site): State<Site>,
@@ -60,7 +61,8 @@ pub async fn watch(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref(), &["kind", "service", "node", "after"])?;
-    let scope = scope(&site, &query).await?;
+    let kinds = query.kinds("kind")?;
+    let scope = found(&site, |state| scope(state, &query, &kinds)).await?;
     answer(site, Look::Changes(scope), &headers, &query, lease).await
 }
 
@@ -97,21 +99,11 @@ fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     index.map(Some).ok_or_else(|| bad("Last-Event-ID", "this is not the id of an event"))
 }
 
-async fn scope(site: &Site, query: &Query) -> Result<Scope, Problem> {
-    let kinds = query.kinds("kind")?;
-    let (mut services, mut nodes) = (BTreeSet::new(), BTreeSet::new());
-    if query.all("service").next().is_some() || query.all("node").next().is_some() {
-        // One that was just made elsewhere is known.
-        site.manager.forward.linearizable().await.map_err(refused)?;
-        let state = site.manager.hub.snapshot();
-        for word in query.all("service") {
-            services.insert(find::service(&state, word).map_err(refused)?.id);
-        }
-        for word in query.all("node") {
-            nodes.insert(find::node(&state, word).map_err(refused)?.id);
-        }
-    }
-    Ok(Scope { kinds, services, nodes })
+fn scope(state: &Cluster, query: &Query, kinds: &BTreeSet<ObjectKind>) -> Result<Scope, Refused> {
+    let services = query.all("service").map(|word| find::service(state, word).map(|service| service.id));
+    let nodes = query.all("node").map(|word| find::node(state, word).map(|node| node.id));
+    let (services, nodes) = (services.collect::<Result<_, _>>()?, nodes.collect::<Result<_, _>>()?);
+    Ok(Scope { kinds: kinds.clone(), services, nodes })
 }
 
 /// The commits after that index, and what is said first.
