@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use berth_manager::api::Refused;
 use berth_proto::pb;
 use prost::Message;
 use serde::Serialize;
@@ -53,6 +54,11 @@ impl Problem {
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: hint.into(), ..self }
     }
+}
+
+/// What the control API refuses, as a problem.
+pub fn refused(refused: impl Into<Refused>) -> Problem {
+    Status::from(refused.into()).into()
 }
 
 impl From<Status> for Problem {

@@ -8,6 +8,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use berth_proto::state::ApiRole;
 
 use crate::access::{self, Login};
+use crate::api;
 use crate::health;
 use crate::site::Site;
 
@@ -83,5 +84,5 @@ impl Routes {
 
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes().merge(health::routes())
+    access::routes().merge(health::routes()).merge(api::stream::routes())
 }

@@ -9,6 +9,8 @@ use berth_proto::pb::node_service_client::NodeServiceClient;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use crate::api::stream::Streams;
+
 /// What every handler has at hand. Clones share everything.
 #[derive(Clone)]
 pub struct Site {
@@ -24,12 +26,15 @@ pub struct Site {
     pub stop: CancellationToken,
     /// Wrong tokens by address.
     pub(crate) throttle: Arc<Mutex<Throttle>>,
+    /// What streams that are open share.
+    pub(crate) streams: Streams,
 }
 
 impl Site {
     /// A site of this manager.
     pub fn new(manager: ControlHandle, control: ControlApi, node: NodeServiceClient<Channel>, secure: bool) -> Self {
-        Self { manager, control, node, secure, stop: CancellationToken::new(), throttle: Arc::default() }
+        let (throttle, streams) = (Arc::default(), Streams::default());
+        Self { manager, control, node, secure, stop: CancellationToken::new(), throttle, streams }
     }
 
     /// One that is served until `stop`.

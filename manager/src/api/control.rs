@@ -13,7 +13,6 @@ use berth_proto::spec::{ClusterSpec, ConfigSpec, NetworkSpec, NodeSpec, SecretSp
 use berth_proto::state::{ApiRole, NodeRole};
 use bytes::Bytes;
 use tokio::time::Instant;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::refusal::Refused;
@@ -21,10 +20,9 @@ use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
 use super::{
-    backup, cleanup, cluster, content, depends, find, foresee, node, read, resource, service, stack, token, watch,
+    actor, backup, cleanup, cluster, content, depends, find, foresee, node, read, resource, service, stack, token, watch,
 };
 use crate::clock;
-use crate::identity::Peer;
 use crate::manager::ControlHandle;
 use crate::raft::{Forward, Proposer};
 use crate::store::{Hub, Snapshot, State, Transaction};
@@ -37,11 +35,6 @@ const REMOVAL_PATIENCE: Duration = Duration::from_secs(60);
 const QUORUM_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two looks meanwhile.
 const QUORUM_LOOK: Duration = Duration::from_millis(100);
-
-/// Who asks, where neither a socket nor a certificate says so: put into the extensions of a request by what has found it out,
-/// in this process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Actor(pub Arc<str>);
 
 /// The `Control` service of one manager. Clones share everything.
 #[derive(Clone)]
@@ -148,20 +141,8 @@ impl ControlApi {
         }
     }
 
-    /// Who asks: the user at the other end of the unix socket (`SO_PEERCRED`, unix(7)), or the node whose certificate it
-    /// has, or the one that was found out.
     fn actor<T>(&self, request: &Request<T>) -> String {
-        if let Some(Actor(actor)) = request.extensions().get::<Actor>() {
-            return actor.to_string();
-        }
-        if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
-            return format!("node {}", peer.node);
-        }
-        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        match peer.map(|peer| peer.uid()) {
-            Some(uid) => (self.name_of_user)(uid).unwrap_or_else(|| format!("uid {uid}")),
-            None => "local".to_owned(),
-        }
+        actor::of(request, self.name_of_user)
     }
 
     fn clean_up(&self, objects: Vec<ObjectRef>) {

@@ -128,7 +128,8 @@ async fn serve(
         .add_service(manager.dispatcher().into_server())
         .serve_with_incoming_shutdown(sessions, end.clone().cancelled_owned());
     let gateway =
-        Gateway::new(handle.node, agent.local_service(), handle.hub.clone(), Arc::new(reach.clone()), end.clone());
+        Gateway::new(handle.node, agent.local_service(), handle.hub.clone(), Arc::new(reach.clone()), end.clone())
+            .with_user_names(name_of_user);
     let commands = Server::builder()
         .add_service(ControlApi::new(handle, env!("CARGO_PKG_VERSION")).with_user_names(name_of_user).into_server())
         .add_service(NodeServiceServer::new(gateway))

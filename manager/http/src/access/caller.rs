@@ -22,6 +22,15 @@ pub struct Caller {
     pub role: ApiRole,
     /// How it was shown.
     pub shown: Shown,
+    /// Which token it is: another one may have its name by now.
+    digest: [u8; 32],
+}
+
+impl Caller {
+    /// Whether its token is still good: for what goes on long after it was let in.
+    pub fn is_good(&self, state: &State, now: Timestamp) -> bool {
+        token::valid(state, now).any(|token| token.digest == self.digest)
+    }
 }
 
 /// How a caller said who it is.
@@ -76,7 +85,7 @@ impl<'a> Claim<'a> {
             Self::Token(text, shown) => (token::of_text(state, text, now)?, shown),
             Self::Certificate(der) => (token::of_certificate(state, der, now)?, Shown::Certificate),
         };
-        Some(Caller { name: found.name.as_str().into(), role: found.role, shown })
+        Some(Caller { name: found.name.as_str().into(), role: found.role, shown, digest: found.digest })
     }
 }
 
