@@ -93,7 +93,7 @@ pub async fn require(role: ApiRole, login: Login, request: Request, next: Next) 
         None => {
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "this takes a token")
                 .hint("make one on a manager: berth token create NAME --role viewer|operator|admin");
-            ([(header::WWW_AUTHENTICATE, "Bearer realm=\"berth\"")], problem).into_response()
+            problem.into_response()
         }
     }
 }
@@ -119,6 +119,13 @@ pub async fn headers(State(site): State<Site>, request: Request, next: Next) -> 
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     response
+}
+
+/// The path is served, but not for this method. The header `Allow` says for which.
+pub async fn not_allowed(request: Request) -> Problem {
+    let (method, path) = (request.method(), request.uri().path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not take {method}"))
+        .hint("the header Allow names what it takes")
 }
 
 /// Nothing is served here.

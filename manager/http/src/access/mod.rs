@@ -13,7 +13,7 @@ mod origin;
 mod session;
 
 pub use caller::{Caller, ClientCertificate};
-pub use guard::{Login, authenticate, headers, nothing_here, require};
+pub use guard::{Login, authenticate, headers, not_allowed, nothing_here, require};
 pub use session::routes;
 
 /// Headers for tests.

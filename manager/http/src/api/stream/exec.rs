@@ -179,7 +179,6 @@ async fn talk(site: &Site, queue: mpsc::Receiver<pb::ExecInput>, out: &mut socke
 
 async fn next(outputs: &mut Streaming<pb::ExecOutput>) -> Result<Output, Problem> {
     let output = outputs.message().await?.and_then(|output| output.output);
-    output.ok_or_else(|| {
-        Problem::new(StatusCode::BAD_GATEWAY, "the connection to the node ended before the process did")
-    })
+    output
+        .ok_or_else(|| Problem::new(StatusCode::BAD_GATEWAY, "the connection to the node ended before the process did"))
 }

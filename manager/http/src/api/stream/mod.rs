@@ -10,7 +10,7 @@
 //! | `exec.rs`, `channel.rs` | a process in a task over a WebSocket; its messages |
 //! | `stats.rs`, `usage.rs` | what tasks use; differences and sums |
 //! | `lease.rs` | how long a stream may go on |
-//! | `sse.rs`, `socket.rs`, `query.rs` | server-sent events, WebSockets, parameters |
+//! | `sse.rs`, `socket.rs` | server-sent events, WebSockets |
 //!
 //! Invariants: a client sets the pace, and nothing is queued for one that does not read: it waits, or is told that it missed
 //! something; a stream ends with the token that opened it; there is a most of everything that is open or kept.
@@ -22,7 +22,6 @@ mod feed;
 mod lease;
 mod line;
 mod logs;
-mod query;
 mod scope;
 mod socket;
 mod sse;
@@ -39,6 +38,7 @@ use berth_proto::state::ApiRole;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 
+use super::query;
 use crate::problem::{Problem, refused};
 use crate::routes::{Needs, Routes};
 use crate::site::Site;

@@ -52,11 +52,7 @@ const AT_ONCE: usize = 32;
     ),
     responses((status = 200, description = "The stream", content_type = "text/event-stream", body = Usage)),
 )]
-pub async fn stats(
-    State(site): State<Site>,
-    lease: Lease,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
+pub async fn stats(State(site): State<Site>, lease: Lease, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref(), &["service", "node", "task"])?;
     let wanted = found(&site, |state| wanted(state, &query)).await?;
     let sampler = site.streams.samplers().watch(&site);
