@@ -13,6 +13,7 @@
 //! | [`validate`] | every rule a spec must meet, all errors at once, each with its field path |
 //! | [`pb`] | the protobuf messages and gRPC services generated from `proto/berth/v1` |
 //! | [`removal`] | the refusal that says that a node is not part of the cluster any more |
+//! | [`schema`] | how texts of the domain look in JSON Schema |
 //! | [`convert`] | domain types to messages and back |
 //!
 //! Invariants: nothing here does I/O, reads a clock or draws a random number; a domain value that exists is well formed
@@ -25,6 +26,7 @@ pub mod id;
 pub mod name;
 pub mod object;
 pub mod removal;
+pub mod schema;
 pub mod spec;
 pub mod state;
 pub mod template;
