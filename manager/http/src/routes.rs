@@ -77,7 +77,7 @@ impl Routes {
         self.router
             .fallback(access::nothing_here)
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
-            .layer(middleware::from_fn_with_state(site.clone(), access::headers))
+            .layer(middleware::from_fn_with_state(site.secure, access::headers))
             .with_state(site)
     }
 }
