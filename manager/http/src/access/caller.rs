@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use berth_manager::api::token;
 use berth_manager::store::State;
-use berth_proto::object::ApiToken;
 use berth_proto::state::ApiRole;
 use berth_proto::time::Timestamp;
 use bytes::Bytes;
@@ -22,14 +21,14 @@ pub struct Caller {
     pub role: ApiRole,
     /// How it was shown.
     pub shown: Shown,
-    /// Which token it is: another one may have its name by now.
+    /// What was shown: another token may have its name by now.
     digest: [u8; 32],
 }
 
 impl Caller {
     /// Whether its token is still good: for what goes on long after it was let in.
     pub fn is_good(&self, state: &State, now: Timestamp) -> bool {
-        token::valid(state, now).any(|token| token.digest == self.digest)
+        token::of_digest(state, &self.digest, now).is_some()
     }
 }
 
@@ -44,7 +43,8 @@ pub enum Shown {
     Certificate,
 }
 
-/// The certificate (DER) that was shown on the connection, of a trusted root; in the extensions of its requests.
+/// The certificate (DER) that was shown on the connection, with proof of its key; in the extensions of its requests. That it was
+/// shown says nothing yet: whoever it is of is found among the tokens, by its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate(pub Bytes);
 
@@ -78,14 +78,20 @@ impl<'a> Claim<'a> {
         certificate.map_or(Self::None, |certificate| Self::Certificate(&certificate.0))
     }
 
+    /// What it would be known by, and how it was shown; `None` when it can be nobody's.
+    pub fn digest(self) -> Option<([u8; 32], Shown)> {
+        match self {
+            Self::None | Self::Malformed => None,
+            Self::Token(text, shown) => Some((token::digest_of_text(text)?, shown)),
+            Self::Certificate(der) => Some((token::digest_of(der), Shown::Certificate)),
+        }
+    }
+
     /// Who that is; `None` when it is nobody that this state knows.
     pub fn verify(self, state: &State, now: Timestamp) -> Option<Caller> {
-        let (found, shown): (&ApiToken, Shown) = match self {
-            Self::None | Self::Malformed => return None,
-            Self::Token(text, shown) => (token::of_text(state, text, now)?, shown),
-            Self::Certificate(der) => (token::of_certificate(state, der, now)?, Shown::Certificate),
-        };
-        Some(Caller { name: found.name.as_str().into(), role: found.role, shown, digest: found.digest })
+        let (digest, shown) = self.digest()?;
+        let found = token::of_digest(state, &digest, now)?;
+        Some(Caller { name: found.name.as_str().into(), role: found.role, shown, digest })
     }
 }
 

@@ -90,6 +90,7 @@ async fn create(State(site): State<Site>, by: By, Json(wanted): Json<NewToken>) 
         name: wanted.name.to_string(),
         role: pb::ApiRole::from(wanted.role).into(),
         lifetime: wanted.lifetime.map(|lifetime| u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX)),
+        certificate: bytes::Bytes::new(),
     };
     let pb::TokenCreateResponse { text, token } = site.control.token_create(by.asks(request)).await?.into_inner();
     let token = Token::from(token.ok_or_else(|| internal("the token was taken away meanwhile"))?);

@@ -88,3 +88,52 @@ impl Drop for Feed {
         self.kept.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use berth_manager::store::{Event, State};
+    use berth_proto::id::Id;
+    use berth_proto::object::{Cluster, Meta, ObjectKind};
+    use berth_proto::spec::ClusterSpec;
+
+    use super::*;
+
+    fn look(kind: ObjectKind) -> Look {
+        Look::Changes(Scope { kinds: [kind].into(), services: [].into(), nodes: [].into() })
+    }
+
+    fn commit(index: u64) -> Commit {
+        let (id, meta) = (Id::from_random(1), Meta { version: index, ..Meta::default() });
+        let cluster = Cluster { id, meta, spec: ClusterSpec::default(), authority: None, tokens: Vec::new() };
+        Commit { index, events: [Event::Created(cluster.into())].into(), authors: [].into() }
+    }
+
+    #[test]
+    fn a_commit_is_made_into_text_once_for_all_who_look_alike() {
+        let (feeds, hub) = (Feeds::default(), Hub::new(State::default()));
+        let (one, other) = (feeds.of(look(ObjectKind::Cluster)), feeds.of(look(ObjectKind::Cluster)));
+        let frame = one.frame(&commit(5), &hub);
+        assert!(frame.starts_with(b"event: change\nid: 5\n"));
+        assert_eq!(other.frame(&commit(5), &hub).as_ptr(), frame.as_ptr(), "the same text, not one like it");
+        assert!(feeds.of(look(ObjectKind::Task)).frame(&commit(5), &hub).is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_goes_with_the_last_who_looks() {
+        let (feeds, hub) = (Feeds::default(), Hub::new(State::default()));
+        let feed = feeds.of(look(ObjectKind::Cluster));
+        let first = feed.frame(&commit(1), &hub);
+        for index in 2..=2 * FRAMES as u64 {
+            feed.frame(&commit(index), &hub);
+        }
+        assert_eq!(feed.frames().len(), FRAMES);
+        // One who comes late is served too, and in the right order.
+        assert_eq!(feed.frame(&commit(1), &hub), first);
+        assert_eq!(feed.frames().len(), FRAMES);
+        assert!(feed.frames().iter().is_sorted_by_key(|(index, _)| *index));
+        drop(feed);
+        assert_eq!(feeds.kept.load(Ordering::Relaxed), 0);
+        feeds.of(look(ObjectKind::Task));
+        assert_eq!(feeds.open.lock().expect("nobody panicked").len(), 1);
+    }
+}
