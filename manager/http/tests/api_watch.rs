@@ -5,7 +5,6 @@ mod streams_support;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -18,6 +17,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use streams_support::{Events, ask, changes};
 use support::Server;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Request;
 
@@ -176,23 +176,29 @@ async fn what_secrets_hold_is_never_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_watchers_miss_nothing_of_a_thousand_tasks() {
-    let server = Arc::new(Server::start().await);
+    let server = Server::start().await;
     let (_, mut commits) = server.handle.hub.subscribe();
+    let (tell, end) = watch::channel(u64::MAX);
     let mut watchers = JoinSet::new();
     for _ in 0..500 {
         let mut watch = Events::open(&server, "/api/v1/watch?kind=task&kind=config").await;
+        let mut end = end.clone();
         watchers.spawn(async move {
             let mut seen: Vec<Bytes> = Vec::new();
-            loop {
-                let frame = watch.frame().await.expect("the stream goes on");
-                if frame.starts_with(b"event: change") {
-                    seen.push(frame.clone());
-                    if frame.windows(END.len()).any(|part| part == END.as_bytes()) {
-                        return seen;
-                    }
-                }
+            let mut last = 0;
+            while last < *end.borrow_and_update() {
+                let frame = tokio::select! {
+                    frame = watch.frame() => frame.expect("the stream goes on"),
+                    _ = end.changed() => continue,
+                };
                 assert!(!frame.starts_with(b"event: resync"), "{frame:?}");
+                if let Some(rest) = frame.strip_prefix(b"event: change\nid: ") {
+                    let id = rest.split(|byte| *byte == b'\n').next().unwrap();
+                    last = std::str::from_utf8(id).unwrap().parse().unwrap();
+                    seen.push(frame);
+                }
             }
+            seen
         });
     }
     let collected = tokio::spawn(async move {
@@ -210,6 +216,7 @@ async fn five_hundred_watchers_miss_nothing_of_a_thousand_tasks() {
     let service = server.service("web", 1_000).await;
     server.running(service, 1_000).await;
     config(&server, "the-end-of-it", b"").await;
+    tell.send_replace(server.state().config_by_name("the-end-of-it").unwrap().meta.version);
 
     let expected = collected.await.unwrap();
     let mut seen = watchers.join_all().await;
@@ -226,9 +233,6 @@ async fn five_hundred_watchers_miss_nothing_of_a_thousand_tasks() {
     assert_eq!(shown, expected);
     assert_eq!(shown.iter().map(|(_, id)| id).collect::<BTreeSet<_>>().len(), 1_000);
 }
-
-/// What only the last commit of the test above has in it.
-const END: &str = "the-end-of-it";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_watch_says_that_it_is_there_and_how_far() {

@@ -22,7 +22,7 @@ pub struct Caller {
     /// How it was shown.
     pub shown: Shown,
     /// What was shown: another token may have its name by now.
-    digest: [u8; 32],
+    pub(crate) digest: [u8; 32],
 }
 
 impl Caller {

@@ -24,12 +24,12 @@ impl Query {
     }
 
     /// Every value of a parameter.
-    pub fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
+    pub fn all<'q>(&'q self, name: &str) -> impl Iterator<Item = &'q str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The value of a parameter that is there at most once.
-    pub fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
+    pub fn text<'q>(&'q self, name: &'q str) -> Result<Option<&'q str>, Problem> {
         let mut values = self.all(name);
         match (values.next(), values.next()) {
             (value, None) => Ok(value.filter(|value| !value.is_empty())),

@@ -109,10 +109,10 @@ mod tests {
         let task = pb::Task {
             id: number.to_string(),
             meta: Some(pb::Meta::default()),
-            service_id: id::<berth_proto::id::kind::Service>(1).to_string(),
+            service: id::<berth_proto::id::kind::Service>(1).to_string(),
             service_name: "web".to_owned(),
             slot: Some(pb::task::Slot::Replica(1)),
-            node_id: node.map(|node| id::<berth_proto::id::kind::Node>(node).to_string()),
+            node: node.map(|node| id::<berth_proto::id::kind::Node>(node).to_string()),
             status: Some(pb::TaskStatus::default()),
             ..Default::default()
         };

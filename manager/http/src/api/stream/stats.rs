@@ -15,7 +15,6 @@ use berth_proto::id::NodeId;
 use berth_proto::pb;
 use berth_proto::pb::node_service_client::NodeServiceClient;
 use berth_proto::state::{NodeState, TaskState};
-use berth_proto::time::Timestamp;
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::watch;
