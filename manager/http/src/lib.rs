@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`site`] | what every handler has at hand |
 //! | [`routes`] | the table of all routes: method, path, role; nothing is served that is not in it |
+//! | [`api`] | the JSON API: objects, actions, apply, the OpenAPI document |
 //! | [`access`] | who asks, and whether that is allowed |
 //! | [`serve`] | listener, connections, limits |
 //! | [`tls`] | certificates of this server and of its clients |
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod api;
 pub mod health;
 pub mod metrics;
 pub mod problem;

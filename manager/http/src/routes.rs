@@ -8,6 +8,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use berth_proto::state::ApiRole;
 
 use crate::access::{self, Login};
+use crate::api;
 use crate::health;
 use crate::metrics::{self, Counting};
 use crate::site::Site;
@@ -77,6 +78,7 @@ impl Routes {
         let counting = Counting::new(site.counts.clone(), self.table.iter().map(|route| route.path));
         self.router
             .fallback(access::nothing_here)
+            .method_not_allowed_fallback(access::not_allowed)
             .layer(middleware::from_fn_with_state(site.clone(), access::trace))
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
             .layer(middleware::from_fn(access::headers))
@@ -87,5 +89,5 @@ impl Routes {
 
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes().merge(health::routes()).merge(metrics::routes())
+    access::routes().merge(health::routes()).merge(metrics::routes()).merge(api::routes())
 }

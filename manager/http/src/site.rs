@@ -10,6 +10,7 @@ use berth_proto::pb::node_service_client::NodeServiceClient;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use crate::api::stream::Streams;
 use crate::metrics::HttpMetrics;
 
 /// What every handler has at hand. Clones share everything.
@@ -31,6 +32,8 @@ pub struct Site {
     pub(crate) counts: HttpMetrics,
     /// Wrong tokens by address.
     pub(crate) throttle: Arc<Mutex<Throttle>>,
+    /// What streams that are open share.
+    pub(crate) streams: Streams,
 }
 
 impl Site {
@@ -39,8 +42,8 @@ impl Site {
         let mut registry = Registry::default();
         let counts = HttpMetrics::register(&mut registry);
         let metrics = Scrape::default().with(Arc::clone(&manager.metrics) as _).with(Arc::new(registry));
-        let (stop, throttle) = (CancellationToken::new(), Arc::default());
-        Self { manager, control, node, secure, stop, metrics, counts, throttle }
+        let (stop, throttle, streams) = (CancellationToken::new(), Arc::default(), Streams::default());
+        Self { manager, control, node, secure, stop, metrics, counts, throttle, streams }
     }
 
     /// One whose `/metrics` shows this too.

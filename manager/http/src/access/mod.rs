@@ -15,7 +15,7 @@ mod session;
 mod trace;
 
 pub use caller::{Caller, Claim, ClientCertificate, Shown};
-pub use guard::{Login, authenticate, headers, not_valid, nothing_here, require, too_many};
+pub use guard::{Login, authenticate, headers, not_allowed, not_valid, nothing_here, require, too_many};
 pub use session::routes;
 pub use trace::trace;
 
