@@ -9,6 +9,7 @@
 //! | [`template`] | placeholders in specs, configs and secrets |
 //! | [`time`] | the [`time::Timestamp`] that everything is stamped with |
 //! | [`spec`] | what a person asked for: service, network, volume, config, secret, node and cluster specs |
+//! | [`filter`] | which objects a list shows |
 //! | [`object`] | what the cluster keeps: a spec with its id, version and everything observed |
 //! | [`validate`] | every rule a spec must meet, all errors at once, each with its field path |
 //! | [`pb`] | the protobuf messages and gRPC services generated from `proto/berth/v1` |
@@ -22,6 +23,7 @@
 
 pub mod content;
 pub mod convert;
+pub mod filter;
 pub mod id;
 pub mod name;
 pub mod object;

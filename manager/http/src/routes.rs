@@ -76,6 +76,7 @@ impl Routes {
     pub fn into_router(self, site: Site) -> Router {
         self.router
             .fallback(access::nothing_here)
+            .method_not_allowed_fallback(access::not_allowed)
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
             .layer(middleware::from_fn_with_state(site.secure, access::headers))
             .with_state(site)
@@ -84,5 +85,5 @@ impl Routes {
 
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes().merge(health::routes()).merge(api::stream::routes())
+    access::routes().merge(health::routes()).merge(api::routes())
 }

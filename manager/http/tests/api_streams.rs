@@ -95,7 +95,11 @@ fn record(task: &str, line: &str, partial: bool) -> pb::LogRecord {
 }
 
 /// A process that says back what it hears on stdin, `!` on stderr, and ends with 7 at the end of it.
-async fn echo(script: Arc<Script>, mut input: Streaming<pb::ExecInput>, send: mpsc::Sender<Result<pb::ExecOutput, Status>>) {
+async fn echo(
+    script: Arc<Script>,
+    mut input: Streaming<pb::ExecInput>,
+    send: mpsc::Sender<Result<pb::ExecOutput, Status>>,
+) {
     let _process = Process::start(&script);
     let say = async |output| send.send(Ok(pb::ExecOutput { output: Some(output) })).await.is_ok();
     say(Output::Started(Started {})).await;
@@ -310,17 +314,19 @@ async fn logs_come_line_by_line_over_a_websocket_and_as_ndjson() {
     let (a, b) = (world.task.as_str(), "0000000000000000000000001");
     let records = [record(a, "hel", true), record(b, "other", false), record(a, "lo", false), record(a, "open", true)];
     world.nodes.say(records.into_iter().map(Ok).collect());
-    let line = |task: &str, line: &str| {
-        json!({"time": "2023-11-14T22:13:20Z", "task": "web.1", "task_id": task, "node": "nobody", "stream": "stderr", "line": line})
-    };
+    let line = |task: &str, line: &str| json!({"time": "2023-11-14T22:13:20Z", "task": "web.1", "task_id": task, "node": "nobody", "stream": "stderr", "line": line});
     let expected = [line(b, "other"), line(a, "hello"), line(a, "open")];
 
-    let socket = world.open_as("/api/v1/services/web/logs?follow=true&tail=5&since=1970-01-01T00:00:01Z", ApiRole::Viewer);
+    let socket =
+        world.open_as("/api/v1/services/web/logs?follow=true&tail=5&since=1970-01-01T00:00:01Z", ApiRole::Viewer);
     let (messages, code) = all(socket.await.unwrap()).await;
     assert_eq!((texts(&messages).as_slice(), code), (&expected[..], 1000));
     let asked = world.nodes.0.asked_for_logs.lock().unwrap().pop().unwrap();
     let service = world.server.state().service_by_name("web").unwrap().id.to_string();
-    assert_eq!((asked.service_id, asked.follow, asked.tail, asked.since), (Some(service), true, Some(5), Some(1_000_000_000)));
+    assert_eq!(
+        (asked.service_id, asked.follow, asked.tail, asked.since),
+        (Some(service), true, Some(5), Some(1_000_000_000))
+    );
     assert!(asked.task_ids.is_empty() && asked.stdout && asked.stderr && asked.until.is_none());
 
     let path = format!("/api/v1/tasks/{}/logs?tail=all", &world.task[..12]);
@@ -346,7 +352,8 @@ async fn logs_that_break_say_why() {
     let token = world.server.token(ApiRole::Viewer).await;
     let (_, _, body) = ask(&world.server, "/api/v1/services/web/logs", &token, None).await;
     let body = to_bytes(body, 1 << 20).await.unwrap();
-    let last: Value = serde_json::from_slice(body.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    let last: Value =
+        serde_json::from_slice(body.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap()).unwrap();
     assert_eq!(last["error"]["status"], 503);
 
     *world.nodes.0.refusal.lock().unwrap() = Some(Status::new(Code::NotFound, "no log of it"));
@@ -423,7 +430,10 @@ async fn a_terminal_talks_both_ways() {
 
     let start = world.nodes.0.started.lock().unwrap().pop().unwrap();
     assert_eq!(start.command, ["sh", "-c", "a b"]);
-    assert_eq!((start.task_id, start.user.as_deref(), start.env["A"].as_str()), (world.task.clone(), Some("1000:1000"), "1=2"));
+    assert_eq!(
+        (start.task_id, start.user.as_deref(), start.env["A"].as_str()),
+        (world.task.clone(), Some("1000:1000"), "1=2")
+    );
     assert!(start.tty && start.stdin && !start.privileged && !start.detach);
     assert_eq!(start.tty_size, Some(pb::TtySize { rows: 40, columns: 120 }));
     assert_eq!(*world.nodes.0.sizes.lock().unwrap(), [pb::TtySize { rows: 25, columns: 80 }]);
@@ -508,7 +518,9 @@ async fn only_an_operator_runs_commands_and_no_other_site_does() {
             assert_eq!(refusal(world.open(path, &headers).await).0, 403, "{path} {foreign:?}");
         }
     }
-    assert!(world.nodes.0.started.lock().unwrap().is_empty() && world.nodes.0.asked_for_logs.lock().unwrap().is_empty());
+    assert!(
+        world.nodes.0.started.lock().unwrap().is_empty() && world.nodes.0.asked_for_logs.lock().unwrap().is_empty()
+    );
 
     let by_own_page = world.open(&exec, &[("cookie", &cookie), ("origin", &own)]).await.unwrap();
     world.nodes.until_processes(1).await;
@@ -533,7 +545,10 @@ async fn who_ran_what_where_is_recorded() {
     let line: Value = serde_json::from_str(line).unwrap();
     let fields = &line["fields"];
     assert_eq!((&line["target"], &line["level"]), (&json!("berth::audit"), &json!("INFO")));
-    assert_eq!((&fields["actor"], &fields["action"], &fields["user"]), (&json!("token ann"), &json!("exec"), &json!("root")));
+    assert_eq!(
+        (&fields["actor"], &fields["action"], &fields["user"]),
+        (&json!("token ann"), &json!("exec"), &json!("root"))
+    );
     assert_eq!(fields["command"], r#"sh -c "rm -rf /data""#);
     assert!(fields["name"].as_str().unwrap().starts_with("web.1."), "{fields}");
     assert!(!lines.contains(&token));

@@ -51,9 +51,12 @@ async fn a_watch_says_where_it_begins_and_then_every_change() {
     let web = server.service("web", 0).await.to_string();
     let made = watch.named("change").await;
     assert_eq!(changes(&made), [("create".to_owned(), "service".to_owned(), web.clone())]);
-    assert_eq!((made.id, made.data["changes"][0]["object"]["name"].as_str()), (made.data["index"].as_u64(), Some("web")));
+    assert_eq!(
+        (made.id, made.data["changes"][0]["object"]["name"].as_str()),
+        (made.data["index"].as_u64(), Some("web"))
+    );
 
-    let remove = pb::ServiceRemoveRequest { ids: vec![web.clone()] };
+    let remove = pb::ServiceRemoveRequest { ids: vec![web.clone()], version: 0 };
     server.control.service_remove(Request::new(remove)).await.unwrap();
     loop {
         let event = watch.named("change").await;

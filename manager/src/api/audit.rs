@@ -31,7 +31,11 @@ fn shown(words: &[String]) -> String {
         }
         let is_plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c));
         // Quoted as Rust does: nothing in it can end the line of the log, or pass for another word.
-        if is_plain { text.push_str(word) } else { text.push_str(&format!("{word:?}")) }
+        if is_plain {
+            text.push_str(word)
+        } else {
+            text.push_str(&format!("{word:?}"))
+        }
         if text.len() > COMMAND {
             text.truncate(text.floor_char_boundary(COMMAND));
             return text + "…";

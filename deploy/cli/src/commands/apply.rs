@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use berth_compose::Stack;
+use berth_manager::api::stack;
 use berth_proto::name::StackName;
 use berth_proto::object::Service;
 use berth_proto::pb;
@@ -108,17 +109,7 @@ fn request(
     dry_run: bool,
     expected_versions: HashMap<String, u64>,
 ) -> pb::StackApplyRequest {
-    pb::StackApplyRequest {
-        stack: stack.name.to_string(),
-        services: stack.services.iter().map(Into::into).collect(),
-        networks: stack.networks.iter().map(Into::into).collect(),
-        volumes: stack.volumes.iter().map(Into::into).collect(),
-        configs: stack.configs.iter().map(Into::into).collect(),
-        secrets: stack.secrets.iter().map(Into::into).collect(),
-        prune: args.prune,
-        dry_run,
-        expected_versions,
-    }
+    pb::StackApplyRequest { expected_versions, ..stack::request(stack, args.prune, dry_run) }
 }
 
 /// Spec versions that the plan was made from: a service that the plan did not see must not be there.

@@ -35,7 +35,7 @@ pub struct InspectArgs {
 pub async fn remove(args: RmArgs, context: &Context, kind: ObjectKind) -> Outcome {
     let client = context.connect().await?;
     for name in &args.names {
-        let request = pb::ObjectRemoveRequest { kind: kind.into(), ids: vec![name.clone()] };
+        let request = pb::ObjectRemoveRequest { kind: kind.into(), ids: vec![name.clone()], version: 0 };
         let what = format!("cannot remove {} {name}", kind_word(kind));
         client.control().object_remove(request).await.map_err(|status| refused(&what, &status))?;
         terminal::print_line(name)?;

@@ -167,7 +167,12 @@ impl NodeService for Gateway {
         &self,
         request: Request<pb::ImageListRequest>,
     ) -> Result<Response<pb::ImageListResponse>, Status> {
-        self.local.image_list(request).await
+        let pb::ImageListRequest { all, node_id } = request.into_inner();
+        if node_id.is_empty() {
+            return self.local.image_list(Request::new(pb::ImageListRequest { all, node_id })).await;
+        }
+        let node = node_id.parse().map_err(|error| Status::invalid_argument(format!("node: {error}")))?;
+        self.client(node)?.image_list(pb::ImageListRequest { all, node_id: String::new() }).await
     }
 
     async fn image_inspect(

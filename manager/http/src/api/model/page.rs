@@ -1,10 +1,9 @@
 //! One page of a list.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 /// One page of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Page<T> {
     /// What matches, in an order that does not change.
     pub items: Vec<T>,

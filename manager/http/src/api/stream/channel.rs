@@ -93,7 +93,18 @@ mod tests {
         let size = pb::TtySize { rows: 24, columns: 80 };
         assert_eq!(read_text(b"\x04{\"columns\":80,\"rows\":24}").unwrap(), Input::Resize(size));
         assert_eq!(read_text(b"\xff\0").unwrap(), Input::StdinEof(Eof {}));
-        for wrong in [&b""[..], b"\x01out", b"\x02", b"\x03{}", b"\x04{}", b"\x04{\"columns\":-1,\"rows\":1}", b"\xff", b"\xff\x01", b"\xff\0\0", b"\x07"] {
+        for wrong in [
+            &b""[..],
+            b"\x01out",
+            b"\x02",
+            b"\x03{}",
+            b"\x04{}",
+            b"\x04{\"columns\":-1,\"rows\":1}",
+            b"\xff",
+            b"\xff\x01",
+            b"\xff\0\0",
+            b"\x07",
+        ] {
             assert!(read_text(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -72,8 +72,11 @@ impl FromRequestParts<Site> for Lease {
         let nobody = || Problem::new(StatusCode::UNAUTHORIZED, "this takes a token");
         let caller = Arc::clone(parts.extensions.get::<Arc<Caller>>().ok_or_else(nobody)?);
         let full = |_| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{MOST_OPEN} streams are open at this manager already"))
-                .hint("close some, or ask another manager")
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{MOST_OPEN} streams are open at this manager already"),
+            )
+            .hint("close some, or ask another manager")
         };
         let place = Arc::clone(site.streams.places()).try_acquire_owned().map_err(full)?;
         Ok(Self { site: site.clone(), caller, _place: place })

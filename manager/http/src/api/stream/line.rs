@@ -154,6 +154,9 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_shown_as_far_as_it_is() {
-        assert_eq!(shown(&mut Lines::default(), record("a", Stream::Stdout, b"a\xff", false)).map(|s| s.0), Some("a\u{fffd}".into()));
+        assert_eq!(
+            shown(&mut Lines::default(), record("a", Stream::Stdout, b"a\xff", false)).map(|s| s.0),
+            Some("a\u{fffd}".into())
+        );
     }
 }

@@ -120,7 +120,8 @@ impl Figures {
             self.tasks.insert(id, Figure { sample, cpu_cores, round: self.round });
         }
         let oldest = self.round.saturating_sub(ROUNDS);
-        self.tasks.retain(|id, figure| figure.round > oldest && state.task(*id).is_some_and(|task| task.node.is_some()));
+        self.tasks
+            .retain(|id, figure| figure.round > oldest && state.task(*id).is_some_and(|task| task.node.is_some()));
         let tasks: Vec<TaskUsage> = self.tasks.iter().filter_map(|(id, figure)| figure.shown(*id, state)).collect();
         let nodes = by_node(&tasks, state);
         Usage { at: now, tasks, nodes, whole: OnceLock::new() }

@@ -1,4 +1,4 @@
-//! The parameters of a stream's query, each of which may come more than once. Pure.
+//! The parameters of a query, each of which may come more than once. Pure.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -19,9 +19,7 @@ impl Query {
         let query = Self(pairs.collect());
         match query.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             None => Ok(query),
-            Some((name, _)) => {
-                Err(bad(name, "no such parameter").hint(format!("there are: {}", known.join(", "))))
-            }
+            Some((name, _)) => Err(bad(name, "no such parameter").hint(format!("there are: {}", known.join(", ")))),
         }
     }
 
@@ -41,7 +39,9 @@ impl Query {
 
     /// The same, as a number or whatever else is read from text.
     pub fn value<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
-        self.text(name)?.map(|value| value.parse().map_err(|error| bad(name, format!("{value:?}: {error}")))).transpose()
+        self.text(name)?
+            .map(|value| value.parse().map_err(|error| bad(name, format!("{value:?}: {error}"))))
+            .transpose()
     }
 
     /// `true` or `false`; a name without a value is true.
