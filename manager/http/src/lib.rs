@@ -5,6 +5,7 @@
 //! | [`site`] | what every handler has at hand |
 //! | [`routes`] | the table of all routes: method, path, role; nothing is served that is not in it |
 //! | [`access`] | who asks, and whether that is allowed |
+//! | [`pages`] | the dashboard |
 //! | [`problem`] | errors as `application/problem+json` (RFC 9457) |
 //!
 //! Invariants: every route names the role that it takes, or that it takes none; a request is answered only after who sent it
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod pages;
 pub mod problem;
 pub mod routes;
 pub mod site;

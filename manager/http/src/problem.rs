@@ -89,6 +89,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("texts and numbers are JSON");
-        (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
+        // Where a page was asked for, people read it there.
+        response.extensions_mut().insert(self);
+        response
     }
 }

@@ -8,6 +8,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use berth_proto::state::ApiRole;
 
 use crate::access::{self, Login};
+use crate::pages;
 use crate::site::Site;
 
 /// Who may ask.
@@ -75,6 +76,7 @@ impl Routes {
         self.router
             .fallback(access::nothing_here)
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
+            .layer(middleware::from_fn_with_state(site.clone(), pages::readable))
             .layer(middleware::from_fn_with_state(site.clone(), access::headers))
             .with_state(site)
     }
@@ -82,5 +84,5 @@ impl Routes {
 
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes()
+    access::routes().merge(pages::routes())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use berth_manager::api::token;
+use berth_manager::api::{Actor, token};
 use berth_manager::store::State;
 use berth_proto::object::ApiToken;
 use berth_proto::state::ApiRole;
@@ -22,6 +22,13 @@ pub struct Caller {
     pub role: ApiRole,
     /// How it was shown.
     pub shown: Shown,
+}
+
+impl Caller {
+    /// The name that what it does goes under.
+    pub fn actor(&self) -> Actor {
+        Actor(format!("token {}", self.name).into())
+    }
 }
 
 /// How a caller said who it is.
