@@ -1,4 +1,4 @@
-//! The cluster over HTTP, on every manager: who is let in, and by which route. The daemon does not serve it yet.
+//! The cluster over HTTP, on every manager: who is let in, and by which route. On workers, a little of it.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -6,6 +6,10 @@
 //! | [`routes`] | the table of all routes: method, path, role; nothing is served that is not in it |
 //! | [`access`] | who asks, and whether that is allowed |
 //! | [`pages`] | the dashboard |
+//! | [`serve`] | listener, connections, limits |
+//! | [`tls`] | certificates of this server and of its clients |
+//! | [`health`] | `/healthz`, `/readyz` |
+//! | [`worker`] | what a node serves that is no manager |
 //! | [`problem`] | errors as `application/problem+json` (RFC 9457) |
 //!
 //! Invariants: every route names the role that it takes, or that it takes none; a request is answered only after who sent it
@@ -14,10 +18,14 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod health;
 pub mod pages;
 pub mod problem;
 pub mod routes;
+pub mod serve;
 pub mod site;
+pub mod tls;
+pub mod worker;
 
 use axum::Router;
 
