@@ -12,19 +12,44 @@
 //! | `look.rs` | how states look, and the rows and tiles that several pages have |
 //! | `live.rs` | the stream that tells a page to look again |
 //! | `login.rs` | the login page |
+//! | `links.rs` | words that lead to the page of an object |
+//! | `chronicle.rs`, `events.rs` | what happened and who did it |
+//! | `task.rs`, `task_history.rs`, `task_spec.rs` | a task: how it came to be what it is, what it runs, its terminal |
+//! | `logs.rs` | what tasks write |
+//! | `networks.rs`, `volumes.rs`, `files.rs`, `images.rs` | what services use: networks, volumes, configs and secrets, images |
+//! | `stacks.rs`, `replicas.rs` | stacks, and how far their services are |
+//! | `apply.rs`, `apply_read.rs`, `apply_plan.rs` | a Compose file is read, planned and applied |
+//! | `tokens.rs` | tokens of the HTTP API |
 //!
 //! Invariants: whatever a person or a program has written is escaped; a visitor is shown no button that would be refused
 //! for their role; every form works without script; a page says what is not known rather than guess.
 
 mod answer;
+mod apply;
+mod apply_plan;
+mod apply_read;
 mod assets;
+mod chronicle;
+mod events;
+mod files;
 mod frame;
 mod human;
+mod images;
+mod links;
 mod live;
 mod login;
+mod logs;
 mod look;
+mod networks;
 mod readable;
+mod replicas;
+mod stacks;
+mod task;
+mod task_history;
+mod task_spec;
+mod tokens;
 mod visitor;
+mod volumes;
 
 pub use readable::readable;
 
@@ -32,5 +57,18 @@ use crate::routes::Routes;
 
 /// All pages, and what they are made of.
 pub fn routes() -> Routes {
-    assets::routes().merge(login::routes()).merge(live::routes())
+    let frame = assets::routes().merge(login::routes()).merge(live::routes());
+    let detail = [
+        events::routes(),
+        task::routes(),
+        logs::routes(),
+        networks::routes(),
+        volumes::routes(),
+        files::routes(),
+        images::routes(),
+        stacks::routes(),
+        apply::routes(),
+        tokens::routes(),
+    ];
+    detail.into_iter().fold(frame, Routes::merge)
 }
