@@ -1,10 +1,14 @@
-//! The cluster over HTTP, on every manager: who is let in, and by which route. The daemon does not serve it yet.
+//! The cluster over HTTP, on every manager: who is let in, and by which route. On workers, a little of it.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`site`] | what every handler has at hand |
 //! | [`routes`] | the table of all routes: method, path, role; nothing is served that is not in it |
 //! | [`access`] | who asks, and whether that is allowed |
+//! | [`serve`] | listener, connections, limits |
+//! | [`tls`] | certificates of this server and of its clients |
+//! | [`health`] | `/healthz`, `/readyz` |
+//! | [`worker`] | what a node serves that is no manager |
 //! | [`pages`] | the dashboard |
 //! | [`problem`] | errors as `application/problem+json` (RFC 9457) |
 //!
@@ -14,10 +18,14 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod health;
 pub mod pages;
 pub mod problem;
 pub mod routes;
+pub mod serve;
 pub mod site;
+pub mod tls;
+pub mod worker;
 
 use axum::Router;
 

@@ -8,6 +8,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use berth_proto::state::ApiRole;
 
 use crate::access::{self, Login};
+use crate::health;
 use crate::pages;
 use crate::site::Site;
 
@@ -84,5 +85,5 @@ impl Routes {
 
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes().merge(pages::routes())
+    access::routes().merge(health::routes()).merge(pages::routes())
 }

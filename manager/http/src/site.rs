@@ -6,6 +6,7 @@ use berth_manager::api::ControlApi;
 use berth_manager::identity::throttle::Throttle;
 use berth_manager::manager::ControlHandle;
 use berth_proto::pb::node_service_client::NodeServiceClient;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 /// What every handler has at hand. Clones share everything.
@@ -19,6 +20,8 @@ pub struct Site {
     pub node: NodeServiceClient<Channel>,
     /// Served over TLS: cookies are kept from plain HTTP then.
     pub secure: bool,
+    /// Answers that have no end of their own (watches, logs, terminals) end when this is cancelled.
+    pub stop: CancellationToken,
     /// Wrong tokens by address.
     pub(crate) throttle: Arc<Mutex<Throttle>>,
 }
@@ -26,6 +29,12 @@ pub struct Site {
 impl Site {
     /// A site of this manager.
     pub fn new(manager: ControlHandle, control: ControlApi, node: NodeServiceClient<Channel>, secure: bool) -> Self {
-        Self { manager, control, node, secure, throttle: Arc::default() }
+        Self { manager, control, node, secure, stop: CancellationToken::new(), throttle: Arc::default() }
+    }
+
+    /// One that is served until `stop`.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 }

@@ -93,7 +93,8 @@ pub fn of_certificate<'s>(state: &'s State, certificate: &[u8], now: Timestamp) 
     valid(state, now).find(|token| token.digest == wanted)
 }
 
-fn digest_of(shown: &[u8]) -> [u8; 32] {
+/// SHA-256: what is kept of a token and of a certificate.
+pub fn digest_of(shown: &[u8]) -> [u8; 32] {
     digest(&SHA256, shown).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 

@@ -1,0 +1,1 @@
+//! What a node serves that is no manager.
