@@ -5,11 +5,11 @@
 //! | [`site`] | what every handler has at hand |
 //! | [`routes`] | the table of all routes: method, path, role; nothing is served that is not in it |
 //! | [`access`] | who asks, and whether that is allowed |
-//! | [`pages`] | the dashboard |
 //! | [`serve`] | listener, connections, limits |
 //! | [`tls`] | certificates of this server and of its clients |
 //! | [`health`] | `/healthz`, `/readyz` |
 //! | [`worker`] | what a node serves that is no manager |
+//! | [`pages`] | the dashboard |
 //! | [`problem`] | errors as `application/problem+json` (RFC 9457) |
 //!
 //! Invariants: every route names the role that it takes, or that it takes none; a request is answered only after who sent it
