@@ -43,6 +43,12 @@ struct FilesPage {
     rows: Vec<Row>,
 }
 
+impl FilesPage {
+    fn remove_path(&self, row: &Row) -> String {
+        format!("{}/{}/remove", self.path, row.id)
+    }
+}
+
 struct Row {
     id: String,
     name: String,

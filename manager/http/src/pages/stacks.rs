@@ -112,6 +112,12 @@ struct StackPage {
     row: Row,
 }
 
+impl StackPage {
+    fn remove_path(&self) -> String {
+        format!("/stacks/{}/remove", self.row.name)
+    }
+}
+
 async fn list(State(site): State<Site>, visitor: Visitor) -> Answer {
     let state = site.manager.hub.snapshot();
     let frame = Frame::new(&site, &state, &visitor, "/stacks", "Stacks").live("service,task,network,volume,config,secret");
