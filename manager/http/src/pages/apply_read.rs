@@ -100,7 +100,7 @@ mod tests {
         let text = "services:\n  web:\n    image: nginx\n    prots: ['80']\n    deploy: {replicas: many}\n";
         let errors = read(text, "shop").expect_err("two things are wrong");
         let places: Vec<_> = errors.iter().map(|error| (error.place, error.path.as_str())).collect();
-        assert_eq!(places, [(Some((4, 5)), "services.web.prots"), (Some((5, 23)), "services.web.deploy.replicas")]);
+        assert_eq!(places, [(Some((4, 5)), "services.web.prots"), (Some((5, 24)), "services.web.deploy.replicas")]);
         assert_eq!(errors[0].excerpt, Some(["    ".into(), "prots".into(), ": ['80']".into()]));
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use berth_compose::diff;
 use berth_manager::api::find;
 use berth_manager::store::{Author, Commit, Event, Hub, Object, State, Subscription, WatchError};
+use berth_proto::id::NodeId;
 use berth_proto::object::{Node, Service, Task};
 use berth_proto::time::Timestamp;
 
@@ -133,7 +134,8 @@ pub fn task_change(state: &State, old: &Task, new: &Task) -> (&'static str, Stri
     (action, parts.join(", "))
 }
 
-fn placed(state: &State, before: Option<berth_proto::id::NodeId>, task: &Task) -> Option<String> {
+/// Where a task is that was not there before.
+pub fn placed(state: &State, before: Option<NodeId>, task: &Task) -> Option<String> {
     let node = task.node.filter(|node| before != Some(*node))?;
     Some(format!("on {}", Link::node(state, node).text))
 }
