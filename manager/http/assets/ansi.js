@@ -1,14 +1,14 @@
 // Text of a terminal as pieces that a page can show: colours as names of classes, everything else that a terminal would obey
 // left out. Makes no HTML: whoever shows a piece puts it in as text.
 
-const ESCAPE = "\u001b";
+const ESCAPE = '\u001b';
 // A control sequence, an operating system command, a device control string or the like, any other escape (ECMA-48).
 const SEQUENCES = new RegExp(
   `${ESCAPE}\\[([0-9;:?<=>]*)[ -/]*([@-~])` +
     `|${ESCAPE}[\\]PX^_][^\\u0007${ESCAPE}]*(?:\\u0007|${ESCAPE}\\\\|$)` +
     `|${ESCAPE}[ -/]*[0-~]` +
     `|${ESCAPE}`,
-  "g",
+  'g',
 );
 // Everything else that is not text, but a tab; and what turns the direction of text around.
 const CONTROLS = /[\u0000-\u0008\u000a-\u001a\u001c-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
@@ -26,9 +26,9 @@ export function pieces(line) {
   for (const match of line.matchAll(SEQUENCES)) {
     add(found, line.slice(at, match.index), style);
     at = match.index + match[0].length;
-    if (match[2] === "m") {
+    if (match[2] === 'm') {
       select(style, match[1]);
-    } else if (match[2] + match[1] === "K2" || match[2] + match[1] === "G" || match[2] + match[1] === "G1") {
+    } else if (match[2] + match[1] === 'K2' || match[2] + match[1] === 'G' || match[2] + match[1] === 'G1') {
       // The line is written again from its beginning.
       found.length = 0;
     }
@@ -39,14 +39,14 @@ export function pieces(line) {
 
 /** The same as text alone. */
 export function plain(line) {
-  return pieces(line).map((piece) => piece.text).join("");
+  return pieces(line).map((piece) => piece.text).join('');
 }
 
 function add(found, text, style) {
-  const parts = text.replace(/\r+$/, "").split("\r");
+  const parts = text.replace(/\r+$/, '').split('\r');
   if (parts.length > 1) found.length = 0;
-  const shown = parts[parts.length - 1].replace(CONTROLS, "");
-  if (shown !== "") found.push({ text: shown, classes: classes(style) });
+  const shown = parts[parts.length - 1].replace(CONTROLS, '');
+  if (shown !== '') found.push({ text: shown, classes: classes(style) });
 }
 
 function classes(style) {
@@ -56,11 +56,11 @@ function classes(style) {
   return names;
 }
 
-const FLAGS = new Map([[1, "bold"], [2, "dim"], [3, "italic"], [4, "underline"], [7, "inverse"], [9, "strike"]]);
+const FLAGS = new Map([[1, 'bold'], [2, 'dim'], [3, 'italic'], [4, 'underline'], [7, 'inverse'], [9, 'strike']]);
 
 /** Select graphic rendition (ECMA-48 section 8.3.117). */
 function select(style, parameters) {
-  const codes = parameters === "" ? [0] : parameters.split(/[;:]/).map((code) => Number(code) || 0);
+  const codes = parameters === '' ? [0] : parameters.split(/[;:]/).map((code) => Number(code) || 0);
   for (let i = 0; i < codes.length; i += 1) {
     const code = codes[i];
     if (code === 0) {
@@ -68,7 +68,7 @@ function select(style, parameters) {
       style.background = null;
       style.flags.clear();
     } else if (FLAGS.has(code)) style.flags.add(FLAGS.get(code));
-    else if (code === 22) ["bold", "dim"].forEach((flag) => style.flags.delete(flag));
+    else if (code === 22) ['bold', 'dim'].forEach((flag) => style.flags.delete(flag));
     else if (code >= 23 && code <= 29) style.flags.delete(FLAGS.get(code - 20));
     else if (code >= 30 && code <= 37) style.foreground = code - 30;
     else if (code >= 90 && code <= 97) style.foreground = code - 82;
@@ -78,7 +78,7 @@ function select(style, parameters) {
     else if (code === 49) style.background = null;
     else if (code === 38 || code === 48) {
       const [colour, used] = extended(codes.slice(i + 1));
-      style[code === 38 ? "foreground" : "background"] = colour;
+      style[code === 38 ? 'foreground' : 'background'] = colour;
       i += used;
     }
   }

@@ -7,20 +7,20 @@ const MOST_BYTES = 1 << 20;
 class ApplyPage {
   constructor(form) {
     this.form = form;
-    this.text = form.querySelector("[data-apply-text]");
-    this.numbers = form.querySelector("[data-apply-numbers]");
-    this.note = form.querySelector("[data-apply-note]");
-    this.file = form.querySelector("[data-apply-file]");
-    this.text.addEventListener("input", () => this.number());
-    this.text.addEventListener("scroll", () => this.align(), { passive: true });
-    form.addEventListener("input", () => this.outdate());
-    this.file.addEventListener("change", () => this.take(this.file.files[0]));
-    this.file.closest("[hidden]")?.removeAttribute("hidden");
-    form.addEventListener("dragover", (event) => this.over(event));
-    form.addEventListener("dragleave", () => form.classList.remove("apply-over"));
-    form.addEventListener("drop", (event) => this.drop(event));
-    document.addEventListener("click", (event) => {
-      const place = event.target.closest("[data-apply-line]");
+    this.text = form.querySelector('[data-apply-text]');
+    this.numbers = form.querySelector('[data-apply-numbers]');
+    this.note = form.querySelector('[data-apply-note]');
+    this.file = form.querySelector('[data-apply-file]');
+    this.text.addEventListener('input', () => this.number());
+    this.text.addEventListener('scroll', () => this.align(), { passive: true });
+    form.addEventListener('input', () => this.outdate());
+    this.file.addEventListener('change', () => this.take(this.file.files[0]));
+    this.file.closest('[hidden]')?.removeAttribute('hidden');
+    form.addEventListener('dragover', (event) => this.over(event));
+    form.addEventListener('dragleave', () => form.classList.remove('apply-over'));
+    form.addEventListener('drop', (event) => this.drop(event));
+    document.addEventListener('click', (event) => {
+      const place = event.target.closest('[data-apply-line]');
       if (place === null) return;
       event.preventDefault();
       this.goTo(Number(place.dataset.applyLine), Number(place.dataset.applyColumn));
@@ -29,13 +29,13 @@ class ApplyPage {
   }
 
   over(event) {
-    if (!event.dataTransfer.types.includes("Files")) return;
+    if (!event.dataTransfer.types.includes('Files')) return;
     event.preventDefault();
-    this.form.classList.add("apply-over");
+    this.form.classList.add('apply-over');
   }
 
   drop(event) {
-    this.form.classList.remove("apply-over");
+    this.form.classList.remove('apply-over');
     const [file] = event.dataTransfer.files;
     // Text that is dragged here goes where it is dropped.
     if (file === undefined) return;
@@ -57,14 +57,14 @@ class ApplyPage {
       this.note.textContent = `${file.name} cannot be read: ${error.message}`;
       return;
     }
-    this.file.value = "";
+    this.file.value = '';
     this.number();
     this.outdate();
   }
 
   number() {
-    const lines = this.text.value.split("\n").length;
-    this.numbers.textContent = Array.from({ length: lines }, (_, index) => index + 1).join("\n");
+    const lines = this.text.value.split('\n').length;
+    this.numbers.textContent = Array.from({ length: lines }, (_, index) => index + 1).join('\n');
     this.align();
   }
 
@@ -74,24 +74,24 @@ class ApplyPage {
 
   /** What is shown was planned from another text. */
   outdate() {
-    document.querySelectorAll("[data-apply-go]").forEach((button) => {
+    document.querySelectorAll('[data-apply-go]').forEach((button) => {
       button.disabled = true;
     });
-    document.querySelectorAll("[data-apply-old]").forEach((note) => {
+    document.querySelectorAll('[data-apply-old]').forEach((note) => {
       note.hidden = false;
     });
   }
 
   goTo(line, column) {
-    const lines = this.text.value.split("\n");
+    const lines = this.text.value.split('\n');
     const start = lines.slice(0, line - 1).reduce((sum, text) => sum + text.length + 1, 0);
     // Columns count characters, places in a text area count UTF-16 units.
-    const before = Array.from(lines[line - 1] ?? "").slice(0, column - 1).join("").length;
+    const before = Array.from(lines[line - 1] ?? '').slice(0, column - 1).join('').length;
     this.text.focus();
-    this.text.setSelectionRange(start + before, start + (lines[line - 1] ?? "").length);
+    this.text.setSelectionRange(start + before, start + (lines[line - 1] ?? '').length);
     const height = this.text.scrollHeight / lines.length;
     this.text.scrollTop = Math.max(0, (line - 1) * height - this.text.clientHeight / 2);
   }
 }
 
-document.querySelectorAll("[data-apply]").forEach((form) => new ApplyPage(form));
+document.querySelectorAll('[data-apply]').forEach((form) => new ApplyPage(form));

@@ -10,7 +10,7 @@ export const END = 255;
 
 /** A message of a channel, from text or bytes. */
 export function frame(channel, content) {
-  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+  const bytes = typeof content === 'string' ? new TextEncoder().encode(content) : content;
   const message = new Uint8Array(bytes.length + 1);
   message[0] = channel;
   message.set(bytes, 1);
@@ -35,20 +35,20 @@ export function words(line) {
   let quote = null;
   for (let i = 0; i < line.length; i += 1) {
     const letter = line[i];
-    if (letter === "\\" && quote !== "'" && i + 1 < line.length) {
+    if (letter === '\\' && quote !== "'" && i + 1 < line.length) {
       i += 1;
-      word = (word ?? "") + line[i];
+      word = (word ?? '') + line[i];
     } else if (quote !== null) {
       if (letter === quote) quote = null;
       else word += letter;
     } else if (letter === '"' || letter === "'") {
       quote = letter;
-      word ??= "";
+      word ??= '';
     } else if (/\s/.test(letter)) {
       if (word !== null) found.push(word);
       word = null;
     } else {
-      word = (word ?? "") + letter;
+      word = (word ?? '') + letter;
     }
   }
   if (word !== null) found.push(word);

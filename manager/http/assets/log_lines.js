@@ -5,8 +5,8 @@ const SLACK = 60_000;
 
 /** A time as text that sorts as the time does: RFC 3339 in UTC leaves zeros out, so that texts alone do not. */
 export function sortable(time) {
-  const [seconds, fraction = ""] = time.replace(/Z$/, "").split(".");
-  return `${seconds}.${fraction.padEnd(9, "0")}`;
+  const [seconds, fraction = ''] = time.replace(/Z$/, '').split('.');
+  return `${seconds}.${fraction.padEnd(9, '0')}`;
 }
 
 /** Which lines were seen. Those of one task and stream come in order, those of several do not. */
@@ -49,7 +49,7 @@ export class Seen {
 /** Where `word` is in `text`, whatever the case: pairs of beginning and end. */
 export function matches(text, word) {
   const found = [];
-  if (word === "") return found;
+  if (word === '') return found;
   const [where, what] = [fold(text), fold(word)];
   for (let at = where.indexOf(what); at >= 0; at = where.indexOf(what, at + what.length)) {
     found.push([at, at + what.length]);
@@ -61,7 +61,7 @@ export function matches(text, word) {
 function fold(text) {
   const lower = text.toLowerCase();
   if (lower.length === text.length) return lower;
-  return Array.from(text, (letter) => (letter.toLowerCase().length === letter.length ? letter.toLowerCase() : letter)).join("");
+  return Array.from(text, (letter) => (letter.toLowerCase().length === letter.length ? letter.toLowerCase() : letter)).join('');
 }
 
 /** Pieces `{text, classes}` cut where matches begin and end; those inside a match are marked. */

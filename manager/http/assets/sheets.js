@@ -9,9 +9,9 @@ export function allow(page) {
   const create = page.createElement.bind(page);
   page.createElement = (name, options) => {
     const kind = String(name).toLowerCase();
-    if (kind === "style") return sheetLike(page, create("template"));
+    if (kind === 'style') return sheetLike(page, create('template'));
     const element = create(name, options);
-    if (kind === "span") element.setAttribute = setAttribute;
+    if (kind === 'span') element.setAttribute = setAttribute;
     return element;
   };
 }
@@ -19,7 +19,7 @@ export function allow(page) {
 function sheetLike(page, element) {
   const sheet = new CSSStyleSheet();
   page.adoptedStyleSheets = [...page.adoptedStyleSheets, sheet];
-  Object.defineProperty(element, "textContent", { set: (text) => sheet.replaceSync(text) });
+  Object.defineProperty(element, 'textContent', { set: (text) => sheet.replaceSync(text) });
   element.remove = () => {
     page.adoptedStyleSheets = page.adoptedStyleSheets.filter((one) => one !== sheet);
     Element.prototype.remove.call(element);
@@ -28,6 +28,6 @@ function sheetLike(page, element) {
 }
 
 function setAttribute(name, value) {
-  if (name === "style") this.style.cssText = value;
+  if (name === 'style') this.style.cssText = value;
   else Element.prototype.setAttribute.call(this, name, value);
 }

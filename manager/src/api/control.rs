@@ -253,6 +253,14 @@ impl Control for ControlApi {
         Ok(Response::new(cluster::rotation(&state)?))
     }
 
+    async fn cluster_roots(
+        &self,
+        request: Request<pb::ClusterRootsRequest>,
+    ) -> Result<Response<pb::ClusterRootsResponse>, Status> {
+        let state = self.read(request.get_ref().stale).await?;
+        Ok(Response::new(pb::ClusterRootsResponse { roots: cluster::roots(&state)? }))
+    }
+
     async fn token_create(
         &self,
         request: Request<pb::TokenCreateRequest>,
@@ -263,11 +271,12 @@ impl Control for ControlApi {
         let bad = |error: ParseNameError| ConvertError { path: "name".to_owned(), problem: format!("{error}") };
         let name: TokenName = request.name.parse().map_err(|error| Refused::Malformed(bad(error)))?;
         let expires_at = request.lifetime.map(|lifetime| clock::now().after(Duration::from_nanos(lifetime)));
-        let wanted = token::Wanted { name, role, expires_at };
+        let certificate = Some(request.certificate).filter(|certificate| !certificate.is_empty());
+        let wanted = token::Wanted { name, role, expires_at, certificate };
         let make =
             |state: &State, tx: &mut Transaction, draw: DrawId<'_>| token::create(state, tx, &wanted, &actor, draw);
         let (state, text) = self.commit(&actor, make).await?;
-        let made = token::of_text(&state, &text, clock::now());
+        let made = token::valid(&state, clock::now()).find(|token| token.name == wanted.name);
         Ok(Response::new(pb::TokenCreateResponse { token: made.map(shown_token), text }))
     }
 

@@ -3,6 +3,7 @@
 use berth_proto::convert::ConvertError;
 use berth_proto::object::ObjectKind;
 use berth_proto::pb;
+use berth_proto::time::Timestamp;
 use berth_proto::validate::Invalid;
 use prost::Message;
 use tonic::{Code, Status};
@@ -179,6 +180,21 @@ pub enum Refused {
         /// The name.
         name: String,
     },
+    /// What is to be a token is none.
+    #[error("this is not a certificate (X.509)")]
+    NotACertificate,
+    /// It is good for nothing any more.
+    #[error("the certificate has expired at {at}")]
+    CertificateExpired {
+        /// When.
+        at: Timestamp,
+    },
+    /// One certificate is one token.
+    #[error("the certificate is token {name} already")]
+    CertificateTaken {
+        /// The token.
+        name: String,
+    },
     /// So many that nobody knows them all.
     #[error("there are {limit} tokens already, and no more are kept")]
     TooManyTokens {
@@ -277,11 +293,16 @@ impl Refused {
             | Self::Invalid { .. }
             | Self::Ambiguous { .. }
             | Self::TokenLifetime
+            | Self::NotACertificate
+            | Self::CertificateExpired { .. }
             | Self::Circle { .. } => Code::InvalidArgument,
             Self::Sign { .. } => Code::Internal,
             Self::NotFound { .. } | Self::NoStack(_) | Self::NoToken { .. } => Code::NotFound,
             Self::Stale { .. } => Code::Aborted,
-            Self::Taken { .. } | Self::TakenByOthers { .. } | Self::TokenTaken { .. } => Code::AlreadyExists,
+            Self::Taken { .. }
+            | Self::TakenByOthers { .. }
+            | Self::TokenTaken { .. }
+            | Self::CertificateTaken { .. } => Code::AlreadyExists,
             Self::TooManyTokens { .. } => Code::ResourceExhausted,
             Self::Unsupported(_) => Code::Unimplemented,
             Self::BeingRemoved { .. }
@@ -333,6 +354,11 @@ impl Refused {
             Self::NotFound { kind: ObjectKind::Task, .. } => "`berth task ls` lists the tasks".to_owned(),
             Self::NotFound { kind, .. } => format!("`berth {kind} ls` lists what there is"),
             Self::TokenTaken { name } => format!("choose another name, or take it away first: berth token rm {name}"),
+            Self::NotACertificate => {
+                "it takes the client's certificate, without its key: berth token create NAME --certificate FILE"
+                    .to_owned()
+            }
+            Self::CertificateTaken { name } => format!("take it away first: berth token rm {name}"),
             Self::TooManyTokens { .. } => "take some away: berth token rm NAME".to_owned(),
             Self::NoToken { .. } => "`berth token ls` lists them".to_owned(),
             Self::Ambiguous { .. } => "give more characters of the id".to_owned(),

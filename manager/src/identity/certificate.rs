@@ -88,6 +88,13 @@ pub fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(x509(certificate)?.public_key().subject_public_key.data.to_vec())
 }
 
+/// From when and until when a certificate is good; `None` when it is no certificate.
+pub fn validity(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
+    let certificate = x509(certificate)?;
+    let validity = certificate.validity();
+    Some((timestamp(validity.not_before.timestamp()), timestamp(validity.not_after.timestamp())))
+}
+
 /// SHA-256 of a certificate in hexadecimal.
 pub fn fingerprint(certificate: &[u8]) -> String {
     digest(&SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

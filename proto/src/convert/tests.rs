@@ -526,14 +526,15 @@ fn resource() -> impl Strategy<Value = Object> {
 
 fn api_token() -> impl Strategy<Value = ApiToken> {
     let role = one_of(&[ApiRole::Viewer, ApiRole::Operator, ApiRole::Admin]);
-    (name(), role, any::<[u8; 32]>(), time(), option::of(time()), text()).prop_map(
-        |(name, role, digest, created_at, expires_at, created_by)| ApiToken {
+    (name(), role, any::<[u8; 32]>(), time(), option::of(time()), text(), any::<bool>()).prop_map(
+        |(name, role, digest, created_at, expires_at, created_by, certificate)| ApiToken {
             name,
             role,
             digest,
             created_at,
             expires_at,
             created_by,
+            certificate,
         },
     )
 }

@@ -76,8 +76,7 @@ pub enum Command {
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     /// Manage the tokens of the HTTP API and the dashboard
-    // Hidden until the daemon serves what they open.
-    #[command(subcommand, hide = true)]
+    #[command(subcommand)]
     Token(token::TokenCommand),
     /// Show what happens in the cluster
     Events(events::EventsArgs),

@@ -118,7 +118,6 @@ async fn serve(
     let handle = manager.handle();
     let mut socket = Socket::bind(&node.args.socket).await.map_err(|error| failed("cannot listen", &error))?;
     let listener = socket.take().expect("a fresh socket has its listener");
-    let http = http::start(node.args.http_addr, http::Readiness::Manager(Box::new(handle.clone())), end).await?;
     let mut nodes = match nodes {
         Some(nodes) => nodes,
         None => serve_nodes(node, manager, agent, end).await?,
@@ -129,8 +128,16 @@ async fn serve(
         .serve_with_incoming_shutdown(sessions, end.clone().cancelled_owned());
     let gateway =
         Gateway::new(handle.node, agent.local_service(), handle.hub.clone(), Arc::new(reach.clone()), end.clone());
+    let control = ControlApi::new(handle.clone(), env!("CARGO_PKG_VERSION")).with_user_names(name_of_user);
+    let (tasks, calls) = inprocess::pair();
+    let calls = Server::builder()
+        .add_service(NodeServiceServer::new(gateway.clone()))
+        .serve_with_incoming_shutdown(calls, end.clone().cancelled_owned());
+    // Beside HTTP, which asks over it.
+    let _calls = Served::start(calls);
+    let http = http::of_manager(node, &handle, control.clone(), tasks, end).await?;
     let commands = Server::builder()
-        .add_service(ControlApi::new(handle, env!("CARGO_PKG_VERSION")).with_user_names(name_of_user).into_server())
+        .add_service(control.into_server())
         .add_service(NodeServiceServer::new(gateway))
         .add_service(daemon.clone().into_server())
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end.clone().cancelled_owned());

@@ -12,7 +12,7 @@
 //! | [`gateway`] | calls about tasks, to the node that has them |
 //! | [`reach`] | the agent's way to managers and nodes |
 //! | [`inprocess`] | a way to a server in the same process |
-//! | [`http`] | `/healthz`, `/readyz` |
+//! | [`http`] | HTTP on managers and on workers |
 //! | [`notify`] | telling a service manager that it is ready |
 //! | [`leave`] | a node that leaves its cluster |
 //! | [`take_back`] | taking away everything that a daemon made |

@@ -27,7 +27,7 @@ use super::leave::{self, DaemonService, Leaving};
 use super::manager_side::{self, ManagerSide};
 use super::reach::NodeReach;
 use super::wanted::{Doubt, Hearing};
-use super::{failed, join, notify, share, worker_side};
+use super::{failed, http, join, notify, share, worker_side};
 use crate::ui::failure::REMOVED;
 use crate::ui::{Failure, OrFail};
 
@@ -72,6 +72,7 @@ pub struct RunningAgent {
 
 /// Runs the node until SIGTERM or SIGINT, or until it is not part of a cluster any more.
 pub async fn run(mut args: DaemonArgs) -> Result<(), Failure> {
+    http::check(&args)?;
     args.data_dir = share::absolute(&args.data_dir);
     std::fs::create_dir_all(&args.data_dir).or_fail(|| format!("cannot make {}", args.data_dir.display()))?;
     let _lock = take_lock(&args.data_dir).map_err(|error| failed("cannot start", &error))?;

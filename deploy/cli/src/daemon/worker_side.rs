@@ -29,7 +29,7 @@ pub async fn run(node: &Node, running: &RunningAgent, stop: &CancellationToken) 
     let end = stop.child_token();
     let mut socket = Socket::bind(&node.args.socket).await.map_err(|error| failed("cannot listen", &error))?;
     let listener = socket.take().expect("a fresh socket has its listener");
-    let http = http::start(node.args.http_addr, http::Readiness::Worker(agent.link()), &end).await?;
+    let http = http::of_worker(node, agent.link(), &end).await?;
     let incoming = serving::listen(node).await?;
     let nodes = Server::builder()
         .layer(Access::by_certificate(Arc::new(AskAManager(agent.standing()))))

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use berth_manager::api::{Actor, token};
 use berth_manager::store::State;
-use berth_proto::object::ApiToken;
 use berth_proto::state::ApiRole;
 use berth_proto::time::Timestamp;
 use bytes::Bytes;
@@ -42,7 +41,8 @@ pub enum Shown {
     Certificate,
 }
 
-/// The certificate (DER) that was shown on the connection, of a trusted root; in the extensions of its requests.
+/// The certificate (DER) that was shown on the connection, with proof of its key; in the extensions of its requests. That it was
+/// shown says nothing yet: whoever it is of is found among the tokens, by its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate(pub Bytes);
 
@@ -76,13 +76,19 @@ impl<'a> Claim<'a> {
         certificate.map_or(Self::None, |certificate| Self::Certificate(&certificate.0))
     }
 
+    /// What it would be known by, and how it was shown; `None` when it can be nobody's.
+    pub fn digest(self) -> Option<([u8; 32], Shown)> {
+        match self {
+            Self::None | Self::Malformed => None,
+            Self::Token(text, shown) => Some((token::digest_of_text(text)?, shown)),
+            Self::Certificate(der) => Some((token::digest_of(der), Shown::Certificate)),
+        }
+    }
+
     /// Who that is; `None` when it is nobody that this state knows.
     pub fn verify(self, state: &State, now: Timestamp) -> Option<Caller> {
-        let (found, shown): (&ApiToken, Shown) = match self {
-            Self::None | Self::Malformed => return None,
-            Self::Token(text, shown) => (token::of_text(state, text, now)?, shown),
-            Self::Certificate(der) => (token::of_certificate(state, der, now)?, Shown::Certificate),
-        };
+        let (digest, shown) = self.digest()?;
+        let found = token::of_digest(state, &digest, now)?;
         Some(Caller { name: found.name.as_str().into(), role: found.role, shown })
     }
 }

@@ -20,6 +20,9 @@ use crate::site::Site;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// How somebody comes by a token.
+const MAKE_ONE: &str = "make one on a manager: berth token create NAME --role viewer|operator|admin";
+
 /// What is done with who is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Login {
@@ -63,17 +66,27 @@ fn identify(site: &Site, request: &Request, now: Timestamp) -> Result<Option<Cal
             Claim::Token(_, Shown::Cookie) | Claim::Certificate(_) => Ok(None),
             _ => {
                 address.into_iter().for_each(|address| throttle.failed(address, now));
-                Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not valid, or not any more")
-                    .hint("make one on a manager: berth token create NAME --role viewer|operator|admin"))
+                Err(not_valid())
             }
         };
     };
-    let by_itself = caller.shown != Shown::Header;
-    if by_itself && origin::is_acting(request.method(), request.headers()) && !origin::is_own(request.headers()) {
+    let headers = request.headers();
+    let was_sent_here = match caller.shown {
+        Shown::Header => false,
+        Shown::Cookie => !origin::is_own(headers),
+        // Programs have certificates too, and say nothing of where they come from.
+        Shown::Certificate => origin::is_said(headers) && !origin::is_own(headers),
+    };
+    if was_sent_here && origin::is_acting(request.method(), headers) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "another site has sent this request")
             .hint("a program shows its token in the Authorization header"));
     }
     Ok(Some(caller))
+}
+
+/// The answer to a token that is none.
+pub fn not_valid() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "this token is not valid, or not any more").hint(MAKE_ONE)
 }
 
 /// The answer to who has tried too often.
@@ -92,15 +105,14 @@ pub async fn require(role: ApiRole, login: Login, request: Request, next: Next) 
         .into_response(),
         None if login == Login::Redirect && request.method() == Method::GET => Redirect::to("/login").into_response(),
         None => {
-            let problem = Problem::new(StatusCode::UNAUTHORIZED, "this takes a token")
-                .hint("make one on a manager: berth token create NAME --role viewer|operator|admin");
+            let problem = Problem::new(StatusCode::UNAUTHORIZED, "this takes a token").hint(MAKE_ONE);
             ([(header::WWW_AUTHENTICATE, "Bearer realm=\"berth\"")], problem).into_response()
         }
     }
 }
 
-/// Says what browsers may do with the answer.
-pub async fn headers(State(site): State<Site>, request: Request, next: Next) -> Response {
+/// Says what browsers may do with the answer; `secure` is whether it goes over TLS.
+pub async fn headers(State(secure): State<bool>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let fixed: [(HeaderName, &str); 6] = [
@@ -116,7 +128,7 @@ pub async fn headers(State(site): State<Site>, request: Request, next: Next) -> 
     }
     // What is the cluster's is nobody's to keep; files that never change say otherwise themselves.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    if site.secure {
+    if secure {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     response

@@ -12,8 +12,8 @@ mod guard;
 mod origin;
 mod session;
 
-pub use caller::{Caller, ClientCertificate};
-pub use guard::{Login, authenticate, headers, nothing_here, require};
+pub use caller::{Caller, Claim, ClientCertificate, Shown};
+pub use guard::{Login, authenticate, headers, not_valid, nothing_here, require, too_many};
 pub use session::routes;
 
 /// Headers for tests.

@@ -25,13 +25,24 @@ macro_rules! assets {
 
 /// All files.
 const ASSETS: &[Asset] = assets! {
+    "ansi.js": "text/javascript; charset=utf-8",
+    "apply.js": "text/javascript; charset=utf-8",
     "berth.css": "text/css; charset=utf-8",
+    "detail.css": "text/css; charset=utf-8",
+    "frames.js": "text/javascript; charset=utf-8",
     "htmx.min.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
     "keys.js": "text/javascript; charset=utf-8",
     "live.js": "text/javascript; charset=utf-8",
+    "log_lines.js": "text/javascript; charset=utf-8",
+    "logs.js": "text/javascript; charset=utf-8",
     "pure.js": "text/javascript; charset=utf-8",
+    "sheets.js": "text/javascript; charset=utf-8",
+    "terminal.js": "text/javascript; charset=utf-8",
     "theme.js": "text/javascript; charset=utf-8",
+    "xterm-addon-fit.mjs": "text/javascript; charset=utf-8",
+    "xterm.css": "text/css; charset=utf-8",
+    "xterm.mjs": "text/javascript; charset=utf-8",
 };
 
 /// How many characters of the digest are in the path.

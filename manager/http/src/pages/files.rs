@@ -16,7 +16,7 @@ use berth_proto::state::ApiRole;
 use super::answer::{Answer, go_to, render};
 use super::frame::Frame;
 use super::human::size;
-use super::links::Link;
+use super::links::{Link, Links};
 use super::visitor::Visitor;
 use crate::routes::{Needs, Routes};
 use crate::site::Site;
@@ -41,6 +41,12 @@ struct FilesPage {
     /// Path of the page.
     path: &'static str,
     rows: Vec<Row>,
+}
+
+impl FilesPage {
+    fn remove_path(&self, row: &Row) -> String {
+        format!("{}/{}/remove", self.path, row.id)
+    }
 }
 
 struct Row {

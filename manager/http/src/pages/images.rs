@@ -11,7 +11,7 @@ use berth_proto::state::ApiRole;
 
 use super::answer::{Answer, render};
 use super::frame::Frame;
-use super::links::Link;
+use super::links::{Link, Links};
 use super::visitor::Visitor;
 use crate::routes::{Needs, Routes};
 use crate::site::Site;

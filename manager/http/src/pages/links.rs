@@ -1,5 +1,8 @@
 //! Words that lead to the page of an object, and objects found by the word in a path. Pure.
 
+use std::fmt;
+
+use askama::filters::{Html, HtmlSafe, escape};
 use berth_manager::api::{Refused, find};
 use berth_manager::store::State;
 use berth_proto::id::NodeId;
@@ -46,7 +49,48 @@ impl Link {
     }
 }
 
+/// As HTML, escaped.
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(text) = escape(&self.text, Html);
+        let Ok(path) = escape(&self.path, Html);
+        match self.path.is_empty() {
+            true => write!(f, "{}", text.0),
+            false => write!(f, "<a href=\"{}\">{}</a>", path.0, text.0),
+        }
+    }
+}
+
+impl HtmlSafe for Link {}
+
+/// Links, with commas between them.
+pub struct Links<'l>(pub &'l [Link]);
+
+impl fmt::Display for Links<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, link) in self.0.iter().enumerate() {
+            write!(f, "{}{link}", if nth == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+impl HtmlSafe for Links<'_> {}
+
 /// The object that a path names, or why there is none.
 pub fn found<T>(result: Result<T, Refused>) -> Result<T, Problem> {
     result.map_err(|refused| Problem::from(Status::from(refused)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_escaped() {
+        let link = |path: &str| Link { text: "<b>&".to_owned(), path: path.to_owned() };
+        assert_eq!(link("").to_string(), "&#60;b&#62;&#38;");
+        assert_eq!(link("/\"x").to_string(), "<a href=\"/&#34;x\">&#60;b&#62;&#38;</a>");
+        assert_eq!(Links(&[link(""), link("")]).to_string(), "&#60;b&#62;&#38;, &#60;b&#62;&#38;");
+    }
 }

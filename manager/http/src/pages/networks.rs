@@ -65,6 +65,10 @@ impl NetworkPage {
     fn spec(&self) -> &berth_proto::spec::NetworkSpec {
         &self.row.network.spec
     }
+
+    fn remove_path(&self) -> String {
+        format!("/networks/{}/remove", self.row.network.id)
+    }
 }
 
 /// A service on a network.

@@ -14,9 +14,10 @@ use berth_proto::state::ApiRole;
 
 use super::answer::{Answer, go_to, render};
 use super::frame::Frame;
-use super::links::Link;
+use super::links::{Link, Links};
 use super::look::Shown;
 use super::replicas::Replicas;
+use super::task_spec::port;
 use super::visitor::Visitor;
 use crate::problem::Problem;
 use crate::routes::{Needs, Routes};
@@ -78,6 +79,19 @@ impl Progress {
         &self.service.spec.task.container.image
     }
 
+    fn done(&self) -> u64 {
+        self.replicas.progress().0
+    }
+
+    fn goal(&self) -> u64 {
+        self.replicas.progress().1.max(1)
+    }
+
+    fn ports(&self) -> String {
+        let allocated = self.service.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+        allocated.map(port).collect::<Vec<_>>().join(", ")
+    }
+
     /// How its last update goes.
     fn update(&self) -> Option<Shown> {
         self.service.update.as_ref().map(|update| super::look::update(update.progress))
@@ -96,6 +110,12 @@ impl Progress {
 struct StackPage {
     frame: Frame,
     row: Row,
+}
+
+impl StackPage {
+    fn remove_path(&self) -> String {
+        format!("/stacks/{}/remove", self.row.name)
+    }
 }
 
 async fn list(State(site): State<Site>, visitor: Visitor) -> Answer {
@@ -148,7 +168,9 @@ fn rows(state: &store::State) -> Vec<Row> {
         others.values_mut().for_each(|links| links.sort());
         Row { name, services, others }
     };
-    rows.into_iter().map(row).collect()
+    // Volumes outlive their stack: they alone do not make one.
+    let lives = |row: &Row| !row.services.is_empty() || row.others.keys().any(|kind| *kind != ObjectKind::Volume);
+    rows.into_iter().map(row).filter(lives).collect()
 }
 
 fn files(state: &store::State) -> impl Iterator<Item = Object> {

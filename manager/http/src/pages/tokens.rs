@@ -103,6 +103,7 @@ async fn make(site: &Site, visitor: &Visitor, wanted: &Wanted) -> Result<Made, P
         name: name.clone(),
         role: pb::ApiRole::from(role).into(),
         lifetime: lifetime.map(|lifetime| u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX)),
+        ..Default::default()
     };
     let answer = site.control.token_create(visitor.ask(message)).await?.into_inner();
     Ok(Made { name, text: answer.text })

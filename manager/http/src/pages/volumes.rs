@@ -15,7 +15,7 @@ use berth_proto::state::ApiRole;
 
 use super::answer::{Answer, go_to, render};
 use super::frame::Frame;
-use super::links::Link;
+use super::links::{Link, Links};
 use super::visitor::Visitor;
 use crate::routes::{Needs, Routes};
 use crate::site::Site;
@@ -42,6 +42,12 @@ struct Row {
     users: Vec<Link>,
     /// Where tasks with it run: there its files are.
     nodes: BTreeSet<Link>,
+}
+
+impl Row {
+    fn node_links(&self) -> Vec<Link> {
+        self.nodes.iter().cloned().collect()
+    }
 }
 
 async fn list(State(site): State<Site>, visitor: Visitor) -> Answer {

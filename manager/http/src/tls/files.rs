@@ -18,7 +18,7 @@ use super::{Shown, certified};
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system does not give one.
-    #[error("cannot read {path}: {source}", path = path.display())]
+    #[error("cannot read {path}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub enum FileError {
         path: PathBuf,
     },
     /// They are of no use together.
-    #[error("{certificate} and {key} cannot be used together: {source}", certificate = certificate.display(), key = key.display())]
+    #[error("{certificate} and {key} cannot be used together", certificate = certificate.display(), key = key.display())]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
@@ -78,11 +78,15 @@ pub fn of_files(certificate: &Path, key: &Path, period: Duration, stop: Cancella
                     show.send_replace(pair);
                 }
                 Err(error) => {
-                    let said = error.to_string();
-                    if last.as_ref() != Some(&said) {
-                        tracing::error!(%error, "the certificate for HTTP has changed and cannot be used: the one before is shown on");
+                    let said = Some(error.to_string());
+                    if last != said {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(
+                            error,
+                            "the certificate for HTTP cannot be used any more: the one before is shown on"
+                        );
                     }
-                    last = Some(said);
+                    last = said;
                 }
             }
         }

@@ -49,7 +49,7 @@ const CLEAR: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The certificate and the key are of no use, or not of each other.
-    #[error("TLS does not take the certificate: {0}")]
+    #[error("TLS does not take the certificate")]
     Refused(#[from] rustls::Error),
     /// The CA makes none.
     #[error("the cluster's CA makes no certificate for HTTP")]

@@ -27,7 +27,7 @@ use tonic::transport::{Channel, Server};
 use super::inprocess;
 
 /// Largest answer that is passed on in one piece.
-const MAX_ANSWER: usize = 64 << 20;
+pub const MAX_ANSWER: usize = 64 << 20;
 
 /// The service of a manager's socket. Clones share everything.
 #[derive(Clone)]
