@@ -1,5 +1,5 @@
 // Shortcuts, arrow keys among tiles, filter boxes.
-import { matches, neighbour } from './pure.js';
+import { matches, names, neighbour } from './pure.js';
 
 /** How long `g` waits for its letter, in milliseconds. */
 const SEQUENCE = 1_200;
@@ -93,7 +93,7 @@ function filter(box) {
   // A group with nothing left in it goes too.
   for (const group of document.querySelectorAll('[data-group]')) {
     const members = group.querySelectorAll(box.dataset.filters);
-    const named = matches(group.dataset.group, box.value);
+    const named = names(group.dataset.group, box.value);
     if (named) members.forEach((member) => member.removeAttribute('data-filtered'));
     const empty = box.value.trim() !== '' && !named && [...members].every((member) => member.hasAttribute('data-filtered'));
     group.toggleAttribute('data-filtered', empty);

@@ -42,6 +42,12 @@ export function matches(text, wanted) {
     .every((word) => (word.startsWith('-') ? !all.includes(word.slice(1)) : all.includes(word)));
 }
 
+/** Whether `wanted` is about the group that `text` describes as a whole, so that all its members are shown. */
+export function names(text, wanted) {
+  const words = wanted.split(/\s+/).filter((word) => word !== '');
+  return words.length > 0 && !words.some((word) => word.startsWith('-')) && matches(text, wanted);
+}
+
 /**
  * The tile to go to from the one at `from` with an arrow key, or null. `places` are the middles of all tiles, in order.
  * Left and right follow the order; up and down go to the nearest tile of the nearest row there.

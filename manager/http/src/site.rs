@@ -9,6 +9,8 @@ use berth_proto::pb::node_service_client::NodeServiceClient;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use crate::pages::Collector;
+
 /// What every handler has at hand. Clones share everything.
 #[derive(Clone)]
 pub struct Site {
@@ -22,6 +24,8 @@ pub struct Site {
     pub secure: bool,
     /// Answers that have no end of their own (watches, logs, terminals) end when this is cancelled.
     pub stop: CancellationToken,
+    /// What tasks use, while somebody looks.
+    pub(crate) figures: Collector,
     /// Wrong tokens by address.
     pub(crate) throttle: Arc<Mutex<Throttle>>,
 }
@@ -29,7 +33,15 @@ pub struct Site {
 impl Site {
     /// A site of this manager.
     pub fn new(manager: ControlHandle, control: ControlApi, node: NodeServiceClient<Channel>, secure: bool) -> Self {
-        Self { manager, control, node, secure, stop: CancellationToken::new(), throttle: Arc::default() }
+        Self {
+            manager,
+            control,
+            node,
+            secure,
+            stop: CancellationToken::new(),
+            figures: Collector::default(),
+            throttle: Arc::default(),
+        }
     }
 
     /// One that is served until `stop`.

@@ -89,7 +89,8 @@ pub fn after(state: &State, tx: &Transaction, names: &[String], draw: DrawId<'_>
 /// tasks would go.
 pub fn drain(state: &State, node: NodeId, now: Timestamp, draw: DrawId<'_>) -> Result<pb::Foresight, Refused> {
     let found = state.node(node).ok_or_else(|| Refused::NotFound { kind: ObjectKind::Node, word: node.to_string() })?;
-    let working = state.tasks_on_node(node).filter(|task| task.desired.wants_work() && !task.status.state.is_terminal());
+    let working =
+        state.tasks_on_node(node).filter(|task| task.desired.wants_work() && !task.status.state.is_terminal());
     let services: BTreeSet<ServiceId> = working.map(|task| task.service).collect();
     let mut names: Vec<String> =
         services.iter().filter_map(|id| state.service(*id)).map(|service| service.spec.name.to_string()).collect();

@@ -4,9 +4,13 @@
 use askama::Template;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use berth_manager::api::Refused;
+use berth_manager::store::Snapshot;
+use tonic::Status;
 
 use super::visitor::Visitor;
 use crate::problem::Problem;
+use crate::site::Site;
 
 /// Tells htmx to go to another page.
 pub const GO_TO: HeaderName = HeaderName::from_static("hx-redirect");
@@ -47,4 +51,10 @@ pub fn go_to(visitor: &Visitor, path: &str) -> Answer {
         return Ok(([(GO_TO, path.to_owned())], ()).into_response());
     }
     Ok(Redirect::to(path).into_response())
+}
+
+/// A state that shows everything that was acknowledged before: what an action is made from.
+pub async fn newest(site: &Site) -> Result<Snapshot, Problem> {
+    site.manager.forward.linearizable().await.map_err(|error| Status::from(Refused::from(error)))?;
+    Ok(site.manager.hub.snapshot())
 }

@@ -1,5 +1,6 @@
 //! What every page has around it: title, navigation, who is logged in, the stream that keeps it current, the other managers.
 
+use std::borrow::Borrow;
 use std::net::SocketAddr;
 
 use berth_manager::api::find;
@@ -118,9 +119,9 @@ impl Frame {
         self.visitor.as_ref().is_some_and(Visitor::may_administer)
     }
 
-    /// A time, as this page shows it.
-    pub fn when(&self, at: Timestamp) -> When {
-        When { at, now: self.now }
+    /// A time, as this page shows it. Templates hand over fields by reference.
+    pub fn when(&self, at: impl Borrow<Timestamp>) -> When {
+        When { at: *at.borrow(), now: self.now }
     }
 }
 

@@ -4,25 +4,29 @@
 //! so that a page notices a connection that is dead without having been closed.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::Method;
 use axum::response::Sse;
 use axum::response::sse::Event as Message;
-use berth_manager::store::{Event, ObjectKind, Subscription, WatchError};
+use berth_manager::store::{ObjectKind, Subscription, WatchError};
 use berth_proto::state::ApiRole;
 use futures::Stream;
 use serde::Deserialize;
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::figures::Figures;
 use crate::problem::Problem;
 use crate::routes::{Needs, Routes};
 use crate::site::Site;
 
 /// After a change, how long others are waited for that come with it.
 const SETTLE: Duration = Duration::from_millis(60);
-/// At most this long, and at least this long between two looks.
+/// At least this long between two looks.
 const APART: Duration = Duration::from_millis(250);
 /// Longest silence.
 const STILL: Duration = Duration::from_secs(4);
@@ -38,6 +42,9 @@ struct Wanted {
     /// Kinds of objects, with commas; empty is all.
     #[serde(default)]
     kinds: String,
+    /// Also look when there are new figures of what tasks use.
+    #[serde(default)]
+    figures: bool,
 }
 
 impl Wanted {
@@ -57,16 +64,16 @@ async fn stream(
 ) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, Problem> {
     let kinds = wanted.kinds()?;
     let (state, commits) = site.manager.hub.subscribe();
-    let watcher = Watcher { commits, kinds, next_look: Instant::now(), index: state.index() };
+    let figures = wanted.figures.then(|| site.figures.watch());
+    let watcher = Watcher { commits, kinds, figures, stop: site.stop, next_look: Instant::now(), index: state.index() };
     // The first word at once: what has changed since the page was made is not known.
     let first = Word::Look(state.index());
-    Ok(Sse::new(futures::stream::unfold(Some((watcher, Some(first))), |turn| async move {
-        let (mut watcher, first) = turn?;
+    Ok(Sse::new(futures::stream::unfold((watcher, Some(first)), |(mut watcher, first)| async move {
         let word = match first {
             Some(word) => word,
             None => watcher.next().await?,
         };
-        Some((Ok(word.into()), Some((watcher, None))))
+        Some((Ok(word.into()), (watcher, None)))
     })))
 }
 
@@ -89,6 +96,8 @@ impl From<Word> for Message {
 struct Watcher {
     commits: Subscription,
     kinds: Vec<ObjectKind>,
+    figures: Option<watch::Receiver<Arc<Figures>>>,
+    stop: CancellationToken,
     next_look: Instant,
     index: u64,
 }
@@ -96,17 +105,47 @@ struct Watcher {
 impl Watcher {
     /// The next word; `None` when the manager stops. Cancelled only with the whole stream.
     async fn next(&mut self) -> Option<Word> {
-        let kinds = &self.kinds;
-        let wants = |event: &Event| kinds.is_empty() || kinds.contains(&event.kind());
-        match tokio::time::timeout(STILL, self.commits.wake(wants, SETTLE, APART)).await {
-            Err(_) => Some(Word::Still(self.index)),
-            Ok(Err(WatchError::Closed | WatchError::Lagged { .. })) => None,
-            Ok(Ok(state)) => {
-                tokio::time::sleep_until(self.next_look).await;
-                self.next_look = Instant::now() + APART;
-                self.index = state.index();
-                Some(Word::Look(self.index))
+        tokio::select! {
+            biased;
+            // Cancel-safe: a token stays cancelled.
+            () = self.stop.cancelled() => return None,
+            // Cancel-safe: a commit that is wanted ends it at once, others may be forgotten.
+            wanted = wanted(&mut self.commits, &self.kinds) => wanted.ok()?,
+            // Cancel-safe: the newest figures are there.
+            () = renewed(&mut self.figures) => {}
+            // Nothing is lost with it.
+            () = tokio::time::sleep(STILL) => return Some(Word::Still(self.index)),
+        }
+        // What comes with it, or too soon after the last look, is seen by the same look.
+        tokio::time::sleep_until(self.next_look.max(Instant::now() + SETTLE)).await;
+        self.next_look = Instant::now() + APART;
+        self.index = self.commits.resync().index();
+        Some(Word::Look(self.index))
+    }
+}
+
+/// Waits for a change of one of these kinds, of any when there are none. Having fallen behind counts as one.
+async fn wanted(commits: &mut Subscription, kinds: &[ObjectKind]) -> Result<(), WatchError> {
+    loop {
+        match commits.next().await {
+            Ok(commit) if kinds.is_empty() || commit.events.iter().any(|event| kinds.contains(&event.kind())) => {
+                return Ok(());
             }
+            Ok(_) => {}
+            Err(WatchError::Lagged { .. }) => {
+                commits.resync();
+                return Ok(());
+            }
+            Err(WatchError::Closed) => return Err(WatchError::Closed),
         }
     }
+}
+
+async fn renewed(figures: &mut Option<watch::Receiver<Arc<Figures>>>) {
+    if let Some(figures) = figures
+        && figures.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

@@ -9,10 +9,15 @@
 //! | `readable.rs` | problems as pages, or as a line in the page that asked |
 //! | `answer.rs` | what a page or an action answers |
 //! | `human.rs` | times, sizes and shares as people read them |
-//! | `look.rs` | how states look, and the rows and tiles that several pages have |
+//! | `look.rs` | how states look |
+//! | `links.rs` | words that lead to pages |
+//! | `parts.rs` | tiles, tables of tasks, meters |
+//! | `figures.rs` | what tasks use, asked of the nodes while somebody looks |
+//! | `fields.rs` | what a form has sent |
+//! | `cluster.rs`, `node.rs`, `services.rs`, `service.rs` | pages; `node_actions.rs`, `service_actions.rs` what is done there |
+//! | `spec_table.rs` | a spec as a table |
 //! | `live.rs` | the stream that tells a page to look again |
 //! | `login.rs` | the login page |
-//! | `links.rs` | words that lead to the page of an object |
 //! | `chronicle.rs`, `events.rs` | what happened and who did it |
 //! | `task.rs`, `task_history.rs`, `task_spec.rs` | a task: how it came to be what it is, what it runs, its terminal |
 //! | `logs.rs` | what tasks write |
@@ -30,7 +35,10 @@ mod apply_plan;
 mod apply_read;
 mod assets;
 mod chronicle;
+mod cluster;
 mod events;
+mod fields;
+mod figures;
 mod files;
 mod frame;
 mod human;
@@ -41,8 +49,15 @@ mod login;
 mod logs;
 mod look;
 mod networks;
+mod node;
+mod node_actions;
+mod parts;
 mod readable;
 mod replicas;
+mod service;
+mod service_actions;
+mod services;
+mod spec_table;
 mod stacks;
 mod task;
 mod task_history;
@@ -51,6 +66,7 @@ mod tokens;
 mod visitor;
 mod volumes;
 
+pub use figures::Collector;
 pub use readable::readable;
 
 use crate::routes::Routes;
@@ -58,6 +74,14 @@ use crate::routes::Routes;
 /// All pages, and what they are made of.
 pub fn routes() -> Routes {
     let frame = assets::routes().merge(login::routes()).merge(live::routes());
+    let main = [
+        cluster::routes(),
+        node::routes(),
+        node_actions::routes(),
+        services::routes(),
+        service::routes(),
+        service_actions::routes(),
+    ];
     let detail = [
         events::routes(),
         task::routes(),
@@ -70,5 +94,5 @@ pub fn routes() -> Routes {
         apply::routes(),
         tokens::routes(),
     ];
-    detail.into_iter().fold(frame, Routes::merge)
+    main.into_iter().chain(detail).fold(frame, Routes::merge)
 }

@@ -1,7 +1,7 @@
 // node --test manager/http/tests/js/
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ago, elsewhere, isSilent, matches, neighbour, rest, wait } from '../../assets/pure.js';
+import { ago, elsewhere, isSilent, matches, names, neighbour, rest, wait } from '../../assets/pure.js';
 
 test('the wait grows, is never the same for all, and ends somewhere', () => {
   assert.deepEqual([0, 1, 2, 3].map((failures) => wait(failures, 0)), [250, 500, 1000, 2000]);
@@ -30,6 +30,13 @@ test('a filter has words that must be there and words that must not', () => {
   assert.ok(!matches('web.1 running n1', 'run n2'));
   assert.ok(!matches('web.1 running n1', 'web -running'));
   assert.ok(matches('anything', '  - '));
+});
+
+test('a filter may be about a whole group', () => {
+  assert.ok(names('n1 ready active worker zone=a', 'zone=a'));
+  assert.ok(!names('n1 ready active worker', 'running'));
+  assert.ok(!names('n1 ready active worker', '-running'));
+  assert.ok(!names('n1', ' '));
 });
 
 test('arrows go along rows and between them', () => {
