@@ -27,7 +27,8 @@ secrets: {key: {environment: KEY}}
 
 /// The same without what has to come from a shell.
 fn shop() -> String {
-    SHOP.replace("secrets: [key]", "configs: [motd]").replace("secrets: {key: {environment: KEY}}", "configs: {motd: {content: hello}}")
+    SHOP.replace("secrets: [key]", "configs: [motd]")
+        .replace("secrets: {key: {environment: KEY}}", "configs: {motd: {content: hello}}")
 }
 
 fn encoded(pairs: &[(&str, &str)]) -> String {
@@ -61,9 +62,11 @@ impl Browses for Server {
 async fn apply(server: &Server, stack: &str, text: &str) {
     let (status, _, plan) = server.send("/apply", ApiRole::Operator, &[("stack", stack), ("text", text)]).await;
     assert_eq!(status, 200, "{}", plan.text("#plan"));
-    let (planned, expected) = (plan.one("[name=planned]").attribute("value").unwrap().to_owned(), plan.one("[name=expected]").attribute("value").unwrap().to_owned());
-    let form =
-        [("stack", stack), ("text", text), ("planned", &planned), ("expected", &expected), ("what", "apply")];
+    let (planned, expected) = (
+        plan.one("[name=planned]").attribute("value").unwrap().to_owned(),
+        plan.one("[name=expected]").attribute("value").unwrap().to_owned(),
+    );
+    let form = [("stack", stack), ("text", text), ("planned", &planned), ("expected", &expected), ("what", "apply")];
     let (status, to, page) = server.send("/apply", ApiRole::Operator, &form).await;
     assert_eq!((status, to), (303, format!("/stacks/{stack}")), "{}", page.text("main"));
 }
@@ -90,7 +93,8 @@ fn needed(path: &str) -> Needs {
             && pattern.iter().zip(&path).all(|(wanted, part)| wanted.starts_with('{') || wanted == part)
     };
     let table = all();
-    let routes: Vec<_> = table.table().iter().filter(|route| route.method == Method::POST && fits(route.path)).collect();
+    let routes: Vec<_> =
+        table.table().iter().filter(|route| route.method == Method::POST && fits(route.path)).collect();
     // A path that is spelled out wins over one with a parameter.
     let exact = routes.iter().find(|route| route.path == path).or(routes.first());
     exact.unwrap_or_else(|| panic!("no route takes a POST to {path}")).needs
@@ -210,10 +214,11 @@ async fn a_task_without_a_place_tells_why_and_what_would_help() {
     let server = Server::start().await;
     server.silent_node("asleep").await;
     let service = server.service("web", 1).await;
-    server.until("the task to wait", |state| {
-        state.tasks_of_service(service).any(|task| task.status.state == TaskState::Pending)
-    })
-    .await;
+    server
+        .until("the task to wait", |state| {
+            state.tasks_of_service(service).any(|task| task.status.state == TaskState::Pending)
+        })
+        .await;
     let task = server.state().tasks_of_service(service).next().unwrap().id;
     let page = server.page(&format!("/tasks/{task}"), ApiRole::Viewer).await;
     let why = page.text("#why");
@@ -250,7 +255,10 @@ async fn what_is_applied_is_what_was_planned() {
     assert!(server.state().services().next().is_none(), "a plan does nothing");
 
     // Another text than the one that was planned.
-    let (planned, expected) = (plan.one("[name=planned]").attribute("value").unwrap().to_owned(), plan.one("[name=expected]").attribute("value").unwrap().to_owned());
+    let (planned, expected) = (
+        plan.one("[name=planned]").attribute("value").unwrap().to_owned(),
+        plan.one("[name=expected]").attribute("value").unwrap().to_owned(),
+    );
     let other = first.replace("web:1", "web:2");
     let mut form =
         [("stack", "shop"), ("text", &*other), ("planned", &planned), ("expected", &expected), ("what", "apply")];
@@ -265,10 +273,14 @@ async fn what_is_applied_is_what_was_planned() {
     let (_, _, plan) = server.send("/apply", ApiRole::Operator, &[("stack", "shop"), ("text", &other)]).await;
     assert_eq!((plan.text(".diff dt"), plan.text(".diff del")), ("image".into(), "example.org/web:1".into()));
     assert_eq!(plan.text(".diff ins"), "example.org/web:2");
-    let (planned, expected) = (plan.one("[name=planned]").attribute("value").unwrap().to_owned(), plan.one("[name=expected]").attribute("value").unwrap().to_owned());
+    let (planned, expected) = (
+        plan.one("[name=planned]").attribute("value").unwrap().to_owned(),
+        plan.one("[name=expected]").attribute("value").unwrap().to_owned(),
+    );
     // Somebody is faster.
     apply(&server, "shop", &first.replace("web:1", "web:3")).await;
-    let form = [("stack", "shop"), ("text", &*other), ("planned", &planned), ("expected", &expected), ("what", "apply")];
+    let form =
+        [("stack", "shop"), ("text", &*other), ("planned", &planned), ("expected", &expected), ("what", "apply")];
     let (status, _, page) = server.send("/apply", ApiRole::Operator, &form).await;
     assert_eq!(status, 200);
     assert!(page.text("#plan .warn").contains("somebody has changed a service"));
@@ -344,7 +356,11 @@ async fn an_object_in_use_stays_and_the_page_says_why() {
 async fn contents_of_secrets_are_on_no_page() {
     let server = Server::start().await;
     let content = "correct horse battery staple";
-    let secret = berth_proto::pb::SecretSpec { name: "key".into(), data: content.as_bytes().to_vec().into(), ..Default::default() };
+    let secret = berth_proto::pb::SecretSpec {
+        name: "key".into(),
+        data: content.as_bytes().to_vec().into(),
+        ..Default::default()
+    };
     let request = berth_proto::pb::SecretCreateRequest { spec: Some(secret) };
     use berth_proto::pb::control_server::Control;
     server.control.secret_create(tonic::Request::new(request)).await.unwrap();

@@ -116,7 +116,8 @@ impl Field {
 
 impl Loss {
     fn new(loss: &pb::NodeLoss) -> Self {
-        let homeless = loss.homeless.iter().map(|one| format!("{} of {}", count(one.tasks as usize, "task"), one.service));
+        let homeless =
+            loss.homeless.iter().map(|one| format!("{} of {}", count(one.tasks as usize, "task"), one.service));
         Self { node: loss.node.clone(), homeless: homeless.collect::<Vec<_>>().join(", ") }
     }
 }
@@ -137,9 +138,9 @@ fn versions(stack: &Stack, answer: &pb::StackApplyResponse) -> String {
 
 /// The versions again, as the control API takes them. What makes no sense expects what no service has.
 pub fn expected(text: &str) -> impl Iterator<Item = (String, u64)> + '_ {
-    text.split_whitespace().filter_map(|pair| pair.split_once('=')).map(|(name, version)| {
-        (name.to_owned(), version.parse().unwrap_or(u64::MAX))
-    })
+    text.split_whitespace()
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, version)| (name.to_owned(), version.parse().unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

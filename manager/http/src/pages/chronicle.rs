@@ -84,9 +84,7 @@ impl Happened {
 
 fn link(state: &State, object: &Object) -> Link {
     let link = match object {
-        Object::Node(node) => {
-            Link { text: find::host_name(node).into_owned(), path: format!("/nodes/{}", node.id) }
-        }
+        Object::Node(node) => Link { text: find::host_name(node).into_owned(), path: format!("/nodes/{}", node.id) },
         Object::Service(service) => Link::service(service),
         Object::Task(task) => Link::task(state, task),
         Object::Network(network) => Link::network(network),

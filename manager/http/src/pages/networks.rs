@@ -182,9 +182,8 @@ fn attached(state: &store::State, network: &Network) -> Vec<Attached> {
 
 /// Where published ports come in.
 fn entrances(state: &store::State) -> Vec<(Link, String)> {
-    let addresses = |node: &berth_proto::object::Node| {
-        node.ingress.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
+    let addresses =
+        |node: &berth_proto::object::Node| node.ingress.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let nodes = state.nodes().filter(|node| !node.ingress.is_empty());
     let mut nodes: Vec<_> = nodes.map(|node| (Link::node(state, node.id), addresses(node))).collect();
     nodes.sort();

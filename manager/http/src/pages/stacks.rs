@@ -101,7 +101,9 @@ impl Progress {
     fn is_settled(&self) -> bool {
         use berth_proto::object::UpdateProgress::{Completed, RollbackCompleted};
         let update = self.service.update.as_ref().map(|update| update.progress);
-        self.replicas.is_full() && !self.service.pending_delete && matches!(update, None | Some(Completed | RollbackCompleted))
+        self.replicas.is_full()
+            && !self.service.pending_delete
+            && matches!(update, None | Some(Completed | RollbackCompleted))
     }
 }
 
@@ -120,7 +122,8 @@ impl StackPage {
 
 async fn list(State(site): State<Site>, visitor: Visitor) -> Answer {
     let state = site.manager.hub.snapshot();
-    let frame = Frame::new(&site, &state, &visitor, "/stacks", "Stacks").live("service,task,network,volume,config,secret");
+    let frame =
+        Frame::new(&site, &state, &visitor, "/stacks", "Stacks").live("service,task,network,volume,config,secret");
     render(&StacksPage { frame, rows: rows(&state) })
 }
 

@@ -141,7 +141,9 @@ mod tests {
     #[test]
     fn how_long_a_token_lives_is_written_as_people_write_it() {
         let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
-        for (text, wanted) in [("", None), ("30d", hours(720)), ("12h", hours(12)), ("1h30m", Some(Duration::from_secs(5400)))] {
+        for (text, wanted) in
+            [("", None), ("30d", hours(720)), ("12h", hours(12)), ("1h30m", Some(Duration::from_secs(5400)))]
+        {
             assert_eq!(lifetime(text), Ok(wanted), "{text}");
         }
         for text in ["0d", "0s", "-1d", "soon", "99999999999999999999d", "1.5d"] {

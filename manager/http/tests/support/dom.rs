@@ -41,7 +41,8 @@ impl Page {
     fn take(&mut self, handle: &Handle, parent: Option<usize>) {
         let what = match &handle.data {
             NodeData::Element { name, attrs, .. } => {
-                let attributes = attrs.borrow().iter().map(|a| (a.name.local.to_string(), a.value.to_string())).collect();
+                let attributes =
+                    attrs.borrow().iter().map(|a| (a.name.local.to_string(), a.value.to_string())).collect();
                 Some(What::Element { name: name.local.to_string(), attributes })
             }
             NodeData::Text { contents } => Some(What::Text(contents.borrow().to_string())),
