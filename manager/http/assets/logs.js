@@ -10,6 +10,8 @@ const MOST_LINES = 5_000;
 const FIRST_LINES = 500;
 /** Between tries to connect again, milliseconds: first and longest. */
 const RETRY = [500, 10_000];
+/** The code of a connection that may not go on (RFC 6455 section 7.4.1). */
+const NOT_LET_IN = 1008;
 /** Colours of replicas that the style sheet has. */
 const COLOURS = 8;
 /** Letters of one line that are shown; the whole of it is in the download. */
@@ -101,6 +103,10 @@ class LogView {
     this.socket = undefined;
     if (code === 1000) {
       this.say('ended');
+      return;
+    }
+    if (code === NOT_LET_IN) {
+      this.say('failed', 'the login has ended');
       return;
     }
     // What the request itself is to blame for, another try does not mend.
