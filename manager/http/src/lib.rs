@@ -11,6 +11,7 @@
 //! | [`health`] | `/healthz`, `/readyz` |
 //! | [`metrics`] | `/metrics`, and what is counted of HTTP |
 //! | [`worker`] | what a node serves that is no manager |
+//! | [`pages`] | the dashboard |
 //! | [`problem`] | errors as `application/problem+json` (RFC 9457) |
 //!
 //! Invariants: every route names the role that it takes, or that it takes none; a request is answered only after who sent it
@@ -22,6 +23,7 @@ pub mod access;
 pub mod api;
 pub mod health;
 pub mod metrics;
+pub mod pages;
 pub mod problem;
 pub mod routes;
 pub mod serve;

@@ -128,6 +128,8 @@ impl IntoResponse for Problem {
         if let Some(version) = self.version {
             response.headers_mut().insert(header::ETAG, etag(version));
         }
+        // Where a page was asked for, people read it there.
+        response.extensions_mut().insert(self);
         response
     }
 }

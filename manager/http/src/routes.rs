@@ -11,6 +11,7 @@ use crate::access::{self, Login};
 use crate::api;
 use crate::health;
 use crate::metrics::{self, Counting};
+use crate::pages;
 use crate::site::Site;
 
 /// Who may ask.
@@ -81,6 +82,7 @@ impl Routes {
             .method_not_allowed_fallback(access::not_allowed)
             .layer(middleware::from_fn_with_state(site.clone(), access::trace))
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
+            .layer(middleware::from_fn_with_state(site.clone(), pages::readable))
             .layer(middleware::from_fn(access::headers))
             .layer(middleware::from_fn_with_state(counting, metrics::count))
             .with_state(site)
@@ -89,5 +91,5 @@ impl Routes {
 
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes().merge(health::routes()).merge(metrics::routes()).merge(api::routes())
+    access::routes().merge(health::routes()).merge(metrics::routes()).merge(api::routes()).merge(pages::routes())
 }

@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 
 use crate::api::stream::Streams;
 use crate::metrics::HttpMetrics;
+use crate::pages::Collector;
 
 /// What every handler has at hand. Clones share everything.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct Site {
     pub metrics: Scrape,
     /// What is counted of HTTP.
     pub(crate) counts: HttpMetrics,
+    /// What tasks use, while somebody looks.
+    pub(crate) figures: Collector,
     /// Wrong tokens by address.
     pub(crate) throttle: Arc<Mutex<Throttle>>,
     /// What streams that are open share.
@@ -42,8 +45,18 @@ impl Site {
         let mut registry = Registry::default();
         let counts = HttpMetrics::register(&mut registry);
         let metrics = Scrape::default().with(Arc::clone(&manager.metrics) as _).with(Arc::new(registry));
-        let (stop, throttle, streams) = (CancellationToken::new(), Arc::default(), Streams::default());
-        Self { manager, control, node, secure, stop, metrics, counts, throttle, streams }
+        Self {
+            manager,
+            control,
+            node,
+            secure,
+            stop: CancellationToken::new(),
+            metrics,
+            counts,
+            figures: Collector::default(),
+            throttle: Arc::default(),
+            streams: Streams::default(),
+        }
     }
 
     /// One whose `/metrics` shows this too.

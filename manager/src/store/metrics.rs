@@ -177,9 +177,9 @@ fn write_nodes(figures: &mut Figures<'_>, state: &State) -> fmt::Result {
     figures.gauges("berth_node_capacity_cores", "Processors that a node has for tasks", cores)?;
     let memory = each(&|node| bytes(resources(node).memory));
     figures.gauges("berth_node_capacity_memory_bytes", "Memory that a node has for tasks", memory)?;
-    let reserved = each(&|node| self::cores(state.room.on(node.id).nano_cpus));
+    let reserved = each(&|node| self::cores(state.reserved(node.id).nano_cpus));
     figures.gauges("berth_node_reserved_cores", "Processors that tasks on a node reserve", reserved)?;
-    let reserved = each(&|node| bytes(state.room.on(node.id).memory));
+    let reserved = each(&|node| bytes(state.reserved(node.id).memory));
     figures.gauges("berth_node_reserved_memory_bytes", "Memory that tasks on a node reserve", reserved)
 }
 

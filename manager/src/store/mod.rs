@@ -41,6 +41,7 @@ pub use conflict::Conflict;
 pub use event::{Author, Commit, Event};
 pub use metrics::StoreMetrics;
 pub use object::{Object, ObjectKind, ObjectRef, Stored};
+pub use room::Reserved;
 pub use state::{Snapshot, State};
 pub use transaction::{Change, Observation, Precondition, Transaction};
 pub use watch::{Hub, Step, Subscription, WatchError};

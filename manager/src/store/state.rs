@@ -11,7 +11,7 @@ use berth_proto::state::{DesiredState, TaskState};
 
 use super::object::{Object, ObjectKind, ObjectRef, Stored};
 use super::peers::{self, Peers};
-use super::room::Room;
+use super::room::{Reserved, Room};
 use super::table::Table;
 use super::task_index::TaskIndex;
 
@@ -143,6 +143,11 @@ impl State {
     /// Every node whose address is known, as the data plane of others sees it.
     pub fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// What tasks that are meant to work have reserved on a node.
+    pub fn reserved(&self, node: NodeId) -> Reserved {
+        self.room.on_node(node)
     }
 
     /// How many tasks there are.

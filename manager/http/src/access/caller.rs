@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use berth_manager::api::token;
+use berth_manager::api::{Actor, token};
 use berth_manager::store::State;
 use berth_proto::state::ApiRole;
 use berth_proto::time::Timestamp;
@@ -29,6 +29,13 @@ impl Caller {
     /// Whether its token is still good: for what goes on long after it was let in.
     pub fn is_good(&self, state: &State, now: Timestamp) -> bool {
         token::of_digest(state, &self.digest, now).is_some()
+    }
+}
+
+impl Caller {
+    /// The name that what it does goes under.
+    pub fn actor(&self) -> Actor {
+        Actor(format!("token {}", self.name).into())
     }
 }
 

@@ -8,7 +8,6 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use berth_manager::api::Actor;
 use berth_proto::state::ApiRole;
 use berth_proto::time::Timestamp;
 
@@ -38,15 +37,17 @@ pub enum Login {
 /// certificate that its browser shows by itself, may look but not act.
 pub async fn authenticate(State(site): State<Site>, mut request: Request, next: Next) -> Response {
     let now = SystemTime::now().into();
-    match identify(&site, &request, now) {
-        Ok(Some(caller)) => {
-            request.extensions_mut().insert(Actor(format!("token {}", caller.name).into()));
-            request.extensions_mut().insert(Arc::new(caller));
-        }
-        Ok(None) => {}
+    let caller = match identify(&site, &request, now) {
+        Ok(caller) => caller.map(Arc::new),
         Err(problem) => return problem.into_response(),
-    }
-    next.run(request).await
+    };
+    let Some(caller) = caller else { return next.run(request).await };
+    request.extensions_mut().insert(caller.actor());
+    request.extensions_mut().insert(Arc::clone(&caller));
+    let mut response = next.run(request).await;
+    // A page that says what is wrong has the navigation of who asked.
+    response.extensions_mut().insert(caller);
+    response
 }
 
 fn identify(site: &Site, request: &Request, now: Timestamp) -> Result<Option<Caller>, Problem> {

@@ -1,6 +1,8 @@
 //! A manager that serves HTTP, tokens for it, and nodes that run whatever they are given.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+pub mod dom;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
