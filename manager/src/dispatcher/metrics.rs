@@ -73,6 +73,7 @@ impl DispatcherMetrics {
             Some(FromAgent::Status(_)) => "status",
             Some(FromAgent::Ack(_)) => "ack",
             Some(FromAgent::Description(_)) => "description",
+            Some(FromAgent::Figures(_)) => "figures",
         };
         self.received.get_or_create(&[("kind", kind)]).inc();
     }

@@ -9,12 +9,14 @@ use std::time::Duration;
 use jiff::civil;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Ratio;
+use crate::schema::DurationText;
 use crate::time::Timestamp;
 
 /// Bounds, targets and pace. The number that follows from them is [`crate::object::Autoscaled`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Autoscale {
     /// Fewest replicas, outside of the schedule's windows.
     pub min: u64,
@@ -80,7 +82,7 @@ pub struct Bounds<'a> {
 }
 
 /// Requests that a replica should get, by a counter that it shows in Prometheus' text format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestTarget {
     /// Requests per second and replica.
     pub target: u64,
@@ -94,13 +96,15 @@ pub struct RequestTarget {
 }
 
 /// One duration for more replicas, one for fewer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pace {
     /// Before there are more.
     #[serde(with = "crate::time::duration")]
+    #[schema(value_type = DurationText)]
     pub up: Duration,
     /// Before there are fewer.
     #[serde(with = "crate::time::duration")]
+    #[schema(value_type = DurationText)]
     pub down: Duration,
 }
 
@@ -125,14 +129,16 @@ pub fn default_path() -> String {
 }
 
 /// Other bounds for some hours of some days of the week.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Window {
     /// Days on which it begins, in the order of the week, each once; none means every day.
     #[serde(default)]
     pub days: Vec<Weekday>,
     /// When it begins.
+    #[schema(value_type = String, pattern = "^([01]?[0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
     pub from: TimeOfDay,
     /// When it ends: on the next day where that is not later than `from`.
+    #[schema(value_type = String, pattern = "^([01]?[0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
     pub to: TimeOfDay,
     /// Whose clock, as `Europe/Berlin`; UTC when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,7 +186,7 @@ pub fn zone(name: Option<&str>) -> Option<TimeZone> {
 }
 
 /// A day of the week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Weekday {
     /// Monday.
