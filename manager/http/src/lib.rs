@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`site`] | what every handler has at hand |
 //! | [`routes`] | the table of all routes: method, path, role; nothing is served that is not in it |
+//! | [`api`] | the JSON API: objects, actions, apply, the OpenAPI document |
 //! | [`access`] | who asks, and whether that is allowed |
 //! | [`serve`] | listener, connections, limits |
 //! | [`tls`] | certificates of this server and of its clients |
 //! | [`health`] | `/healthz`, `/readyz` |
 //! | [`worker`] | what a node serves that is no manager |
+//! | `compose_file` | a Compose file that comes alone |
 //! | [`pages`] | the dashboard |
 //! | [`problem`] | errors as `application/problem+json` (RFC 9457) |
 //!
@@ -18,6 +20,8 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod api;
+mod compose_file;
 pub mod health;
 pub mod pages;
 pub mod problem;

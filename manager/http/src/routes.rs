@@ -8,6 +8,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use berth_proto::state::ApiRole;
 
 use crate::access::{self, Login};
+use crate::api;
 use crate::health;
 use crate::pages;
 use crate::site::Site;
@@ -76,6 +77,7 @@ impl Routes {
     pub fn into_router(self, site: Site) -> Router {
         self.router
             .fallback(access::nothing_here)
+            .method_not_allowed_fallback(access::not_allowed)
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
             .layer(middleware::from_fn_with_state(site.clone(), pages::readable))
             .layer(middleware::from_fn(access::headers))
@@ -85,5 +87,5 @@ impl Routes {
 
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes().merge(health::routes()).merge(pages::routes())
+    access::routes().merge(health::routes()).merge(api::routes()).merge(pages::routes())
 }

@@ -9,6 +9,7 @@ use berth_proto::pb::node_service_client::NodeServiceClient;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use crate::api::stream::Streams;
 use crate::pages::Collector;
 
 /// What every handler has at hand. Clones share everything.
@@ -28,6 +29,8 @@ pub struct Site {
     pub(crate) figures: Collector,
     /// Wrong tokens by address.
     pub(crate) throttle: Arc<Mutex<Throttle>>,
+    /// What streams that are open share.
+    pub(crate) streams: Streams,
 }
 
 impl Site {
@@ -41,6 +44,7 @@ impl Site {
             stop: CancellationToken::new(),
             figures: Collector::default(),
             throttle: Arc::default(),
+            streams: Streams::default(),
         }
     }
 

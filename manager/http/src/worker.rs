@@ -86,7 +86,7 @@ impl Worker {
         }
         let found = match claim.digest() {
             None => None,
-            Some((digest, shown)) => self.find(digest).await?.map(|(name, role)| Caller { name, role, shown }),
+            Some((digest, shown)) => self.find(digest).await?.map(|(name, role)| Caller { name, role, shown, digest }),
         };
         match (found, claim) {
             (Some(caller), _) => Ok(Some(caller)),

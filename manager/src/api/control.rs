@@ -13,7 +13,6 @@ use berth_proto::spec::{ClusterSpec, ConfigSpec, NetworkSpec, NodeSpec, SecretSp
 use berth_proto::state::{ApiRole, NodeRole};
 use bytes::Bytes;
 use tokio::time::Instant;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::refusal::Refused;
@@ -21,10 +20,10 @@ use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
 use super::{
-    backup, cleanup, cluster, content, depends, find, foresee, node, read, resource, service, stack, token, watch,
+    actor, backup, cleanup, cluster, content, depends, find, foresee, node, read, resource, service, stack, token,
+    watch,
 };
 use crate::clock;
-use crate::identity::Peer;
 use crate::manager::ControlHandle;
 use crate::raft::{Forward, Proposer};
 use crate::store::{Hub, Snapshot, State, Transaction};
@@ -37,11 +36,6 @@ const REMOVAL_PATIENCE: Duration = Duration::from_secs(60);
 const QUORUM_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two looks meanwhile.
 const QUORUM_LOOK: Duration = Duration::from_millis(100);
-
-/// Who asks, where neither a socket nor a certificate says so: put into the extensions of a request by what has found it out,
-/// in this process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Actor(pub Arc<str>);
 
 /// The `Control` service of one manager. Clones share everything.
 #[derive(Clone)]
@@ -148,20 +142,8 @@ impl ControlApi {
         }
     }
 
-    /// Who asks: the user at the other end of the unix socket (`SO_PEERCRED`, unix(7)), or the node whose certificate it
-    /// has, or the one that was found out.
     fn actor<T>(&self, request: &Request<T>) -> String {
-        if let Some(Actor(actor)) = request.extensions().get::<Actor>() {
-            return actor.to_string();
-        }
-        if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
-            return format!("node {}", peer.node);
-        }
-        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        match peer.map(|peer| peer.uid()) {
-            Some(uid) => (self.name_of_user)(uid).unwrap_or_else(|| format!("uid {uid}")),
-            None => "local".to_owned(),
-        }
+        actor::of(request, self.name_of_user)
     }
 
     fn clean_up(&self, objects: Vec<ObjectRef>) {
@@ -179,6 +161,11 @@ fn answer(service: Option<&Arc<Service>>) -> Result<Response<pb::Service>, Statu
     // The state after the commit has it, unless somebody removed it at the same moment.
     let service = service.ok_or_else(|| Status::aborted("the service was removed meanwhile"))?;
     Ok(Response::new((&**service).into()))
+}
+
+/// The object is still as the caller saw it; 0 goes without the check.
+fn expect(expected: u64, found: u64, what: impl FnOnce() -> String) -> Result<(), Refused> {
+    if expected == 0 || expected == found { Ok(()) } else { Err(Refused::Stale { what: what() }) }
 }
 
 /// A token as it may be shown.
@@ -333,9 +320,7 @@ impl Control for ControlApi {
         let spec: ServiceSpec = required(request.spec, "spec")?;
         let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
             let service = service::alive(state, &request.id)?;
-            if request.version != 0 && request.version != service.meta.version {
-                return Err(Refused::Stale { what: format!("service {}", service.spec.name) });
-            }
+            expect(request.version, service.meta.version, || format!("service {}", service.spec.name))?;
             service::update(state, tx, service, spec.clone(), request.force, draw)?;
             depends::check(state, tx)?;
             Ok(service.id)
@@ -384,11 +369,12 @@ impl Control for ControlApi {
         request: Request<pb::ServiceRemoveRequest>,
     ) -> Result<Response<pb::RemoveResponse>, Status> {
         let actor = self.actor(&request);
-        let words = request.into_inner().ids;
+        let request = request.into_inner();
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let mut removed = Vec::new();
-            for word in &words {
+            for word in &request.ids {
                 let service = find::service(state, word)?;
+                expect(request.version, service.meta.version, || format!("service {}", service.spec.name))?;
                 service::remove(tx, service);
                 removed.push(service.spec.name.to_string());
             }
@@ -404,9 +390,7 @@ impl Control for ControlApi {
         let spec: NodeSpec = required(request.spec, "spec")?;
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let node = find::node(state, &request.id)?;
-            if request.version != 0 && request.version != node.meta.version {
-                return Err(Refused::Stale { what: format!("node {}", find::host_name(node)) });
-            }
+            expect(request.version, node.meta.version, || format!("node {}", find::host_name(node)))?;
             node::update(state, tx, node, spec.clone())?;
             Ok(node.id)
         };
@@ -423,6 +407,7 @@ impl Control for ControlApi {
         let request = request.into_inner();
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let node = find::node(state, &request.id)?;
+            expect(request.version, node.meta.version, || format!("node {}", find::host_name(node)))?;
             node::remove(state, tx, node, request.force)?;
             Ok(vec![node.id.to_string()])
         };
@@ -503,7 +488,13 @@ impl Control for ControlApi {
         let request = request.into_inner();
         let kind = read::kind(request.kind)?;
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
-            request.ids.iter().map(|word| resource::remove(state, tx, kind, word)).collect::<Result<Vec<_>, _>>()
+            let mut removed = Vec::new();
+            for word in &request.ids {
+                let (name, version) = resource::remove(state, tx, kind, word)?;
+                expect(request.version, version, || format!("{kind} {name}"))?;
+                removed.push(name);
+            }
+            Ok(removed)
         };
         let (_, removed) = self.commit(&actor, make).await?;
         Ok(Response::new(pb::RemoveResponse { removed }))

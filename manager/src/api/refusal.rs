@@ -324,7 +324,7 @@ impl Refused {
             Self::Propose(error) => match error {
                 ProposeError::Conflict(_) => Code::Aborted,
                 ProposeError::NotLeader { .. } | ProposeError::Stopped | ProposeError::Lost => Code::Unavailable,
-                ProposeError::TooLarge { .. } => Code::ResourceExhausted,
+                ProposeError::TooLarge { .. } => Code::OutOfRange,
             },
         }
     }

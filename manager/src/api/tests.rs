@@ -216,7 +216,8 @@ async fn what_is_in_use_stays_and_what_is_missing_is_named() {
     let request = pb::NetworkCreateRequest { spec: Some(network) };
     cluster.api.network_create(Request::new(request)).await.unwrap();
     cluster.create(joined("back")).await.unwrap();
-    let remove = pb::ObjectRemoveRequest { kind: pb::ObjectKind::Network.into(), ids: vec!["back".to_owned()] };
+    let remove =
+        pb::ObjectRemoveRequest { kind: pb::ObjectKind::Network.into(), ids: vec!["back".to_owned()], version: 0 };
     let status = cluster.api.object_remove(Request::new(remove)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("in use") && status.message().contains("web"), "{status}");
@@ -360,7 +361,7 @@ async fn contents_that_nothing_shows_are_forgotten() {
     assert_eq!(config.earlier.len(), 0, "neither the service nor the one before shows another");
     let data: Vec<_> = secret.earlier.iter().map(|content| content.data.0.clone()).collect();
     assert_eq!(data, ["z"]);
-    let remove = pb::ServiceRemoveRequest { ids: vec!["shop_web".to_owned()] };
+    let remove = pb::ServiceRemoveRequest { ids: vec!["shop_web".to_owned()], version: 0 };
     cluster.api.service_remove(Request::new(remove)).await.unwrap();
     cluster.until_count(pb::ObjectKind::Service, 0).await;
     let state = cluster.manager.handle().hub.snapshot();
@@ -443,7 +444,7 @@ async fn the_built_in_network_stays() {
     cluster.until_count(pb::ObjectKind::Network, 2).await;
     let kind = pb::ObjectKind::Network.into();
     for name in ["bridge", "ingress"] {
-        let remove = pb::ObjectRemoveRequest { kind, ids: vec![name.to_owned()] };
+        let remove = pb::ObjectRemoveRequest { kind, ids: vec![name.to_owned()], version: 0 };
         let status = cluster.api.object_remove(Request::new(remove)).await.unwrap_err();
         assert_eq!(status.message(), format!("network {name} is built in and cannot be removed"));
     }
@@ -479,7 +480,11 @@ async fn every_change_is_shown_with_who_made_it() {
     cluster.create(spec("web")).await.unwrap();
     let first = events.next().await.unwrap().unwrap();
     assert_eq!((first.action(), first.actor.as_str()), (pb::watch_event::Action::Created, "local"));
-    cluster.api.service_remove(Request::new(pb::ServiceRemoveRequest { ids: vec!["web".to_owned()] })).await.unwrap();
+    cluster
+        .api
+        .service_remove(Request::new(pb::ServiceRemoveRequest { ids: vec!["web".to_owned()], version: 0 }))
+        .await
+        .unwrap();
     let removed = loop {
         let event = tokio::time::timeout(Duration::from_secs(20), events.next()).await.unwrap().unwrap().unwrap();
         if event.action() == pb::watch_event::Action::Removed {
@@ -494,7 +499,7 @@ async fn every_change_is_shown_with_who_made_it() {
 async fn a_service_can_be_made_anew_as_soon_as_it_was_removed() {
     let cluster = Cluster::start().await;
     let first = cluster.create(spec("web")).await.unwrap();
-    let request = pb::ServiceRemoveRequest { ids: vec!["web".to_owned()] };
+    let request = pb::ServiceRemoveRequest { ids: vec!["web".to_owned()], version: 0 };
     cluster.api.service_remove(Request::new(request)).await.unwrap();
     let second = cluster.create(spec("web")).await.unwrap();
     assert_ne!(first.id, second.id);

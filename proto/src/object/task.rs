@@ -74,6 +74,14 @@ impl Task {
             Slot::Node(node) => format!("{}.{node}.{}", self.service_name, self.id),
         }
     }
+
+    /// `web.1`, or `web.<host>` for a task of a global service, as people call it.
+    pub fn short_name(&self, host_name: impl FnOnce(NodeId) -> String) -> String {
+        match self.slot {
+            Slot::Replica(slot) => format!("{}.{slot}", self.service_name),
+            Slot::Node(node) => format!("{}.{}", self.service_name, host_name(node)),
+        }
+    }
 }
 
 /// What was observed of a task.

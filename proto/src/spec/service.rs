@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     ContainerSpec, EndpointSpec, Labels, LogSpec, NetworkAttachmentSpec, Placement, Requirements, RestartPolicy,
@@ -11,7 +12,7 @@ use super::{
 use crate::name::{ServiceName, StackName};
 
 /// A service: how many of what should run, where, and how it changes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceSpec {
     /// Unique name; `<stack>_<service>` when it came from a stack.
     pub name: ServiceName,
@@ -71,7 +72,7 @@ impl ServiceSpec {
 }
 
 /// What each task of a service runs. Two tasks with equal `TaskSpec` need not be replaced by one another.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskSpec {
     /// The container.
     pub container: ContainerSpec,
@@ -111,7 +112,7 @@ impl TaskSpec {
 }
 
 /// How many tasks a service has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceMode {
     /// A number of replicas, in slots 1..=n.
@@ -156,7 +157,7 @@ impl ServiceMode {
 }
 
 /// What a service waits for before its first tasks are started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DependsOn {
     /// The state to wait for.
     pub condition: DependencyCondition,
@@ -173,7 +174,7 @@ fn yes() -> bool {
 }
 
 /// Compose `depends_on.condition`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DependencyCondition {
     /// A task of it is running.

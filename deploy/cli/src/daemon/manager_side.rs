@@ -127,7 +127,8 @@ async fn serve(
         .add_service(manager.dispatcher().into_server())
         .serve_with_incoming_shutdown(sessions, end.clone().cancelled_owned());
     let gateway =
-        Gateway::new(handle.node, agent.local_service(), handle.hub.clone(), Arc::new(reach.clone()), end.clone());
+        Gateway::new(handle.node, agent.local_service(), handle.hub.clone(), Arc::new(reach.clone()), end.clone())
+            .with_user_names(name_of_user);
     let control = ControlApi::new(handle.clone(), env!("CARGO_PKG_VERSION")).with_user_names(name_of_user);
     let (tasks, calls) = inprocess::pair();
     let calls = Server::builder()

@@ -1,69 +1,12 @@
-//! Rows of `service ls` and `stack services`, and the count of replicas. Pure.
+//! Rows of `service ls` and `stack services`. Pure.
 
-use berth_proto::object::{Service, Task};
-use berth_proto::spec::{PortConfig, Protocol, PublishMode, ServiceMode};
-use berth_proto::state::TaskState;
+use berth_proto::object::{Replicas, Service};
+use berth_proto::spec::{PortConfig, Protocol, PublishMode};
 use serde::Serialize;
 
 use crate::client::world::World;
 use crate::ui::Row;
 use crate::ui::listing::short_id;
-
-/// How many tasks of a service run, and how many should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Replicas {
-    /// Tasks that run and are meant to.
-    pub running: u64,
-    /// Tasks that should.
-    pub desired: u64,
-    /// Jobs: tasks of this run that have ended well.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub completed: Option<u64>,
-    /// Jobs: how many have to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub total: Option<u64>,
-}
-
-impl Replicas {
-    /// Counts the tasks of `service` among `tasks`.
-    pub fn count<'a>(service: &Service, tasks: impl Iterator<Item = &'a Task>) -> Self {
-        let iteration = service.job.map(|job| job.iteration);
-        let mut count = Self::default();
-        let (mut wanted, mut completed) = (0, 0);
-        for task in tasks.filter(|task| task.service == service.id) {
-            let works = task.desired.wants_work();
-            count.running += u64::from(task.status.state == TaskState::Running && works);
-            let current = task.job_iteration == iteration;
-            completed += u64::from(current && task.status.state == TaskState::Complete);
-            wanted += u64::from(works && !task.status.state.is_terminal() || current && works && iteration.is_some());
-        }
-        match service.spec.mode {
-            ServiceMode::Replicated { replicas } => count.desired = replicas,
-            ServiceMode::Global => count.desired = wanted,
-            ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
-                count.desired = max_concurrent.min(total_completions.saturating_sub(completed));
-                count.completed = Some(completed);
-                count.total = Some(total_completions);
-            }
-            ServiceMode::GlobalJob => {
-                count.desired = wanted.saturating_sub(completed);
-                count.completed = Some(completed);
-                count.total = Some(wanted.max(completed));
-            }
-        }
-        count
-    }
-}
-
-impl std::fmt::Display for Replicas {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.running, self.desired)?;
-        match (self.completed, self.total) {
-            (Some(completed), Some(total)) => write!(f, " ({completed}/{total} completed)"),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// A line of `service ls`.
 #[derive(Debug, Clone, Serialize)]

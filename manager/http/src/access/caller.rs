@@ -21,6 +21,15 @@ pub struct Caller {
     pub role: ApiRole,
     /// How it was shown.
     pub shown: Shown,
+    /// What was shown: another token may have its name by now.
+    pub(crate) digest: [u8; 32],
+}
+
+impl Caller {
+    /// Whether its token is still good: for what goes on long after it was let in.
+    pub fn is_good(&self, state: &State, now: Timestamp) -> bool {
+        token::of_digest(state, &self.digest, now).is_some()
+    }
 }
 
 impl Caller {
@@ -89,7 +98,7 @@ impl<'a> Claim<'a> {
     pub fn verify(self, state: &State, now: Timestamp) -> Option<Caller> {
         let (digest, shown) = self.digest()?;
         let found = token::of_digest(state, &digest, now)?;
-        Some(Caller { name: found.name.as_str().into(), role: found.role, shown })
+        Some(Caller { name: found.name.as_str().into(), role: found.role, shown, digest })
     }
 }
 

@@ -106,7 +106,7 @@ pub async fn require(role: ApiRole, login: Login, request: Request, next: Next) 
         None if login == Login::Redirect && request.method() == Method::GET => Redirect::to("/login").into_response(),
         None => {
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "this takes a token").hint(MAKE_ONE);
-            ([(header::WWW_AUTHENTICATE, "Bearer realm=\"berth\"")], problem).into_response()
+            problem.into_response()
         }
     }
 }
@@ -130,6 +130,13 @@ pub async fn headers(request: Request, next: Next) -> Response {
     // What is the cluster's is nobody's to keep; files that never change say otherwise themselves.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// The path is served, but not for this method. The header `Allow` says for which.
+pub async fn not_allowed(request: Request) -> Problem {
+    let (method, path) = (request.method(), request.uri().path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not take {method}"))
+        .hint("the header Allow names what it takes")
 }
 
 /// Nothing is served here.

@@ -13,7 +13,7 @@ mod origin;
 mod session;
 
 pub use caller::{Caller, Claim, ClientCertificate, Shown};
-pub use guard::{Login, authenticate, headers, not_valid, nothing_here, require, too_many};
+pub use guard::{Login, authenticate, headers, not_allowed, not_valid, nothing_here, require, too_many};
 pub use session::routes;
 
 /// Headers for tests.

@@ -16,7 +16,7 @@ use super::{logs, scale};
 use crate::cli::Context;
 use crate::ui::{Failure, Outcome};
 
-pub use ls::{FILTERS, rows};
+pub use ls::rows;
 
 /// Commands on services.
 #[derive(Debug, Subcommand)]
