@@ -178,7 +178,7 @@ class LogView {
     this.entries.push(...fresh);
     if (this.dropped > 0) {
       this.gap?.remove();
-      this.gap = document.createElement('li');
+      this.gap = document.createElement('div');
       this.gap.className = 'log-gap';
       this.gap.textContent = `${this.dropped} lines came too fast to be shown`;
       this.lines.append(this.gap);
@@ -190,7 +190,7 @@ class LogView {
   }
 
   entry(record) {
-    const row = document.createElement('li');
+    const row = document.createElement('div');
     row.className = `log-line log-${record.stream === 'stderr' ? 'stderr' : 'stdout'}`;
     const time = document.createElement('time');
     time.dateTime = record.time;

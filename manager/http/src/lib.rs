@@ -11,6 +11,7 @@
 //! | [`health`] | `/healthz`, `/readyz` |
 //! | [`metrics`] | `/metrics`, and what is counted of HTTP |
 //! | [`worker`] | what a node serves that is no manager |
+//! | `compose_file` | a Compose file that comes alone |
 //! | [`pages`] | the dashboard |
 //! | [`problem`] | errors as `application/problem+json` (RFC 9457) |
 //!
@@ -21,6 +22,7 @@
 
 pub mod access;
 pub mod api;
+mod compose_file;
 pub mod health;
 pub mod metrics;
 pub mod pages;

@@ -413,4 +413,8 @@ async fn a_token_is_shown_once_and_to_an_admin_alone() {
     }
     assert_eq!(server.send("/tokens/remove", ApiRole::Admin, &[("name", "ci")]).await.0, 303);
     assert_eq!(works().await, 401);
+    let events = server.page("/events?kind=cluster&actor=token+admin", ApiRole::Viewer).await;
+    let told = events.text("#events");
+    assert!(told.contains("token ci made, operator") && told.contains("token ci removed"), "{told}");
+    assert!(!told.contains("berth_api_"));
 }

@@ -4,18 +4,14 @@
 //! The file comes alone: what it says of other files, and of the surroundings of who wrote it, cannot be known here, and is
 //! refused rather than read from this machine.
 
-use std::path::{Path, PathBuf};
-
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
-use berth_compose::files::Files;
-use berth_compose::{Diagnostic, Errors, LoadOptions, Problem as Wrong, Project, Stack};
+use berth_compose::Stack;
 use berth_manager::api::stack;
 use berth_proto::filter::Known;
 use berth_proto::object::Service;
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
-use berth_proto::spec::MountKind;
 use berth_proto::state::ApiRole;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
@@ -24,6 +20,7 @@ use super::describe::{Api, Op};
 use super::input::{body, content_type};
 use super::model::{Plan, PlannedChange, Warning};
 use super::query::Query;
+use crate::compose_file::{self, Remark};
 use crate::problem::{FieldProblem, Problem};
 use crate::site::Site;
 
@@ -31,9 +28,6 @@ use crate::site::Site;
 const MAX_FILE: usize = 4 << 20;
 /// Media types of YAML (RFC 9512), and the names that it had before there was one.
 const MEDIA: [&str; 4] = ["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"];
-/// Where the file is thought to be. A path that begins so was relative; and no project takes its name from it.
-const NOWHERE: &str = "/…/…/…/…/…/…/…/…/…";
-const FILE: &str = "compose.yaml";
 const PARAMETERS: [Known; 3] = [
     ("dryRun", "Only say what would be done"),
     ("stack", "Name of the stack [default: `name:` in the file]"),
@@ -109,77 +103,11 @@ pub async fn apply(site: &Site, by: &By, asked: &Compose, file: &[u8]) -> Result
 
 /// Reads a file that has nothing beside it; everything that is wrong with it comes at once.
 pub fn parse(file: &[u8], stack: Option<&str>) -> Result<(Stack, Vec<Warning>), Problem> {
-    let options =
-        LoadOptions { project_name: stack.map(str::to_owned), ..LoadOptions::new(NOWHERE, [PathBuf::from(FILE)]) };
-    let (project, mut warnings) = berth_compose::load_from(&options, &Alone(file)).map_err(|errors| wrong(&errors))?;
-    let stack = berth_compose::convert(&project).map_err(|errors| wrong(&errors))?;
-    let relative = relative_paths(&project, &stack);
-    if !relative.is_empty() {
-        return Err(unprocessable(relative));
-    }
-    warnings.extend(stack.warnings.iter().cloned());
-    let shape = |warning: berth_compose::Warning| Warning {
-        path: warning.path,
-        message: match warning.span.filter(|span| span.line > 0) {
-            Some(span) => format!("line {}: {}", span.line, without_place(&warning.message)),
-            None => without_place(&warning.message),
-        },
-    };
-    Ok((stack, warnings.into_iter().map(shape).collect()))
-}
-
-/// The file, and nothing beside it.
-struct Alone<'f>(&'f [u8]);
-
-impl Files for Alone<'_> {
-    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        match self.is_file(path) {
-            true => Ok(self.0.to_vec()),
-            false => Err(std::io::Error::other("it was sent without the files beside it")),
-        }
-    }
-
-    fn is_file(&self, path: &Path) -> bool {
-        path == Path::new(NOWHERE).join(FILE)
-    }
-}
-
-/// Paths of the host that were written relative to the file.
-fn relative_paths(project: &Project, stack: &Stack) -> Vec<FieldProblem> {
-    let mut found = Vec::new();
-    for name in project.service_names() {
-        let full = format!("{}_{name}", stack.name);
-        let Some(spec) = stack.services.iter().find(|spec| spec.name.as_str() == full) else { continue };
-        for mount in &spec.task.container.mounts {
-            let MountKind::Bind(bind) = &mount.kind else { continue };
-            if Path::new(&bind.source).starts_with("/…") {
-                let (source, target) = (without_place(&bind.source), &mount.target);
-                found.push(FieldProblem {
-                    path: format!("services.{name}.volumes"),
-                    message: format!(
-                        "{source} at {target} is relative to the file, which is on no node: write an absolute path"
-                    ),
-                });
-            }
-        }
-    }
-    found
-}
-
-fn wrong(errors: &Errors) -> Problem {
-    let shape = |item: &Diagnostic| {
-        let place = item.span.filter(|span| span.line > 0);
-        let place = place.map(|span| format!("line {}, column {}: ", span.line, span.column)).unwrap_or_default();
-        let beside = matches!(item.problem, Wrong::NoSuchFile { .. } | Wrong::Read { .. });
-        let hint = match &item.hint {
-            _ if beside => " (the file was sent alone: write into it what the other one holds)".to_owned(),
-            Some(hint) => format!(" ({hint})"),
-            None if matches!(item.problem, Wrong::NoProjectName) => " (or give it by ?stack=NAME)".to_owned(),
-            None => String::new(),
-        };
-        FieldProblem { path: item.path.clone(), message: without_place(&format!("{place}{}{hint}", item.problem)) }
-    };
-    unprocessable(errors.items().iter().map(shape).collect())
+    let wrong = |remark: Remark| FieldProblem { message: remark.line(), path: remark.path };
+    let read = compose_file::read(file, stack);
+    let (stack, warnings) = read.map_err(|errors| unprocessable(errors.into_iter().map(wrong).collect()))?;
+    let warning = |remark: Remark| Warning { message: remark.line(), path: remark.path };
+    Ok((stack, warnings.into_iter().map(warning).collect()))
 }
 
 fn unprocessable(errors: Vec<FieldProblem>) -> Problem {
@@ -189,11 +117,6 @@ fn unprocessable(errors: Vec<FieldProblem>) -> Problem {
         several => format!("{} things are wrong with the file", several.len()),
     };
     Problem { errors, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
-}
-
-/// A text without the place where the file is not.
-fn without_place(text: &str) -> String {
-    text.replace(&format!("{NOWHERE}/"), "").replace(NOWHERE, ".").replace("/…", "..")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use axum::extract::{DefaultBodyLimit, Form, Query, State};
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode};
 use berth_compose::Stack;
+use berth_manager::api::stack;
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
 use berth_proto::state::ApiRole;
@@ -16,14 +17,14 @@ use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, go_to, render};
 use super::apply_plan::{Plan, expected};
-use super::apply_read::{Remark, read};
 use super::frame::Frame;
 use super::visitor::Visitor;
+use crate::compose_file::{self, Remark};
 use crate::problem::Problem;
 use crate::routes::{Needs, Routes};
 use crate::site::Site;
 
-/// Largest form: a text of the longest length, each of its bytes written as three.
+/// Largest form: a text of a mebibyte, each of its bytes written as three.
 const MOST_FORM: usize = 4 << 20;
 
 /// The page, planning and applying.
@@ -97,7 +98,8 @@ async fn empty(State(site): State<Site>, visitor: Visitor, Query(asked): Query<A
 
 fn page(site: &Site, visitor: &Visitor, sent: Sent, outcome: Outcome, note: &'static str) -> Answer {
     let frame = Frame::new(site, &site.manager.hub.snapshot(), visitor, "/apply", "Apply");
-    let status = outcome.status();
+    // A script that has asked what would be done has its answer, whatever that is.
+    let status = if visitor.by_script { StatusCode::OK } else { outcome.status() };
     let mut response = render(&ApplyPage { frame, sent, outcome, note })?;
     *response.status_mut() = status;
     Ok(response)
@@ -107,7 +109,8 @@ async fn sent(State(site): State<Site>, visitor: Visitor, Form(mut sent): Form<S
     // Browsers send lines as in the mail.
     sent.text = sent.text.replace("\r\n", "\n");
     sent.stack = sent.stack.trim().to_owned();
-    let (stack, warnings) = match read(&sent.text, &sent.stack) {
+    let name = Some(sent.stack.as_str()).filter(|name| !name.is_empty());
+    let (stack, warnings) = match compose_file::read(sent.text.as_bytes(), name) {
         Ok(read) => read,
         Err(errors) => return page(&site, &visitor, sent, Outcome::Wrong(errors), ""),
     };
@@ -141,17 +144,10 @@ async fn apply(
     sent: &Sent,
     dry_run: bool,
 ) -> Result<pb::StackApplyResponse, Problem> {
-    let message = pb::StackApplyRequest {
-        stack: stack.name.to_string(),
-        services: stack.services.iter().map(Into::into).collect(),
-        networks: stack.networks.iter().map(Into::into).collect(),
-        volumes: stack.volumes.iter().map(Into::into).collect(),
-        configs: stack.configs.iter().map(Into::into).collect(),
-        secrets: stack.secrets.iter().map(Into::into).collect(),
-        prune: sent.prune.is_some(),
-        dry_run,
-        expected_versions: if dry_run { Default::default() } else { expected(&sent.expected).collect() },
-    };
+    let mut message = stack::request(stack, sent.prune.is_some(), dry_run);
+    if !dry_run {
+        message.expected_versions = expected(&sent.expected).collect();
+    }
     Ok(site.control.stack_apply(visitor.ask(message)).await?.into_inner())
 }
 

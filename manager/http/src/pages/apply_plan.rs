@@ -161,7 +161,7 @@ mod tests {
         changed.fields = vec![pb::FieldChange { path, before: Some("a:1".into()), after: Some("a:2".into()) }];
         let plan = vec![change(Action::Create, "shop_db"), changed, change(Action::Left, "shop_old")];
         let (stack, _) =
-            crate::pages::apply_read::read("services: {web: {image: a}, db: {image: b}}", "shop").expect("a stack");
+            crate::compose_file::read(b"services: {web: {image: a}, db: {image: b}}", Some("shop")).expect("a stack");
         let mut service: pb::Service = Default::default();
         service.spec = stack.services.iter().find(|spec| &*spec.name == "shop_web").map(Into::into);
         service.spec_version = 12;

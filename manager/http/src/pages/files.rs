@@ -104,13 +104,13 @@ async fn secrets(State(site): State<Site>, visitor: Visitor) -> Answer {
 }
 
 async fn remove_config(State(site): State<Site>, visitor: Visitor, Path(word): Path<String>) -> Answer {
-    let message = pb::ObjectRemoveRequest { kind: pb::ObjectKind::Config.into(), ids: vec![word] };
+    let message = pb::ObjectRemoveRequest { kind: pb::ObjectKind::Config.into(), ids: vec![word], version: 0 };
     site.control.object_remove(visitor.ask(message)).await?;
     go_to(&visitor, "/configs")
 }
 
 async fn remove_secret(State(site): State<Site>, visitor: Visitor, Path(word): Path<String>) -> Answer {
-    let message = pb::ObjectRemoveRequest { kind: pb::ObjectKind::Secret.into(), ids: vec![word] };
+    let message = pb::ObjectRemoveRequest { kind: pb::ObjectKind::Secret.into(), ids: vec![word], version: 0 };
     site.control.object_remove(visitor.ask(message)).await?;
     go_to(&visitor, "/secrets")
 }

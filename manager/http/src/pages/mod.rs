@@ -23,7 +23,7 @@
 //! | `logs.rs` | what tasks write |
 //! | `networks.rs`, `volumes.rs`, `files.rs`, `images.rs` | what services use: networks, volumes, configs and secrets, images |
 //! | `stacks.rs`, `replicas.rs` | stacks, and how far their services are |
-//! | `apply.rs`, `apply_read.rs`, `apply_plan.rs` | a Compose file is read, planned and applied |
+//! | `apply.rs`, `apply_plan.rs` | a Compose file is planned and applied |
 //! | `tokens.rs` | tokens of the HTTP API |
 //!
 //! Invariants: whatever a person or a program has written is escaped; a visitor is shown no button that would be refused
@@ -32,7 +32,6 @@
 mod answer;
 mod apply;
 mod apply_plan;
-mod apply_read;
 mod assets;
 mod chronicle;
 mod cluster;

@@ -112,7 +112,7 @@ async fn page(State(site): State<Site>, visitor: Visitor, Path(word): Path<Strin
 }
 
 async fn remove(State(site): State<Site>, visitor: Visitor, Path(word): Path<String>) -> Answer {
-    let message = pb::ObjectRemoveRequest { kind: pb::ObjectKind::Network.into(), ids: vec![word] };
+    let message = pb::ObjectRemoveRequest { kind: pb::ObjectKind::Network.into(), ids: vec![word], version: 0 };
     site.control.object_remove(visitor.ask(message)).await?;
     go_to(&visitor, "/networks")
 }

@@ -146,7 +146,7 @@ async fn remove(
 ) -> Answer {
     let state = newest(&site).await?;
     let id = found(find::node(&state, &word))?.id.to_string();
-    site.control.node_remove(visitor.ask(pb::NodeRemoveRequest { id, force })).await?;
+    site.control.node_remove(visitor.ask(pb::NodeRemoveRequest { id, force, version: 0 })).await?;
     go_to(&visitor, "/")
 }
 

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use berth_manager::store::State;
-use berth_proto::object::Service;
-use berth_proto::spec::ServiceMode;
+use berth_proto::object::{self, Service};
 use berth_proto::state::TaskState;
 
 /// How many tasks of a service run, and how many should.
@@ -23,30 +22,18 @@ pub struct Replicas {
 impl Replicas {
     /// Counts the tasks of a service.
     pub fn count(state: &State, service: &Service) -> Self {
-        let iteration = service.job.map(|job| job.iteration);
-        let (mut running, mut wanted, mut completed) = (0, 0, 0);
+        let tasks = || state.tasks_of_service(service.id).map(|task| &**task);
+        let counted = object::Replicas::count(service, tasks());
         let mut updated = (0, 0);
-        for task in state.tasks_of_service(service.id) {
+        for task in tasks() {
             let works = task.desired.wants_work();
-            let current = task.job_iteration == iteration;
             let runs = task.status.state == TaskState::Running && works;
-            running += u64::from(runs);
             let is_new = task.spec_version == service.spec_version;
             updated.0 += u64::from(is_new && (runs || task.status.state == TaskState::Complete));
             updated.1 += u64::from(works);
-            completed += u64::from(current && task.status.state == TaskState::Complete);
-            wanted += u64::from(works && !task.status.state.is_terminal() || current && works && iteration.is_some());
         }
-        let (desired, ended) = match service.spec.mode {
-            ServiceMode::Replicated { replicas } => (replicas, None),
-            ServiceMode::Global => (wanted, None),
-            ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
-                let left = total_completions.saturating_sub(completed);
-                (max_concurrent.min(left), Some((completed, total_completions)))
-            }
-            ServiceMode::GlobalJob => (wanted.saturating_sub(completed), Some((completed, wanted.max(completed)))),
-        };
-        Self { running, desired, ended, updated }
+        let ended = counted.completed.zip(counted.total);
+        Self { running: counted.running, desired: counted.desired, ended, updated }
     }
 
     /// How far it is, of how much.

@@ -140,7 +140,7 @@ async fn roll_back(State(site): State<Site>, visitor: Visitor, Path(word): Path<
 async fn remove(State(site): State<Site>, visitor: Visitor, Path(word): Path<String>) -> Answer {
     let service = service(&site, &word).await?;
     let ids = vec![service.id.to_string()];
-    site.control.service_remove(visitor.ask(pb::ServiceRemoveRequest { ids })).await?;
+    site.control.service_remove(visitor.ask(pb::ServiceRemoveRequest { ids, version: 0 })).await?;
     go_to(&visitor, "/services")
 }
 

@@ -60,7 +60,7 @@ async fn list(State(site): State<Site>, visitor: Visitor) -> Answer {
 }
 
 async fn remove(State(site): State<Site>, visitor: Visitor, Path(word): Path<String>) -> Answer {
-    let message = pb::ObjectRemoveRequest { kind: pb::ObjectKind::Volume.into(), ids: vec![word] };
+    let message = pb::ObjectRemoveRequest { kind: pb::ObjectKind::Volume.into(), ids: vec![word], version: 0 };
     site.control.object_remove(visitor.ask(message)).await?;
     go_to(&visitor, "/volumes")
 }

@@ -1,5 +1,6 @@
-//! A Compose file that a person pasted, as a stack, or everything that is wrong with it and where. Reads no file of this machine:
-//! what the text refers to is not there. Pure.
+//! A Compose file that comes alone, pasted into a page or sent to the API: as a stack, or everything that is wrong with it and
+//! where. What it says of other files, and of the surroundings of who wrote it, cannot be known here, and is refused rather than
+//! read from this machine. Pure.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +12,6 @@ use berth_compose::{Diagnostic, Errors, LoadOptions, Problem as Wrong, Project, 
 const NOWHERE: &str = "/…/…/…/…/…/…/…/…/…";
 /// What the text is called there.
 const NAME: &str = "compose.yaml";
-/// Longest text, bytes.
-pub const MOST_BYTES: usize = 1 << 20;
-
 /// A place in the text, and what is to say of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
@@ -29,20 +27,23 @@ pub struct Remark {
     pub hint: String,
 }
 
+impl Remark {
+    /// All of it but the field, in a line.
+    pub fn line(&self) -> String {
+        let place = self.place.map(|(line, column)| format!("line {line}, column {column}: ")).unwrap_or_default();
+        let hint = if self.hint.is_empty() { String::new() } else { format!(" ({})", self.hint) };
+        format!("{place}{}{hint}", self.message)
+    }
+}
+
 /// The stack that the text describes and what to know about it. Without `stack` it is called as the text says.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the text.
-pub fn read(text: &str, stack: &str) -> Result<(Stack, Vec<Remark>), Vec<Remark>> {
-    if text.len() > MOST_BYTES {
-        let message = format!("this text has more than {} KiB", MOST_BYTES >> 10);
-        return Err(vec![Remark { place: None, excerpt: None, path: String::new(), message, hint: String::new() }]);
-    }
+pub fn read(text: &[u8], stack: Option<&str>) -> Result<(Stack, Vec<Remark>), Vec<Remark>> {
     let files = Memory::default().with(Path::new(NOWHERE).join(NAME), text);
-    let options = LoadOptions {
-        project_name: (!stack.is_empty()).then(|| stack.to_owned()),
-        ..LoadOptions::new(NOWHERE, [PathBuf::from(NAME)])
-    };
+    let options =
+        LoadOptions { project_name: stack.map(str::to_owned), ..LoadOptions::new(NOWHERE, [PathBuf::from(NAME)]) };
     let (project, warnings) = load_from(&options, &files).map_err(|errors| all(&errors))?;
     let stack = convert(&project).map_err(|errors| all(&errors))?;
     let relative = relative_paths(&project);
@@ -85,10 +86,12 @@ fn all(errors: &Errors) -> Vec<Remark> {
 
 fn wrong(item: &Diagnostic, sources: &Sources) -> Remark {
     let hint = match &item.problem {
-        Wrong::NoProjectName | Wrong::ProjectName(_) => "give the stack a name, above or as `name:` in the text",
+        Wrong::NoProjectName | Wrong::ProjectName(_) => {
+            "write `name:` into the text, or give the name of the stack beside it"
+        }
         // The file is on the machine of whom has pasted the text.
         Wrong::NoSuchFile { .. } | Wrong::Read { .. } => {
-            "a file beside this text is not at hand here: write its content into the text, or use `berth apply -f`"
+            "the text comes alone: write into it what the other file holds, or use `berth apply -f`"
         }
         _ => item.hint.as_deref().unwrap_or_default(),
     };
@@ -130,7 +133,7 @@ mod tests {
     #[test]
     fn an_error_has_its_place_in_the_text() {
         let text = "services:\n  web:\n    image: nginx\n    prots: ['80']\n    deploy: {replicas: many}\n";
-        let errors = read(text, "shop").expect_err("two things are wrong");
+        let errors = read(text.as_bytes(), Some("shop")).expect_err("two things are wrong");
         let places: Vec<_> = errors.iter().map(|error| (error.place, error.path.as_str())).collect();
         assert_eq!(places, [(Some((4, 5)), "services.web.prots"), (Some((5, 24)), "services.web.deploy.replicas")]);
         assert_eq!(errors[0].excerpt, Some(["    ".into(), "prots".into(), ": ['80']".into()]));
@@ -139,29 +142,28 @@ mod tests {
     #[test]
     fn no_file_of_this_machine_is_read() {
         let text = "services: {web: {image: a, env_file: /etc/passwd}}\nconfigs: {c: {file: /etc/passwd}}";
-        let errors = read(text, "shop").expect_err("there is no such file");
-        assert!(errors.iter().any(|error| error.hint.contains("not at hand")), "{errors:?}");
+        let errors = read(text.as_bytes(), Some("shop")).expect_err("there is no such file");
+        assert!(errors.iter().any(|error| error.hint.contains("comes alone")), "{errors:?}");
         let bind = "services:\n  web:\n    image: a\n    volumes: ['./data:/data', '/srv:/srv']\n";
-        let errors = read(bind, "shop").expect_err("there is no directory that it is relative to");
+        let errors = read(bind.as_bytes(), Some("shop")).expect_err("there is no directory that it is relative to");
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].message.starts_with("data is relative") && errors[0].place.is_some(), "{errors:?}");
         let used = "services: {web: {image: a, secrets: [s]}}\nsecrets: {s: {file: /etc/passwd}}";
-        assert!(read(used, "shop").is_err());
+        assert!(read(used.as_bytes(), Some("shop")).is_err());
     }
 
     #[test]
     fn a_stack_is_called_as_the_person_or_the_text_says() {
         let text = "name: shop\nservices: {web: {image: a}}";
-        assert_eq!(&*read(text, "").expect("a stack").0.name, "shop");
-        assert_eq!(&*read(text, "other").expect("a stack").0.name, "other");
-        let errors = read("services: {web: {image: a}}", "").expect_err("no name");
-        assert!(errors[0].hint.contains("give the stack a name"), "{errors:?}");
-        assert!(read(&" ".repeat(MOST_BYTES + 1), "shop").is_err());
+        assert_eq!(&*read(text.as_bytes(), None).expect("a stack").0.name, "shop");
+        assert_eq!(&*read(text.as_bytes(), Some("other")).expect("a stack").0.name, "other");
+        let errors = read(b"services: {web: {image: a}}", None).expect_err("no name");
+        assert!(errors[0].hint.contains("give the name of the stack"), "{errors:?}");
     }
 
     #[test]
     fn what_has_no_effect_is_told_with_its_place() {
-        let (_, warnings) = read("services:\n  web:\n    image: a:${TAG}\n", "shop").expect("a stack");
+        let (_, warnings) = read(b"services:\n  web:\n    image: a:${TAG}\n", Some("shop")).expect("a stack");
         assert!(warnings.iter().any(|warning| warning.place == Some((3, 12))), "{warnings:?}");
     }
 }
