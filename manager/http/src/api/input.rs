@@ -283,7 +283,9 @@ mod tests {
 
     fn condition(values: &[&str]) -> Result<Condition, Problem> {
         let mut headers = HeaderMap::new();
-        values.iter().for_each(|value| drop(headers.append(header::IF_MATCH, value.parse().unwrap())));
+        for value in values {
+            headers.append(header::IF_MATCH, value.parse().unwrap());
+        }
         Condition::read(&headers)
     }
 

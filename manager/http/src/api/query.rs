@@ -29,7 +29,7 @@ impl Query {
     }
 
     /// The value of a parameter that is there at most once.
-    pub fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
+    pub fn text<'q>(&'q self, name: &'q str) -> Result<Option<&'q str>, Problem> {
         let mut values = self.all(name);
         match (values.next(), values.next()) {
             (value, None) => Ok(value.filter(|value| !value.is_empty())),
