@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use berth_http::Site;
-use berth_manager::api::ControlApi;
+use berth_http::routes::Routes;
+use berth_http::serve::Limits;
+use berth_http::tls::{self, Tls};
+use berth_manager::api::{ControlApi, token};
 use berth_manager::identity::Credentials;
 use berth_manager::manager::{ControlHandle, Manager, ManagerConfig};
 use berth_manager::raft::ProposeError;
@@ -22,6 +25,7 @@ use berth_proto::pb::{self, agent_message::Message as FromAgent, manager_message
 use berth_proto::spec::{ContainerSpec, NodeSpec, ServiceMode, ServiceSpec};
 use berth_proto::state::{ApiRole, DesiredState, NodeRole, NodeState, TaskState};
 use berth_proto::time::Timestamp;
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -59,6 +63,7 @@ pub struct Server {
     pub control: ControlApi,
     pub site: Site,
     pub address: SocketAddr,
+    scheme: &'static str,
     tokens: Mutex<BTreeMap<ApiRole, String>>,
     stop: DropGuard,
     dir: tempfile::TempDir,
@@ -67,18 +72,29 @@ pub struct Server {
 impl Server {
     /// Nodes' logs, terminals and images cannot be asked for.
     pub async fn start() -> Self {
-        Self::start_with(NodeServiceClient::new(Endpoint::from_static("http://127.0.0.1:9").connect_lazy())).await
+        Self::start_with(nowhere()).await
     }
 
     /// They are asked for at `node`; [`served`] makes one of what answers.
     pub async fn start_with(node: NodeServiceClient<Channel>) -> Self {
         let backstage = Backstage::open().await;
         let site = backstage.site(node, false);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = berth_http::serve::Server::new(listener, berth_http::router(site.clone()));
-        tokio::spawn(server.run(backstage.stop.clone()));
-        backstage.with(site, address)
+        let router = berth_http::router(site.clone());
+        backstage.serve(site, router, Limits::default()).await
+    }
+
+    /// With other routes, and limits.
+    pub async fn start_as(routes: Routes, limits: Limits) -> Self {
+        let backstage = Backstage::open().await;
+        let site = backstage.site(nowhere(), false);
+        backstage.serve(site.clone(), routes.into_router(site), limits).await
+    }
+
+    /// Over TLS, with a certificate of the cluster's CA and other routes.
+    pub async fn start_secure(routes: Routes) -> Self {
+        let backstage = Backstage::open().await;
+        let site = backstage.site(nowhere(), true);
+        backstage.serve(site.clone(), routes.into_router(site), Limits::default()).await
     }
 
     /// A snapshot of the state.
@@ -87,7 +103,7 @@ impl Server {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// A token of that role; the same one each time. Its name is the role's.
@@ -212,19 +228,42 @@ impl Backstage {
         Site::new(self.handle.clone(), self.control.clone(), node, secure).until(self.stop.clone())
     }
 
-    pub fn with(self, site: Site, address: SocketAddr) -> Server {
+    /// Serves `router` as `site` says: over TLS or not.
+    pub async fn serve(self, site: Site, router: axum::Router, limits: Limits) -> Server {
         let Self { manager, handle, control, stop, dir } = self;
-        let stop = stop.drop_guard();
-        Server { manager, handle, control, site, address, tokens: Mutex::default(), stop, dir }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut server = berth_http::serve::Server::new(listener, router).with_limits(limits);
+        if site.secure {
+            let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+            let shown = tls::of_cluster(handle.hub.clone(), names, stop.clone()).unwrap();
+            let hub = handle.hub.clone();
+            let asks = move || token::has_certificates(&hub.snapshot(), now());
+            server = server.over(Tls::new(shown, asks).unwrap());
+        }
+        tokio::spawn(server.run(stop.clone()));
+        let (scheme, stop) = (if site.secure { "https" } else { "http" }, stop.drop_guard());
+        Server { manager, handle, control, site, address, scheme, tokens: Mutex::default(), stop, dir }
     }
+}
+
+/// The way to nodes that cannot be reached.
+fn nowhere() -> NodeServiceClient<Channel> {
+    NodeServiceClient::new(Endpoint::from_static("http://127.0.0.1:9").connect_lazy())
 }
 
 /// A client of HTTP that follows no redirects and knows no root certificates.
 pub fn client() -> reqwest::Client {
-    static CLIENT: OnceLock<()> = OnceLock::new();
-    CLIENT.get_or_init(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    let tls = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
-    client_with(tls.with_no_client_auth())
+    client_with(trusting(&[]).with_no_client_auth())
+}
+
+/// A client's TLS, of which only its own certificate is open.
+pub fn trusting(roots: &[Bytes]) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+    let mut store = rustls::RootCertStore::empty();
+    roots.iter().for_each(|root| store.add(root.to_vec().into()).unwrap());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(store)
 }
 
 pub fn client_with(tls: rustls::ClientConfig) -> reqwest::Client {
