@@ -89,7 +89,7 @@ impl Meter {
         let is_asked = |view: &TaskView| asked.contains_key(&view.task.service) && pid(view).is_some();
         let views: Vec<TaskView> = self.setup.worker.views().into_iter().filter(is_asked).collect();
         self.mute().retain(|task| views.iter().any(|view| view.task.id == *task));
-        let readings = views.iter().map(|view| self.read(view, &asked));
+        let readings: Vec<_> = views.iter().map(|view| self.read(view, &asked)).collect();
         let tasks: Vec<_> = futures::stream::iter(readings).buffer_unordered(AT_ONCE).collect().await;
         let tasks: Vec<_> = tasks.into_iter().flatten().collect();
         if !tasks.is_empty() {

@@ -38,7 +38,7 @@ pub enum ScrapeError {
         source: io::Error,
     },
     /// No HTTP.
-    #[error("the server does not answer as one")]
+    #[error("no HTTP comes back")]
     Http(#[from] hyper::Error),
     /// The path makes no request.
     #[error("{path:?} cannot be asked for")]

@@ -82,7 +82,7 @@ fn autoscaled(service: &Service, spec: &ServiceSpec, now: Timestamp) -> Option<A
     let autoscale = spec.autoscale.as_ref()?;
     let ServiceMode::Replicated { replicas } = spec.mode else { return None };
     match (&service.spec.autoscale, service.replicas()) {
-        (Some(_), _) if spec.mode != service.spec.mode => {
+        (Some(_), _) if spec.mode != service.spec.mode && !(begins_least(&service.spec) && begins_least(spec)) => {
             Some(Autoscaled { replicas, since: now, reason: format!("{replicas} in the changed spec") })
         }
         (Some(_), _) => service.autoscaled.clone(),
@@ -111,6 +111,11 @@ fn changed(service: &Service, spec: ServiceSpec) -> Service {
 
 fn differs_only_in_mode(old: &ServiceSpec, new: &ServiceSpec) -> bool {
     ServiceSpec { mode: old.mode, ..new.clone() } == *old
+}
+
+/// It begins with the fewest replicas that there may be: what a file says that names no number.
+fn begins_least(spec: &ServiceSpec) -> bool {
+    spec.autoscale.as_ref().is_some_and(|autoscale| spec.mode == ServiceMode::Replicated { replicas: autoscale.min })
 }
 
 /// Sets the number of tasks. Of a service that is scaled by its load only the present number, within its bounds: the load moves

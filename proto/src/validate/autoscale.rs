@@ -56,6 +56,10 @@ fn bounds(min: u64, max: u64, check: &mut Checker) {
     check.rule("max", max <= MAX_TASKS, || format!("{max} is over the limit of {MAX_TASKS}"));
 }
 
+fn holds(min: u64, max: u64) -> bool {
+    (min > 0 || max == 0) && (min..=MAX_TASKS).contains(&max)
+}
+
 fn resources(spec: &ServiceSpec, autoscale: &Autoscale, check: &mut Checker) {
     let (limits, reserved) = (&spec.task.resources.limits, &spec.task.resources.reservations);
     let cpu = reserved.nano_cpus > 0 || limits.nano_cpus.is_some();
@@ -123,6 +127,9 @@ fn schedule(autoscale: &Autoscale, check: &mut Checker) {
         if window.min.is_none() && window.max.is_none() {
             check.refuse("changes neither min nor max");
         }
-        bounds(window.min.unwrap_or(autoscale.min), window.max.unwrap_or(autoscale.max), check);
+        // What is wrong with the bounds outside of windows was said.
+        if holds(autoscale.min, autoscale.max) {
+            bounds(window.min.unwrap_or(autoscale.min), window.max.unwrap_or(autoscale.max), check);
+        }
     });
 }
