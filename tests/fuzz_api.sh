@@ -121,7 +121,7 @@ kill -0 "$daemon" 2> /dev/null || { tail -n 20 "$dir/daemon.log" >&2; fail "the 
 [ "$(inside curl --silent --max-time 20 "$url/healthz")" = ok ] || fail "the daemon is not well"
 ! grep -n 'panicked at' "$dir/daemon.log" || fail "the daemon has panicked"
 kinds="stacks networks volumes configs secrets tokens"
-# Names and ids of everything that changes only when somebody asks; all pages.
+# Names and ids of everything that changes only when somebody asks; all pages. Some tokens expire meanwhile.
 objects() {
     for kind in $kinds; do
         next=''
@@ -130,7 +130,8 @@ objects() {
             python3 - "$kind" "$dir/page.json" << 'PY'
 import json, sys
 for item in json.load(open(sys.argv[2]))["items"]:
-    print(sys.argv[1], item.get("id", ""), item["name"])
+    if not item.get("expires_at"):
+        print(sys.argv[1], item.get("id", ""), item["name"])
 PY
             next=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["next"] or "")' "$dir/page.json")
             [ -n "$next" ] || break
