@@ -8,6 +8,7 @@
 #![allow(missing_docs)]
 
 #[path = "../figures.rs"]
+#[allow(dead_code)]
 mod figures;
 #[path = "../agents/fleet.rs"]
 #[allow(dead_code)]
@@ -47,6 +48,9 @@ fn main() {
 
 fn run(chosen: &[String]) {
     let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
+    if wants("requests") {
+        requests::install();
+    }
     let cluster = Cluster::new("bench-api", 1, 0);
     let host = cluster.host(0);
     let words = world::Words::of(&cluster);

@@ -25,9 +25,13 @@ fn paths(world: &World) -> [(&'static str, String); 7] {
     ]
 }
 
+/// Installs Debian's `wrk`, while there is a network to do so.
+pub fn install() {
+    Output::of(Command::new(repository().join("deploy/packages.sh")).arg("wrk"), None).ok();
+}
+
 /// Prints the figures. The rounds of all paths alternate, so that what else the machine does hits all of them.
 pub fn run(host: &Host, world: &World) {
-    Output::of(Command::new(repository().join("deploy/packages.sh")).arg("wrk"), None).ok();
     let paths = paths(world);
     let mut rounds: Vec<Vec<Round>> = paths.iter().map(|_| Vec::new()).collect();
     for _ in 0..ROUNDS {
@@ -93,7 +97,7 @@ impl Figures {
             all.sort_by(f64::total_cmp);
             all
         };
-        let median = |figure| sorted(figure)[rounds.len() / 2];
+        let median = |figure: fn(&Round) -> f64| sorted(figure)[rounds.len() / 2];
         let rates = sorted(|round| round.rate);
         let (rate, p50, p99) = (median(|round| round.rate), median(|round| round.p50), median(|round| round.p99));
         Self { rate, p50, p99, least: rates[0], most: rates[rates.len() - 1] }

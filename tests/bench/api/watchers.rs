@@ -27,8 +27,9 @@ const ROUNDS: usize = 3;
 const MARK: &[u8] = b"\"kind\":\"config\"";
 const FRONT: usize = 120;
 
-/// A task and what became of it: a state, or `removed`.
+/// A task and what became of it: a state, or [`GONE`].
 type Step = (String, String);
+const GONE: &str = "removed";
 
 /// Prints the figures.
 pub async fn run(manager: i32, world: &mut World) {
@@ -54,7 +55,10 @@ pub async fn run(manager: i32, world: &mut World) {
     Samples::new("  a watcher, until it has the last change", last).print();
     Samples::new("  and so long after the manager's own watch", behind).print();
     let (used, peak) = (cpu(manager) - used, peak(manager));
-    println!("  the manager: {used:.1?} of processor, at most {peak:.1} MiB resident; without them {}", memory(manager));
+    println!(
+        "  the manager: {used:.1?} of processor, at most {peak:.1} MiB resident; without them {}",
+        memory(manager)
+    );
 }
 
 /// Between two marks: a service whose tasks all come to run.
@@ -101,33 +105,37 @@ impl Truth {
             let event = events.message().await.expect("the watch goes on").expect("the watch goes on");
             let action = event.action();
             assert_ne!(action, pb::watch_event::Action::Resync, "the manager's own watch missed something");
-            match (event.object.and_then(|object| object.object), &mut told) {
-                (Some(pb::object::Object::Config(_)), None) => {
-                    told = Some(Told { begin: Instant::now(), last: Instant::now(), steps: Vec::new() });
-                }
-                (Some(pb::object::Object::Config(_)), Some(_)) => return told.expect("it has begun"),
-                (Some(pb::object::Object::Task(task)), Some(told)) => {
+            match event.object.and_then(|object| object.object) {
+                Some(pb::object::Object::Config(_)) => match told.take() {
+                    None => told = Some(Told { begin: Instant::now(), last: Instant::now(), steps: Vec::new() }),
+                    Some(told) => return told,
+                },
+                Some(pb::object::Object::Task(task)) => {
+                    let Some(told) = &mut told else { continue };
                     let task = Task::try_from(task).expect("a task");
-                    let id = task.id.to_string();
-                    told.last = Instant::now();
-                    if task.status.state == TaskState::Running {
-                        running.insert(id.clone());
-                    }
                     let is_gone = action == pb::watch_event::Action::Removed;
-                    let state = serde_json::to_value(task.status.state).expect("a state is a word");
-                    let state = if is_gone { "removed" } else { state.as_str().expect("a state is a word") };
-                    told.steps.push((id, state.to_owned()));
-                    if running.len() as u64 == TASKS
-                        && let Some(tell) = tell.take()
-                    {
-                        // Whoever waits for it does so to the end.
-                        let _ = tell.send(());
+                    if task.status.state == TaskState::Running {
+                        running.insert(task.id);
                     }
+                    told.steps.push((task.id.to_string(), if is_gone { GONE.to_owned() } else { word(&task) }));
+                    told.last = Instant::now();
                 }
                 _ => {}
             }
+            if running.len() as u64 == TASKS
+                && let Some(tell) = tell.take()
+            {
+                // Whoever waits for it does so to the end.
+                let _ = tell.send(());
+            }
         }
     }
+}
+
+/// A task's state, as it is in JSON.
+fn word(task: &Task) -> String {
+    let state = serde_json::to_value(task.status.state).expect("a state is a word");
+    state.as_str().expect("a state is a word").to_owned()
 }
 
 /// What one watcher saw between the marks.
@@ -215,7 +223,7 @@ fn steps(data: &[u8]) -> Vec<Step> {
     let step = |change: &Value| {
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let is_gone = change["object"].is_null();
-        let state = if is_gone { "removed".to_owned() } else { text(&change["object"]["state"]) };
+        let state = if is_gone { GONE.to_owned() } else { text(&change["object"]["state"]) };
         (text(&change["id"]), state)
     };
     changes.iter().map(step).collect()
