@@ -10,6 +10,8 @@ const MOST_LINES = 5_000;
 const FIRST_LINES = 500;
 /** Between tries to connect again, milliseconds: first and longest. */
 const RETRY = [500, 10_000];
+/** The code of a connection that may not go on (RFC 6455 section 7.4.1). */
+const NOT_LET_IN = 1008;
 /** Colours of replicas that the style sheet has. */
 const COLOURS = 8;
 /** Letters of one line that are shown; the whole of it is in the download. */
@@ -103,6 +105,10 @@ class LogView {
       this.say('ended');
       return;
     }
+    if (code === NOT_LET_IN) {
+      this.say('failed', 'the login has ended');
+      return;
+    }
     // What the request itself is to blame for, another try does not mend.
     if (this.problem !== null && this.problem.status >= 400 && this.problem.status < 500) {
       this.say('failed', this.problem.detail);
@@ -172,7 +178,7 @@ class LogView {
     this.entries.push(...fresh);
     if (this.dropped > 0) {
       this.gap?.remove();
-      this.gap = document.createElement('li');
+      this.gap = document.createElement('div');
       this.gap.className = 'log-gap';
       this.gap.textContent = `${this.dropped} lines came too fast to be shown`;
       this.lines.append(this.gap);
@@ -184,7 +190,7 @@ class LogView {
   }
 
   entry(record) {
-    const row = document.createElement('li');
+    const row = document.createElement('div');
     row.className = `log-line log-${record.stream === 'stderr' ? 'stderr' : 'stdout'}`;
     const time = document.createElement('time');
     time.dateTime = record.time;

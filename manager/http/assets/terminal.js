@@ -5,6 +5,8 @@ import { allow } from './sheets.js';
 
 /** Lines that can be scrolled back to. */
 const SCROLLBACK = 5_000;
+/** The code of a connection that may not go on (RFC 6455 section 7.4.1). */
+const NOT_LET_IN = 1008;
 /** The same on a light and on a dark page, each colour readable on the background. */
 const THEME = {
   background: '#10151c', foreground: '#e6e9ee', cursor: '#e6e9ee', cursorAccent: '#10151c',
@@ -119,8 +121,9 @@ class Session {
       this.terminal.focus();
     });
     socket.addEventListener('message', (event) => this.take(event.data));
-    socket.addEventListener('close', () => {
-      if (this.socket === socket) this.close(this.told ?? 'connection lost; the command may still be running');
+    socket.addEventListener('close', ({ code }) => {
+      const why = code === NOT_LET_IN ? 'the login has ended' : 'connection lost; the command may still be running';
+      if (this.socket === socket) this.close(this.told ?? why);
     });
   }
 

@@ -78,7 +78,7 @@ impl Routes {
             .fallback(access::nothing_here)
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
             .layer(middleware::from_fn_with_state(site.clone(), pages::readable))
-            .layer(middleware::from_fn_with_state(site.secure, access::headers))
+            .layer(middleware::from_fn(access::headers))
             .with_state(site)
     }
 }

@@ -45,16 +45,15 @@ pub trait Tokens: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Worker {
     tokens: Arc<dyn Tokens>,
-    secure: bool,
     /// Tokens that a manager knew, and when. There are no more of them than of tokens.
     known: Arc<Mutex<HashMap<[u8; 32], (Known, Instant)>>>,
     throttle: Arc<Mutex<Throttle>>,
 }
 
 impl Worker {
-    /// A worker that asks there; `secure` is whether it is served over TLS.
-    pub fn new(tokens: Arc<dyn Tokens>, secure: bool) -> Self {
-        Self { tokens, secure, known: Arc::default(), throttle: Arc::default() }
+    /// A worker that asks there.
+    pub fn new(tokens: Arc<dyn Tokens>) -> Self {
+        Self { tokens, known: Arc::default(), throttle: Arc::default() }
     }
 
     /// Everything that it serves. `for_viewers` is what takes a token of any role.
@@ -66,7 +65,7 @@ impl Worker {
             .route("/healthz", get(|| async { ALIVE }))
             .route("/readyz", get(ready))
             .fallback(nothing_here)
-            .layer(middleware::from_fn_with_state(self.secure, access::headers))
+            .layer(middleware::from_fn(access::headers))
             .with_state(self)
     }
 
@@ -184,7 +183,7 @@ mod tests {
 
     fn router(managers: &Arc<Managers>) -> Router {
         let more = Router::new().route("/figures", get(|| async { "figures" }));
-        Worker::new(Arc::<Managers>::clone(managers), false).router(more)
+        Worker::new(Arc::<Managers>::clone(managers)).router(more)
     }
 
     async fn ask(router: &Router, path: &str, token: Option<&str>) -> u16 {

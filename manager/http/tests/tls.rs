@@ -70,7 +70,8 @@ async fn who_trusts_the_clusters_root_is_served_and_nobody_else_is_fooled() {
     let client = client_with(trusting(&roots).with_no_client_auth());
     let answer = client.get(server.url("/healthz")).send().await.unwrap();
     assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_11));
-    assert!(answer.headers().contains_key("strict-transport-security"));
+    // It would bind browsers on every port of the host.
+    assert!(!answer.headers().contains_key("strict-transport-security"));
     let mut config = trusting(&roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let answer = client_with(config).get(server.url("/healthz")).send().await.unwrap();

@@ -77,7 +77,7 @@ pub async fn of_worker(
     };
     // Whether any client certificate is a token, only managers know; browsers have nothing to do here.
     let tls = shown.map(|shown| Tls::new(shown, || true)).transpose().map_err(|error| no_certificate(&error))?;
-    let worker = Worker::new(Arc::new(AskAManager(link)), tls.is_some());
+    let worker = Worker::new(Arc::new(AskAManager(link)));
     Ok(Some(serve(listener, address, tls, worker.router(axum::Router::new()), stop.clone())))
 }
 

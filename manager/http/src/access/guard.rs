@@ -111,8 +111,9 @@ pub async fn require(role: ApiRole, login: Login, request: Request, next: Next) 
     }
 }
 
-/// Says what browsers may do with the answer; `secure` is whether it goes over TLS.
-pub async fn headers(State(secure): State<bool>, request: Request, next: Next) -> Response {
+/// Says what browsers may do with the answer. Not that they should keep to TLS (RFC 6797): they would for every port of this host,
+/// and what the cluster publishes on the others is not for this to say.
+pub async fn headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let fixed: [(HeaderName, &str); 6] = [
@@ -128,9 +129,6 @@ pub async fn headers(State(secure): State<bool>, request: Request, next: Next) -
     }
     // What is the cluster's is nobody's to keep; files that never change say otherwise themselves.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    if secure {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
-    }
     response
 }
 

@@ -97,7 +97,8 @@ async fn empty(State(site): State<Site>, visitor: Visitor, Query(asked): Query<A
 
 fn page(site: &Site, visitor: &Visitor, sent: Sent, outcome: Outcome, note: &'static str) -> Answer {
     let frame = Frame::new(site, &site.manager.hub.snapshot(), visitor, "/apply", "Apply");
-    let status = outcome.status();
+    // A script that has asked what would be done has its answer, whatever that is.
+    let status = if visitor.by_script { StatusCode::OK } else { outcome.status() };
     let mut response = render(&ApplyPage { frame, sent, outcome, note })?;
     *response.status_mut() = status;
     Ok(response)

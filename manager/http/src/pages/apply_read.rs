@@ -1,14 +1,16 @@
 //! A Compose file that a person pasted, as a stack, or everything that is wrong with it and where. Reads no file of this machine:
 //! what the text refers to is not there. Pure.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use berth_compose::files::Memory;
 use berth_compose::source::{Sources, Span};
-use berth_compose::{Diagnostic, Errors, LoadOptions, Problem as Wrong, Stack, Warning, convert, load_from};
+use berth_compose::{Diagnostic, Errors, LoadOptions, Problem as Wrong, Project, Stack, Warning, convert, load_from};
 
-/// What the text is called in messages.
-const NAME: &str = "/compose.yaml";
+/// Where the text is thought to be: nowhere. A path that begins so was written relative to it.
+const NOWHERE: &str = "/…/…/…/…/…/…/…/…/…";
+/// What the text is called there.
+const NAME: &str = "compose.yaml";
 /// Longest text, bytes.
 pub const MOST_BYTES: usize = 1 << 20;
 
@@ -36,15 +38,45 @@ pub fn read(text: &str, stack: &str) -> Result<(Stack, Vec<Remark>), Vec<Remark>
         let message = format!("this text has more than {} KiB", MOST_BYTES >> 10);
         return Err(vec![Remark { place: None, excerpt: None, path: String::new(), message, hint: String::new() }]);
     }
-    let files = Memory::default().with(NAME, text);
+    let files = Memory::default().with(Path::new(NOWHERE).join(NAME), text);
     let options = LoadOptions {
         project_name: (!stack.is_empty()).then(|| stack.to_owned()),
-        ..LoadOptions::new("/", [PathBuf::from(NAME)])
+        ..LoadOptions::new(NOWHERE, [PathBuf::from(NAME)])
     };
     let (project, warnings) = load_from(&options, &files).map_err(|errors| all(&errors))?;
     let stack = convert(&project).map_err(|errors| all(&errors))?;
+    let relative = relative_paths(&project);
+    if !relative.is_empty() {
+        return Err(relative);
+    }
     let warned = warnings.iter().chain(&stack.warnings).map(|warning| warned(warning, &project.sources)).collect();
     Ok((stack, warned))
+}
+
+/// Binds of a path that was written relative to the text: it would be another one on each node.
+fn relative_paths(project: &Project) -> Vec<Remark> {
+    let mut found = Vec::new();
+    for (name, service) in &project.services {
+        for (index, mount) in service.items("volumes").iter().enumerate() {
+            let source = mount.get("source").filter(|_| mount.str_at("type") == Some("bind"));
+            let Some((node, path)) = source.and_then(|node| Some((node, node.as_str()?))) else { continue };
+            if Path::new(path).starts_with("/…") {
+                found.push(Remark {
+                    place: place(Some(node.span)),
+                    excerpt: excerpt(Some(node.span), &project.sources),
+                    path: format!("services.{name}.volumes[{index}]"),
+                    message: format!("{} is relative to the text, which is on no node", without_place(path)),
+                    hint: "write an absolute path of the nodes, or a volume".to_owned(),
+                });
+            }
+        }
+    }
+    found
+}
+
+/// A message without the place where the text is not.
+fn without_place(text: &str) -> String {
+    text.replace(&format!("{NOWHERE}/"), "").replace(NOWHERE, ".").replace("/…", "..")
 }
 
 fn all(errors: &Errors) -> Vec<Remark> {
@@ -60,7 +92,7 @@ fn wrong(item: &Diagnostic, sources: &Sources) -> Remark {
         }
         _ => item.hint.as_deref().unwrap_or_default(),
     };
-    let (path, message) = (item.path.clone(), item.problem.to_string());
+    let (path, message) = (item.path.clone(), without_place(&item.problem.to_string()));
     Remark { place: place(item.span), excerpt: excerpt(item.span, sources), path, message, hint: hint.to_owned() }
 }
 
@@ -69,7 +101,7 @@ fn warned(warning: &Warning, sources: &Sources) -> Remark {
         place: place(warning.span),
         excerpt: excerpt(warning.span, sources),
         path: warning.path.clone(),
-        message: warning.message.clone(),
+        message: without_place(&warning.message),
         hint: String::new(),
     }
 }
@@ -100,7 +132,7 @@ mod tests {
         let text = "services:\n  web:\n    image: nginx\n    prots: ['80']\n    deploy: {replicas: many}\n";
         let errors = read(text, "shop").expect_err("two things are wrong");
         let places: Vec<_> = errors.iter().map(|error| (error.place, error.path.as_str())).collect();
-        assert_eq!(places, [(Some((4, 5)), "services.web.prots"), (Some((5, 23)), "services.web.deploy.replicas")]);
+        assert_eq!(places, [(Some((4, 5)), "services.web.prots"), (Some((5, 24)), "services.web.deploy.replicas")]);
         assert_eq!(errors[0].excerpt, Some(["    ".into(), "prots".into(), ": ['80']".into()]));
     }
 
@@ -109,6 +141,10 @@ mod tests {
         let text = "services: {web: {image: a, env_file: /etc/passwd}}\nconfigs: {c: {file: /etc/passwd}}";
         let errors = read(text, "shop").expect_err("there is no such file");
         assert!(errors.iter().any(|error| error.hint.contains("not at hand")), "{errors:?}");
+        let bind = "services:\n  web:\n    image: a\n    volumes: ['./data:/data', '/srv:/srv']\n";
+        let errors = read(bind, "shop").expect_err("there is no directory that it is relative to");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].message.starts_with("data is relative") && errors[0].place.is_some(), "{errors:?}");
         let used = "services: {web: {image: a, secrets: [s]}}\nsecrets: {s: {file: /etc/passwd}}";
         assert!(read(used, "shop").is_err());
     }

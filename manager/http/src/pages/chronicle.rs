@@ -6,7 +6,8 @@ use std::sync::Arc;
 use berth_compose::diff;
 use berth_manager::api::find;
 use berth_manager::store::{Author, Commit, Event, Hub, Object, State, Subscription, WatchError};
-use berth_proto::object::{Node, Service, Task};
+use berth_proto::id::NodeId;
+use berth_proto::object::{ApiToken, Cluster, Node, Service, Task};
 use berth_proto::time::Timestamp;
 
 use super::links::Link;
@@ -108,6 +109,7 @@ fn describe(state: &State, event: &Event) -> (&'static str, String) {
         (Some(Object::Task(old)), Some(Object::Task(new))) => task_change(state, old, new),
         (Some(Object::Service(old)), Some(Object::Service(new))) => ("update", service_change(old, new)),
         (Some(Object::Node(old)), Some(Object::Node(new))) => ("update", node_change(old, new)),
+        (Some(Object::Cluster(old)), Some(Object::Cluster(new))) => ("update", cluster_change(old, new)),
         _ => ("update", String::new()),
     }
 }
@@ -131,7 +133,8 @@ pub fn task_change(state: &State, old: &Task, new: &Task) -> (&'static str, Stri
     (action, parts.join(", "))
 }
 
-fn placed(state: &State, before: Option<berth_proto::id::NodeId>, task: &Task) -> Option<String> {
+/// Where a task is that was not there before.
+pub fn placed(state: &State, before: Option<NodeId>, task: &Task) -> Option<String> {
     let node = task.node.filter(|node| before != Some(*node))?;
     Some(format!("on {}", Link::node(state, node).text))
 }
@@ -174,6 +177,28 @@ fn node_change(old: &Node, new: &Node) -> String {
     let leads = |node: &Node| node.manager.as_ref().is_some_and(|manager| manager.leader);
     if leads(new) && !leads(old) {
         parts.push("leads".to_owned());
+    }
+    parts.join(", ")
+}
+
+fn cluster_change(old: &Cluster, new: &Cluster) -> String {
+    let is_in = |token: &ApiToken, tokens: &[ApiToken]| tokens.iter().any(|other| other.digest == token.digest);
+    let made = new.tokens.iter().filter(|token| !is_in(token, &old.tokens));
+    let made = made.map(|token| format!("token {} made, {}", token.name, token.role));
+    let gone = old.tokens.iter().filter(|token| !is_in(token, &new.tokens));
+    let mut parts: Vec<String> = made.chain(gone.map(|token| format!("token {} removed", token.name))).collect();
+    if old.spec != new.spec {
+        parts.push("settings".to_owned());
+    }
+    let of = |cluster: &Cluster| cluster.authority.as_ref().map(|authority| authority.root.certificate.clone());
+    if of(old) != of(new) {
+        parts.push("another root certificate".to_owned());
+    }
+    let secrets = |cluster: &Cluster| {
+        cluster.authority.as_ref().map(|authority| (authority.worker.secret.clone(), authority.manager.secret.clone()))
+    };
+    if secrets(old) != secrets(new) {
+        parts.push("another join token".to_owned());
     }
     parts.join(", ")
 }

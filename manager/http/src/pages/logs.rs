@@ -11,6 +11,8 @@ use berth_proto::state::ApiRole;
 use super::answer::{Answer, render};
 use super::frame::Frame;
 use super::links::{Link, found};
+use super::parts::ReplicaBar;
+use super::replicas::Replicas;
 use super::visitor::Visitor;
 use crate::routes::{Needs, Routes};
 use crate::site::Site;
@@ -42,6 +44,7 @@ impl LogView {
 struct LogsPage {
     frame: Frame,
     service: Link,
+    bar: ReplicaBar,
     logs: LogView,
 }
 
@@ -49,7 +52,8 @@ async fn page(State(site): State<Site>, visitor: Visitor, Path(word): Path<Strin
     let state = site.manager.hub.snapshot();
     let service = found(find::service(&state, &word))?;
     let name = service.spec.name.to_string();
-    let frame = Frame::new(&site, &state, &visitor, "/services", format!("Logs of {name}"));
+    let frame = Frame::new(&site, &state, &visitor, "/services", format!("Logs of {name}")).live("service,task");
+    let bar = ReplicaBar { replicas: Replicas::count(&state, service) };
     let logs = LogView { path: format!("/api/v1/services/{}/logs", service.id), name, has_names: true };
-    render(&LogsPage { frame, service: Link::service(service), logs })
+    render(&LogsPage { frame, service: Link::service(service), bar, logs })
 }

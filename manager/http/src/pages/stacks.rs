@@ -15,9 +15,9 @@ use berth_proto::state::ApiRole;
 use super::answer::{Answer, go_to, render};
 use super::frame::Frame;
 use super::links::{Link, Links};
-use super::look::Shown;
+use super::parts::ReplicaBar;
 use super::replicas::Replicas;
-use super::task_spec::port;
+use super::services::{Update, ports};
 use super::visitor::Visitor;
 use crate::problem::Problem;
 use crate::routes::{Needs, Routes};
@@ -79,22 +79,17 @@ impl Progress {
         &self.service.spec.task.container.image
     }
 
-    fn done(&self) -> u64 {
-        self.replicas.progress().0
-    }
-
-    fn goal(&self) -> u64 {
-        self.replicas.progress().1.max(1)
+    fn bar(&self) -> ReplicaBar {
+        ReplicaBar { replicas: self.replicas }
     }
 
     fn ports(&self) -> String {
-        let allocated = self.service.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
-        allocated.map(port).collect::<Vec<_>>().join(", ")
+        ports(&self.service).join(", ")
     }
 
     /// How its last update goes.
-    fn update(&self) -> Option<Shown> {
-        self.service.update.as_ref().map(|update| super::look::update(update.progress))
+    fn update(&self) -> Option<Update> {
+        Update::of(&self.service, &self.replicas)
     }
 
     /// Its replicas run, and no update is under way or has stopped.

@@ -8,7 +8,7 @@ use berth_proto::object::Task;
 use berth_proto::state::TaskState;
 use berth_proto::time::Timestamp;
 
-use super::chronicle::task_change;
+use super::chronicle::{placed, task_change};
 
 /// One point of a task's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn history(state: &State, task: &Task, commits: &[Arc<Commit>]) -> Vec<Momen
     let mut moments: Vec<Moment> = commits
         .iter()
         .flat_map(|commit| commit.authored())
-        .filter_map(|(event, author)| remembered(state, task, event, author.at, &author.actor))
+        .flat_map(|(event, author)| remembered(state, task, event, author.at, &author.actor))
         .collect();
     for held in held(task) {
         let known = moments.iter().any(|moment| (moment.state, moment.what) == (held.state, held.what));
@@ -43,24 +43,28 @@ pub fn history(state: &State, task: &Task, commits: &[Arc<Commit>]) -> Vec<Momen
     moments
 }
 
-fn remembered(state: &State, task: &Task, event: &Event, at: Timestamp, actor: &Arc<str>) -> Option<Moment> {
+fn remembered(state: &State, task: &Task, event: &Event, at: Timestamp, actor: &Arc<str>) -> Vec<Moment> {
     let of_task = |object: &Object| match object {
         Object::Task(one) if one.id == task.id => Some(Arc::clone(one)),
         _ => None,
     };
-    let after = event.after().and_then(of_task)?;
+    let Some(after) = event.after().and_then(of_task) else { return Vec::new() };
+    let moment = |state, what, detail| Moment { at, state, what, detail, actor: Some(Arc::clone(actor)) };
     let Some(before) = event.before().and_then(of_task) else {
-        let detail = String::new();
-        return Some(Moment { at, state: None, what: "created", detail, actor: Some(Arc::clone(actor)) });
+        // The loops that work together make it, give it addresses and place it at once.
+        let entered = (after.status.state > TaskState::New).then_some(after.status.state);
+        let detail = placed(state, None, &after).unwrap_or_default();
+        let entered = entered.map(|entered| moment(Some(entered), "", detail));
+        return std::iter::once(moment(None, "created", String::new())).chain(entered).collect();
     };
     let (_, detail) = task_change(state, &before, &after);
     let entered = (before.status.state != after.status.state).then_some(after.status.state);
     if entered.is_none() && detail.is_empty() {
-        return None;
+        return Vec::new();
     }
     // The node's clock says when the state was entered, the author's when it was known.
     let at = if entered.is_some() && after.status.at > Timestamp::default() { after.status.at } else { at };
-    Some(Moment { at, state: entered, what: "", detail, actor: Some(Arc::clone(actor)) })
+    vec![Moment { at, ..moment(entered, "", detail) }]
 }
 
 /// What the task itself says of its life.

@@ -48,6 +48,13 @@ struct Row {
     is_own: bool,
 }
 
+impl Row {
+    /// When it is good no more, to the second.
+    fn end(&self) -> Option<Timestamp> {
+        self.token.expires_at.map(|end| Timestamp(end.0 - end.0.rem_euclid(1_000_000_000)))
+    }
+}
+
 struct Made {
     name: String,
     text: String,
