@@ -8,6 +8,7 @@
 //! | [`state`] | ordered task states, desired states, node states |
 //! | [`template`] | placeholders in specs, configs and secrets |
 //! | [`time`] | the [`time::Timestamp`] that everything is stamped with |
+//! | [`trace`] | where work belongs in a trace |
 //! | [`spec`] | what a person asked for: service, network, volume, config, secret, node and cluster specs |
 //! | [`filter`] | which objects a list shows |
 //! | [`object`] | what the cluster keeps: a spec with its id, version and everything observed |
@@ -33,6 +34,7 @@ pub mod spec;
 pub mod state;
 pub mod template;
 pub mod time;
+pub mod trace;
 pub mod validate;
 
 /// Messages and services generated from `proto/berth/v1/*.proto`.

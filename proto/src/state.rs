@@ -135,6 +135,9 @@ pub enum ApiRole {
 macro_rules! words {
     ($($name:ident { $($variant:ident => $word:literal),* $(,)? })*) => {$(
         impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
             /// The word for it in output and in JSON.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),* }

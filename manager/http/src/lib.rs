@@ -9,6 +9,7 @@
 //! | [`serve`] | listener, connections, limits |
 //! | [`tls`] | certificates of this server and of its clients |
 //! | [`health`] | `/healthz`, `/readyz` |
+//! | [`metrics`] | `/metrics`, and what is counted of HTTP |
 //! | [`worker`] | what a node serves that is no manager |
 //! | `compose_file` | a Compose file that comes alone |
 //! | [`pages`] | the dashboard |
@@ -23,6 +24,7 @@ pub mod access;
 pub mod api;
 mod compose_file;
 pub mod health;
+pub mod metrics;
 pub mod pages;
 pub mod problem;
 pub mod routes;

@@ -10,6 +10,7 @@ use berth_proto::state::ApiRole;
 use crate::access::{self, Login};
 use crate::api;
 use crate::health;
+use crate::metrics::{self, Counting};
 use crate::pages;
 use crate::site::Site;
 
@@ -75,17 +76,20 @@ impl Routes {
 
     /// What serves them, for everybody who is let in.
     pub fn into_router(self, site: Site) -> Router {
+        let counting = Counting::new(site.counts.clone(), self.table.iter().map(|route| route.path));
         self.router
             .fallback(access::nothing_here)
             .method_not_allowed_fallback(access::not_allowed)
+            .layer(middleware::from_fn_with_state(site.clone(), access::trace))
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
             .layer(middleware::from_fn_with_state(site.clone(), pages::readable))
             .layer(middleware::from_fn(access::headers))
+            .layer(middleware::from_fn_with_state(counting, metrics::count))
             .with_state(site)
     }
 }
 
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes().merge(health::routes()).merge(api::routes()).merge(pages::routes())
+    access::routes().merge(health::routes()).merge(metrics::routes()).merge(api::routes()).merge(pages::routes())
 }

@@ -11,6 +11,7 @@ use berth_proto::pb;
 use berth_proto::pb::control_server::{Control, ControlServer};
 use berth_proto::spec::{ClusterSpec, ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
 use berth_proto::state::{ApiRole, NodeRole};
+use berth_proto::trace::TraceContext;
 use bytes::Bytes;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -26,7 +27,7 @@ use super::{
 use crate::clock;
 use crate::manager::ControlHandle;
 use crate::raft::{Forward, Proposer};
-use crate::store::{Hub, Snapshot, State, Transaction};
+use crate::store::{Change, Hub, Object, Snapshot, State, Transaction};
 
 /// Largest request: a stack with its secrets and configs fits.
 const MAX_REQUEST: usize = 64 << 20;
@@ -92,7 +93,7 @@ impl ControlApi {
     }
 
     /// Commits what `make` adds to a transaction; nothing is written when it adds nothing. `make` runs again when somebody
-    /// else was faster. That there is nothing to do, or that it cannot be done, is said only of a state that shows everything
+    /// else was faster. Services that it changes become part of the trace that the caller belongs to. That there is nothing to do, or that it cannot be done, is said only of a state that shows everything
     /// acknowledged before.
     async fn commit<T>(
         &self,
@@ -100,6 +101,7 @@ impl ControlApi {
         mut make: impl FnMut(&State, &mut Transaction, DrawId<'_>) -> Result<T, Refused>,
     ) -> Result<(Snapshot, T), Refused> {
         let mut is_newest = false;
+        let traced = berth_trace::current();
         loop {
             let mut made = None;
             let mut wrote = false;
@@ -109,6 +111,7 @@ impl ControlApi {
                     let mut tx = Transaction::new(clock::now(), actor);
                     wrote = false;
                     made = Some(make(state, &mut tx, &mut rand::random)?);
+                    trace(&mut tx, traced);
                     wrote = !tx.is_empty();
                     Ok(wrote.then_some(tx))
                 })
@@ -149,6 +152,17 @@ impl ControlApi {
     fn clean_up(&self, objects: Vec<ObjectRef>) {
         if !objects.is_empty() {
             tokio::spawn(cleanup::run(self.hub.clone(), self.proposer.clone(), objects));
+        }
+    }
+}
+
+/// What services do from now on is part of that trace, or of none.
+fn trace(tx: &mut Transaction, traced: Option<TraceContext>) {
+    for change in &mut tx.changes {
+        if let Change::Put(Object::Service(service)) = change
+            && service.traced != traced
+        {
+            Arc::make_mut(service).traced = traced;
         }
     }
 }
@@ -339,7 +353,7 @@ impl Control for ControlApi {
             let mut ids = Vec::new();
             for target in &targets {
                 let service = service::alive(state, &target.service)?;
-                service::update(state, tx, service, service::scaled(service, target.replicas)?, false, &mut *draw)?;
+                service::scale(state, tx, service, target.replicas, &mut *draw)?;
                 ids.push(service.id);
             }
             Ok(ids)

@@ -100,6 +100,18 @@ pub enum Refused {
         /// Its mode.
         mode: &'static str,
     },
+    /// Its load moves the number, within bounds.
+    #[error("service {name} is scaled by its load between {min} and {max} replicas: {replicas} is outside")]
+    OutOfBounds {
+        /// The service.
+        name: String,
+        /// Number that was asked for.
+        replicas: u64,
+        /// Fewest.
+        min: u64,
+        /// Most.
+        max: u64,
+    },
     /// It was never updated, or it was rolled back.
     #[error("service {name} has no previous spec to go back to")]
     NoPrevious {
@@ -309,6 +321,7 @@ impl Refused {
             | Self::ModeChange { .. }
             | Self::NameChange { .. }
             | Self::NotScalable { .. }
+            | Self::OutOfBounds { .. }
             | Self::NoPrevious { .. }
             | Self::Fixed { .. }
             | Self::BuiltIn { .. }
@@ -333,6 +346,7 @@ impl Refused {
         match self {
             Self::Stale { .. } => "look at it again and repeat the change".to_owned(),
             Self::BeingRemoved { .. } => "its tasks are being stopped; try again when they are gone".to_owned(),
+            Self::OutOfBounds { .. } => "ask for a number between them, or change x-berth.autoscale".to_owned(),
             Self::ModeChange { name, .. } => format!("remove {name} and create it anew"),
             Self::TakenByOthers { .. } => "choose another stack name, or remove what has the names".to_owned(),
             Self::Fixed { kind, .. } => format!("remove the {kind} first, or give the new one another name"),

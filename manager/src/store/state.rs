@@ -9,7 +9,7 @@ use berth_proto::object::{Cluster, Config, Network, Node, Secret, Service, Slot,
 use berth_proto::spec::ServiceSpec;
 use berth_proto::state::{DesiredState, TaskState};
 
-use super::object::{Object, ObjectRef, Stored};
+use super::object::{Object, ObjectKind, ObjectRef, Stored};
 use super::peers::{self, Peers};
 use super::room::{Reserved, Room};
 use super::table::Table;
@@ -114,6 +114,25 @@ impl State {
     /// Tasks with that observed state.
     pub fn tasks_in_state(&self, state: TaskState) -> impl Iterator<Item = &Arc<Task>> {
         self.known(self.task_index.in_state(state))
+    }
+
+    /// How many tasks are in that observed state.
+    pub fn count_in_state(&self, state: TaskState) -> u64 {
+        self.task_index.count_in_state(state)
+    }
+
+    /// How many objects of a kind there are.
+    pub fn count(&self, kind: ObjectKind) -> usize {
+        match kind {
+            ObjectKind::Cluster => self.clusters.len(),
+            ObjectKind::Node => self.nodes.len(),
+            ObjectKind::Service => self.services.len(),
+            ObjectKind::Task => self.tasks.len(),
+            ObjectKind::Network => self.networks.len(),
+            ObjectKind::Volume => self.volumes.len(),
+            ObjectKind::Config => self.configs.len(),
+            ObjectKind::Secret => self.secrets.len(),
+        }
     }
 
     /// Services that have tasks on a network which have not ended, each once.

@@ -119,6 +119,11 @@ impl Hub {
         self.announce();
     }
 
+    /// How many readers there are.
+    pub fn readers(&self) -> usize {
+        self.shared.turn.receiver_count()
+    }
+
     /// Ends every subscription.
     pub fn close(&self) {
         self.shared.turn.send_replace(None);

@@ -10,7 +10,7 @@ use berth_proto::id::NetworkId;
 use super::frontends::Frontend;
 
 /// Raised when a map or a program changes: what another version has pinned is made anew.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Networks of one task that the programs look at. Of a task on more, the packet filter translates what is on the others.
 pub const MOST_NETWORKS: usize = 8;

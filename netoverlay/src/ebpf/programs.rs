@@ -215,15 +215,30 @@ fn find_service(a: &mut Assembler, family: Family, leave: Label, other: Label) {
     a.place(found);
 }
 
-/// One of `R9` backends of the service `R8` at random: `R8` is its address afterwards.
+/// One of `R9` backends of the service `R8` at random: `R8` is its address afterwards. The kernel may have used the place of `R8`
+/// again for another service that was changed since; what is there then has no slots of this one, and it is looked up once more.
 fn pick_slot(a: &mut Assembler, leave: Label) {
-    a.call(Helper::Random);
-    a.modulo(R0, R9);
-    a.store(Word, R10, TAIL + 4, R0);
-    a.load(Word, R1, R8, 4);
-    a.store(Word, R10, TAIL, R1);
-    look_up(a, Map::Slots, KEY);
-    a.jump_if_equal(R0, 0, leave);
+    const TRIES: usize = 3;
+    let picked = a.label();
+    for left in (0..TRIES).rev() {
+        a.call(Helper::Random);
+        a.modulo(R0, R9);
+        a.store(Word, R10, TAIL + 4, R0);
+        a.load(Word, R1, R8, 4);
+        a.store(Word, R10, TAIL, R1);
+        look_up(a, Map::Slots, KEY);
+        if left == 0 {
+            a.jump_if_equal(R0, 0, leave);
+            break;
+        }
+        a.jump_if_unequal(R0, 0, picked);
+        look_up(a, Map::Services, KEY);
+        a.jump_if_equal(R0, 0, leave);
+        a.copy(R8, R0);
+        a.load(Word, R9, R8, 0);
+        a.jump_if_equal(R9, 0, leave);
+    }
+    a.place(picked);
     a.copy(R8, R0);
 }
 

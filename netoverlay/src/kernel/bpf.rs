@@ -331,6 +331,15 @@ impl MapFd {
     }
 }
 
+/// Waits until no program runs any more that was running when this was called: they run in read-side critical sections of RCU,
+/// and `MEMBARRIER_CMD_GLOBAL` waits for all of these (`kernel/sched/membarrier.c`). With one processor the kernel waits for none,
+/// and does not know the call where processors run without ticks.
+pub(super) fn wait_for_programs() {
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: takes no pointers.
+    unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+}
+
 /// The number of the network namespace that a socket is in.
 pub(super) fn netns_cookie(socket: RawFd) -> io::Result<u64> {
     let mut cookie = 0u64;

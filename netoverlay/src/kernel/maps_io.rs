@@ -9,7 +9,8 @@ use super::programs_io::{Maps, failed};
 use crate::ebpf::layout::{self, Map};
 use crate::ebpf::{FrontendChange, Frontends, TranslatorState};
 
-/// Changes virtual addresses. What a service leads to is complete before it leads there, and goes after it.
+/// Changes virtual addresses. What a service leads to is complete before it leads there, and goes after it, once no program is
+/// on its way there: it would find nothing, or what has taken its place.
 pub(super) fn write(maps: &Maps, change: &FrontendChange) -> Result<(), KernelError> {
     let parts = Parts::of(change);
     let set = |map: Map, keys: &[u8], values: &[u8]| {
@@ -20,6 +21,9 @@ pub(super) fn write(maps: &Maps, change: &FrontendChange) -> Result<(), KernelEr
     set(Map::Members, &parts.members, &vec![0; parts.members.len() / Map::Members.key() * Map::Members.value()])?;
     set(Map::Services, &parts.services.0, &parts.services.1)?;
     remove(Map::Services, &parts.old_services)?;
+    if !parts.old_slots.is_empty() {
+        super::bpf::wait_for_programs();
+    }
     remove(Map::Slots, &parts.old_slots)?;
     remove(Map::Members, &parts.old_members)
 }

@@ -17,7 +17,7 @@ use crate::names::{Instance, LinkForm};
 use crate::plan::{PROBE_PORT, TUNNEL_PORT};
 
 /// Raised when a chain or rule here changes: a table of another version is written anew.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -86,20 +86,22 @@ fn rebuild(layout: Layout<'_>, table: &str) -> Vec<Message> {
     messages
 }
 
-/// The balancing chains.
+/// The balancing chains. Which class a frontend is of and what is in its slots are two look-ups of one packet, and a change may
+/// come into force between them: a slot that has just gone is not there any more. The first one is as long as any is.
 fn classes(table: &str, classes: &BTreeSet<Class>) -> Vec<Message> {
     let mut messages = Vec::new();
     for class in classes {
         let name = class.chain();
         messages.push(message::new_chain(table, &name, None));
-        messages.push(message::new_rule(table, &balance(*class, &name)));
+        let any = balance(*class, Rule::new(&name, "one of this many backends at random"), class.slots);
+        let first = balance(*class, Rule::new(&name, "the first one where that has just gone"), 1);
+        messages.extend([any, first].iter().map(|rule| message::new_rule(table, rule)));
     }
     messages
 }
 
-/// Picks a slot at random and translates to what the map has for it.
-fn balance(class: Class, chain: &str) -> Rule {
-    let rule = Rule::new(chain, "one of this many backends at random");
+/// Picks one of the first `slots` at random and translates to what the map has for it.
+fn balance(class: Class, rule: Rule, slots: u32) -> Rule {
     let family = match class.map {
         Set::Ports6 | Set::Bound6 | Set::Arrived6 | Set::Vips6 => Family::V6,
         _ => Family::V4,
@@ -107,17 +109,17 @@ fn balance(class: Class, chain: &str) -> Rule {
     match class.map {
         Set::Vips4 | Set::Vips6 => {
             let slot = R0 + family.words();
-            let rule = rule.load_destination(family, R0).random(class.slots, slot);
+            let rule = rule.load_destination(family, R0).random(slots, slot);
             rule.map(class.slot_map(), R0).redirect(family, R0, None)
         }
         Set::Bound4 | Set::Bound6 => {
             let after = R0 + family.words();
             let rule = rule.load_destination(family, R0).load_transport(after).load_port(after + 1);
-            let rule = rule.random(class.slots, after + 2).map(class.slot_map(), R0);
+            let rule = rule.random(slots, after + 2).map(class.slot_map(), R0);
             rule.redirect(family, R0, Some(R0 + family.words()))
         }
         _ => {
-            let rule = rule.load_transport(R0).load_port(R0 + 1).random(class.slots, R0 + 2);
+            let rule = rule.load_transport(R0).load_port(R0 + 1).random(slots, R0 + 2);
             rule.map(class.slot_map(), R0).redirect(family, R0, Some(R0 + family.words()))
         }
     }

@@ -9,7 +9,9 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use berth_netoverlay::model::{
@@ -199,6 +201,37 @@ pub fn connect(namespace: &Path, to: impl Into<SocketAddr>) -> io::Result<(TcpSt
 /// The greeting of a TCP server.
 pub fn ask(namespace: &Path, to: impl Into<SocketAddr>) -> io::Result<String> {
     connect(namespace, to).map(|(_, greeting)| greeting)
+}
+
+/// A client that connects again and again until it is stopped.
+pub struct Calls {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(usize, Vec<io::Error>)>,
+}
+
+impl Calls {
+    pub fn start(from: &Path, to: impl Into<SocketAddr>) -> Self {
+        let (from, to, stop) = (from.to_owned(), to.into(), Arc::new(AtomicBool::new(false)));
+        let until = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            setns(File::open(from).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+            let (mut answered, mut failed) = (0, Vec::new());
+            while !until.load(Ordering::Relaxed) {
+                match TcpStream::connect_timeout(&to, PATIENCE) {
+                    Ok(_) => answered += 1,
+                    Err(error) => failed.push(error),
+                }
+            }
+            (answered, failed)
+        });
+        Self { stop, thread }
+    }
+
+    /// How many were answered, and how the others failed.
+    pub fn stop(self) -> (usize, Vec<io::Error>) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
 }
 
 /// Whether a new connection gets nowhere. A drop is only told apart from a slow answer by waiting.

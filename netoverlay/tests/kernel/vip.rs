@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use berth_netoverlay::model::Proto;
+
 use crate::host::*;
 
 #[test]
@@ -52,6 +54,37 @@ fn many_services_and_many_backends() {
         assert_eq!(ask(&host.task(2), ([10, 99, 3, 231], 80)).unwrap(), "t3 10.1.0.2");
         let report = overlay.reconcile().await.unwrap();
         assert!(report.steps.is_empty(), "listing finds what was written: {:?}", report.steps);
+        overlay.teardown().await.unwrap();
+    });
+}
+
+/// A connection picks its backend in several look-ups, between which the backends may change.
+#[test]
+fn no_connection_is_refused_while_other_backends_come_and_go() {
+    by_each_backend("vip::no_connection_is_refused_while_other_backends_come_and_go", async |host| {
+        let overlay = host.overlay().await;
+        overlay.set_networks(vec![network(1, "a")]).await.unwrap();
+        let backends: Vec<u8> = (2..10).collect();
+        for t in &backends {
+            overlay.attach(spec(*t, &[1])).await.unwrap();
+            tcp_server(&host.task(*t), 80, "web");
+        }
+        overlay.attach(spec(20, &[1])).await.unwrap();
+        let ports = [port(Proto::Tcp, 8080, 80)];
+        overlay.set_service(service(1, &backends, &ports)).await.unwrap();
+        let clients = [
+            Calls::start(host.client(), (HOST, 8080)),
+            Calls::start(node(), (HOST, 8080)),
+            Calls::start(&host.task(20), (address(1, 200), 80)),
+        ];
+        for _ in 0..rounds(100) {
+            overlay.set_service(service(1, &backends[..1], &ports)).await.unwrap();
+            overlay.set_service(service(1, &backends, &ports)).await.unwrap();
+        }
+        for (calls, from) in clients.into_iter().zip(["outside", "the node", "a task"]) {
+            let (answered, failed) = calls.stop();
+            assert!(failed.is_empty() && answered > 0, "from {from}: {answered} answered, failed: {failed:?}");
+        }
         overlay.teardown().await.unwrap();
     });
 }

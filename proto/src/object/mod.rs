@@ -15,7 +15,9 @@ pub use file::{Config, Content, FileObject, Secret};
 pub use node::{ManagerStatus, Node, NodeDescription, NodeResources, NodeStatus, TunnelKey};
 pub use replicas::Replicas;
 pub use resource::{Network, NetworkAllocation, Volume};
-pub use service::{Endpoint, JobStatus, Service, SpecRevision, SpecVersion, UpdateProgress, UpdateStatus, VirtualIp};
+pub use service::{
+    Autoscaled, Endpoint, JobStatus, Service, SpecRevision, SpecVersion, UpdateProgress, UpdateStatus, VirtualIp,
+};
 pub use task::{Attachment, ContainerStatus, RestartRecord, Slot, Task, TaskStatus};
 
 use serde::{Deserialize, Serialize};

@@ -37,7 +37,7 @@ impl Replicas {
             completed += u64::from(current && task.status.state == TaskState::Complete);
             wanted += u64::from(works && !task.status.state.is_terminal() || current && works && iteration.is_some());
         }
-        match service.spec.mode {
+        match service.mode() {
             ServiceMode::Replicated { replicas } => count.desired = replicas,
             ServiceMode::Global => count.desired = wanted,
             ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {

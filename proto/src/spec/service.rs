@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    ContainerSpec, EndpointSpec, Labels, LogSpec, NetworkAttachmentSpec, Placement, Requirements, RestartPolicy,
-    UpdateConfig,
+    Autoscale, ContainerSpec, EndpointSpec, Labels, LogSpec, NetworkAttachmentSpec, Placement, Requirements,
+    RestartPolicy, UpdateConfig,
 };
 use crate::name::{ServiceName, StackName};
 
@@ -39,6 +39,9 @@ pub struct ServiceSpec {
     /// Higher ones may evict lower ones.
     #[serde(default)]
     pub priority: i32,
+    /// How the number of replicas follows the load; `None` leaves it to people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<Autoscale>,
     /// Services that must be up first, by full name (Compose `depends_on`).
     #[serde(default)]
     pub depends_on: BTreeMap<ServiceName, DependsOn>,
@@ -57,6 +60,7 @@ impl ServiceSpec {
             rollback: UpdateConfig::default(),
             endpoint: EndpointSpec::default(),
             priority: 0,
+            autoscale: None,
             depends_on: BTreeMap::new(),
         }
     }

@@ -94,6 +94,16 @@ pub enum Command {
 }
 
 impl Command {
+    /// What its span is called; `None` for one that starts no task.
+    pub fn traced_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Apply(_) => Some("berth apply"),
+            Self::Scale(_) => Some("berth scale"),
+            Self::Service(command) => command.traced_name(),
+            _ => None,
+        }
+    }
+
     /// Runs it.
     pub async fn run(self, context: &Context) -> Outcome {
         match self {

@@ -60,6 +60,9 @@ pub struct DaemonArgs {
     /// How old a key of encrypted networks grows before this node changes it
     #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = parse_key_period)]
     pub key_period: Duration,
+    /// Where traces go by OTLP with gRPC: http://HOST:4317 or https://… [default: OTEL_EXPORTER_OTLP_ENDPOINT, else nowhere]
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// error, warn, info, debug, trace, or filters as in RUST_LOG
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
     pub log_level: String,

@@ -5,14 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_agent::Link;
-use berth_http::Site;
+use berth_agent::{Agent, Link};
 use berth_http::serve::{Server, leaves_the_machine};
 use berth_http::tls::{self, Shown, Tls, TlsError};
 use berth_http::worker::{Known, Tokens, Worker};
+use berth_http::{Site, metrics};
 use berth_manager::api::{ControlApi, token};
 use berth_manager::identity::certificate::{ANY_NODE, node_name};
 use berth_manager::manager::ControlHandle;
+use berth_metrics::Scrape;
 use berth_proto::pb;
 use berth_proto::pb::certificates_client::CertificatesClient;
 use berth_proto::pb::node_service_client::NodeServiceClient;
@@ -41,6 +42,7 @@ pub async fn of_manager(
     handle: &ControlHandle,
     control: ControlApi,
     tasks: Channel,
+    agent: &Agent,
     stop: &CancellationToken,
 ) -> Result<Option<Served>, Failure> {
     let Some((listener, address)) = listen(&node.args).await? else { return Ok(None) };
@@ -57,15 +59,12 @@ pub async fn of_manager(
     let tls = shown.map(|shown| Tls::new(shown, asks)).transpose().map_err(|error| no_certificate(&error))?;
     let tasks = NodeServiceClient::new(tasks).max_decoding_message_size(gateway::MAX_ANSWER);
     let site = Site::new(handle.clone(), control, tasks, tls.is_some()).until(stop.clone());
+    let site = node.metrics.parts(agent).into_iter().fold(site, Site::showing);
     Ok(Some(serve(listener, address, tls, berth_http::router(site), stop)))
 }
 
-/// A worker's: what is to be known of the machine. `link` is its session with a manager.
-pub async fn of_worker(
-    node: &Node,
-    link: watch::Receiver<Option<Link>>,
-    stop: &CancellationToken,
-) -> Result<Option<Served>, Failure> {
+/// A worker's: what is to be known of the machine.
+pub async fn of_worker(node: &Node, agent: &Agent, stop: &CancellationToken) -> Result<Option<Served>, Failure> {
     let Some((listener, address)) = listen(&node.args).await? else { return Ok(None) };
     let shown = match files(&node.args, stop)? {
         Some(shown) => Some(shown),
@@ -77,8 +76,9 @@ pub async fn of_worker(
     };
     // Whether any client certificate is a token, only managers know; browsers have nothing to do here.
     let tls = shown.map(|shown| Tls::new(shown, || true)).transpose().map_err(|error| no_certificate(&error))?;
-    let worker = Worker::new(Arc::new(AskAManager(link)));
-    Ok(Some(serve(listener, address, tls, worker.router(axum::Router::new()), stop.clone())))
+    let worker = Worker::new(Arc::new(AskAManager(agent.link())));
+    let scrape = node.metrics.parts(agent).into_iter().fold(Scrape::default(), Scrape::with);
+    Ok(Some(serve(listener, address, tls, worker.router(metrics::of_worker(scrape)), stop.clone())))
 }
 
 fn serve(

@@ -166,7 +166,7 @@ impl<'w> View<'w> {
     }
 
     fn is_complete(&self) -> bool {
-        match self.service.spec.mode {
+        match self.service.mode() {
             ServiceMode::Replicated { replicas } => {
                 let running = self.current.iter().filter(|task| is_up(task)).count() as u64;
                 running == replicas && self.replicas.running == replicas

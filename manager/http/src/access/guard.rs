@@ -13,6 +13,7 @@ use berth_proto::time::Timestamp;
 
 use super::caller::{Caller, Claim, ClientCertificate, Shown};
 use super::origin;
+use crate::metrics::LoginFailure;
 use crate::problem::Problem;
 use crate::site::Site;
 
@@ -58,6 +59,7 @@ fn identify(site: &Site, request: &Request, now: Timestamp) -> Result<Option<Cal
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let mut throttle = site.throttle.lock().unwrap_or_else(PoisonError::into_inner);
     if address.is_some_and(|address| !throttle.allows(address, now)) {
+        site.counts.login_failed(LoginFailure::TooMany);
         return Err(too_many());
     }
     let Some(caller) = claim.verify(&site.manager.hub.snapshot(), now) else {
@@ -66,6 +68,7 @@ fn identify(site: &Site, request: &Request, now: Timestamp) -> Result<Option<Cal
             Claim::Token(_, Shown::Cookie) | Claim::Certificate(_) => Ok(None),
             _ => {
                 address.into_iter().for_each(|address| throttle.failed(address, now));
+                site.counts.login_failed(LoginFailure::WrongToken);
                 Err(not_valid())
             }
         };

@@ -83,7 +83,7 @@ async fn get(State(site): State<Site>, Word(word): Word, RawQuery(query): RawQue
 
 /// A task by id, beginning of one or full name; or by `service.slot`: then the newest of the slot that still works, or else
 /// the newest.
-fn find_task<'s>(state: &'s store::State, word: &str) -> Result<&'s Arc<object::Task>, Problem> {
+pub fn find_task<'s>(state: &'s store::State, word: &str) -> Result<&'s Arc<object::Task>, Problem> {
     let refusal = match find::task(state, word) {
         Ok(found) => return Ok(found),
         Err(refusal) => refusal,

@@ -44,6 +44,17 @@ pub enum ServiceCommand {
 }
 
 impl ServiceCommand {
+    /// What its span is called; `None` for one that starts no task.
+    pub fn traced_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Create(_) => Some("berth service create"),
+            Self::Update(_) => Some("berth service update"),
+            Self::Scale(_) => Some("berth service scale"),
+            Self::Rollback(_) => Some("berth service rollback"),
+            _ => None,
+        }
+    }
+
     /// Runs it.
     pub async fn run(self, context: &Context) -> Outcome {
         match self {

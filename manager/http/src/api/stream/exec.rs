@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::{Error, Extension};
-use berth_manager::api::{Actor, audit, find};
+use berth_manager::api::{Actor, audit};
 use berth_proto::id::TaskId;
 use berth_proto::pb;
 use berth_proto::pb::exec_input::{Eof, Input};
@@ -24,7 +24,9 @@ use tonic::Streaming;
 use super::channel::{self, Status};
 use super::lease::Lease;
 use super::query::{Query, bad};
+use super::tasks::find_task;
 use super::{found, socket};
+use crate::api::input::Word;
 use crate::problem::Problem;
 use crate::site::Site;
 
@@ -63,13 +65,13 @@ const SIZE: pb::TtySize = pb::TtySize { rows: 24, columns: 80 };
 )]
 pub async fn exec(
     State(site): State<Site>,
-    Path(task): Path<String>,
+    Word(task): Word,
     Extension(actor): Extension<Actor>,
     lease: Lease,
     RawQuery(query): RawQuery,
     asked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let id = found(&site, |state| Ok(find::task(state, &task)?.id)).await?;
+    let id = found(&site, |state| Ok(find_task(state, &task)?.id)).await?;
     let start = start(id, query.as_deref())?;
     let upgrade = socket::upgrade(asked)?;
     audit::exec(&site.manager.hub.snapshot(), &actor.0, &start);

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use axum::body::Body;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use berth_manager::api::find;
@@ -26,8 +26,10 @@ use tonic::Streaming;
 use super::lease::{Lease, Over};
 use super::line::{Lines, LogLine, Whole};
 use super::query::Query;
+use super::tasks::find_task;
 use super::{found, socket};
-use crate::problem::Problem;
+use crate::api::input::Word;
+use crate::problem::{Problem, refused};
 use crate::site::Site;
 
 /// Newline-delimited JSON.
@@ -65,14 +67,14 @@ struct Broken<'a> {
 )]
 pub async fn of_service(
     State(site): State<Site>,
-    Path(service): Path<String>,
+    Word(service): Word,
     lease: Lease,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
     asked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let request = request(query.as_deref())?;
-    let id = found(&site, |state| Ok(find::service(state, &service)?.id)).await?;
+    let id = found(&site, |state| Ok(find::service(state, &service).map_err(refused)?.id)).await?;
     let request = pb::LogsRequest { service_id: Some(id.to_string()), ..request };
     answer(site, request, lease, &headers, asked).await
 }
@@ -98,14 +100,14 @@ pub async fn of_service(
 )]
 pub async fn of_task(
     State(site): State<Site>,
-    Path(task): Path<String>,
+    Word(task): Word,
     lease: Lease,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
     asked: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let request = request(query.as_deref())?;
-    let id = found(&site, |state| Ok(find::task(state, &task)?.id)).await?;
+    let id = found(&site, |state| Ok(find_task(state, &task)?.id)).await?;
     let request = pb::LogsRequest { task_ids: vec![id.to_string()], ..request };
     answer(site, request, lease, &headers, asked).await
 }

@@ -31,15 +31,14 @@ mod watch;
 
 use std::sync::Arc;
 
-use axum::http::Method;
-use berth_manager::api::Refused;
+use axum::http::{Method, StatusCode};
 use berth_manager::store::State;
 use berth_proto::state::ApiRole;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 
-use super::query;
-use crate::problem::{Problem, refused};
+use super::{query, tasks};
+use crate::problem::Problem;
 use crate::routes::{Needs, Routes};
 use crate::site::Site;
 
@@ -56,13 +55,12 @@ pub fn routes() -> Routes {
 }
 
 /// What `find` finds in the state that is here; when that is not there, in one that shows everything acknowledged before.
-async fn found<T>(site: &Site, find: impl Fn(&State) -> Result<T, Refused>) -> Result<T, Problem> {
+async fn found<T>(site: &Site, find: impl Fn(&State) -> Result<T, Problem>) -> Result<T, Problem> {
     match find(&site.manager.hub.snapshot()) {
-        Err(Refused::NotFound { .. }) => {}
-        found => return found.map_err(refused),
+        Err(problem) if problem.status == StatusCode::NOT_FOUND.as_u16() => {}
+        found => return found,
     }
-    site.manager.forward.linearizable().await.map_err(refused)?;
-    find(&site.manager.hub.snapshot()).map_err(refused)
+    find(&*site.state(false).await?)
 }
 
 /// What the document of the API says about them.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use berth_manager::api::{Refused, find};
+use berth_manager::api::find;
 use berth_manager::store::{Hub, State as Cluster};
 use berth_proto::id::NodeId;
 use berth_proto::pb;
@@ -24,9 +24,10 @@ use tonic::transport::Channel;
 
 use super::lease::{Lease, Over};
 use super::query::Query;
+use super::tasks::find_task;
 use super::usage::{Figures, Usage, Wanted};
 use super::{found, sse};
-use crate::problem::Problem;
+use crate::problem::{Problem, refused};
 use crate::site::Site;
 
 /// Between two samples of the same task.
@@ -63,12 +64,12 @@ pub async fn stats(State(site): State<Site>, lease: Lease, RawQuery(query): RawQ
     })))
 }
 
-fn wanted(state: &Cluster, query: &Query) -> Result<Wanted, Refused> {
-    let services = query.all("service").map(|word| find::service(state, word).map(|service| service.id));
-    let nodes = query.all("node").map(|word| find::node(state, word).map(|node| node.id));
-    let tasks = query.all("task").map(|word| find::task(state, word).map(|task| task.id));
-    let (services, nodes) = (services.collect::<Result<_, _>>()?, nodes.collect::<Result<_, _>>()?);
-    Ok(Wanted { services, nodes, tasks: tasks.collect::<Result<_, _>>()? })
+fn wanted(state: &Cluster, query: &Query) -> Result<Wanted, Problem> {
+    let services = query.all("service").map(|word| Ok(find::service(state, word).map_err(refused)?.id));
+    let nodes = query.all("node").map(|word| Ok(find::node(state, word).map_err(refused)?.id));
+    let tasks = query.all("task").map(|word| Ok(find_task(state, word)?.id));
+    let (services, nodes) = (services.collect::<Result<_, Problem>>()?, nodes.collect::<Result<_, Problem>>()?);
+    Ok(Wanted { services, nodes, tasks: tasks.collect::<Result<_, Problem>>()? })
 }
 
 struct Watcher {

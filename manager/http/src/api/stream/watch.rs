@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use berth_manager::api::{Refused, find};
+use berth_manager::api::find;
 use berth_manager::store::{Hub, State as Cluster, Step, Subscription, WatchError};
 use berth_proto::object::ObjectKind;
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use super::lease::{Lease, Over};
 use super::query::{Query, bad};
 use super::scope::{Changes, Scope};
 use super::{found, sse};
-use crate::problem::Problem;
+use crate::problem::{Problem, refused};
 use crate::site::Site;
 
 /// The longest silence, so that clients notice when there is more of it.
@@ -99,10 +99,10 @@ fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     index.map(Some).ok_or_else(|| bad("Last-Event-ID", "this is not the id of an event"))
 }
 
-fn scope(state: &Cluster, query: &Query, kinds: &BTreeSet<ObjectKind>) -> Result<Scope, Refused> {
-    let services = query.all("service").map(|word| find::service(state, word).map(|service| service.id));
-    let nodes = query.all("node").map(|word| find::node(state, word).map(|node| node.id));
-    let (services, nodes) = (services.collect::<Result<_, _>>()?, nodes.collect::<Result<_, _>>()?);
+fn scope(state: &Cluster, query: &Query, kinds: &BTreeSet<ObjectKind>) -> Result<Scope, Problem> {
+    let services = query.all("service").map(|word| Ok(find::service(state, word).map_err(refused)?.id));
+    let nodes = query.all("node").map(|word| Ok(find::node(state, word).map_err(refused)?.id));
+    let (services, nodes) = (services.collect::<Result<_, Problem>>()?, nodes.collect::<Result<_, Problem>>()?);
     Ok(Scope { kinds: kinds.clone(), services, nodes })
 }
 
