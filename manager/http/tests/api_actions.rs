@@ -104,7 +104,8 @@ async fn a_task_says_where_it_is_and_what_it_went_through() {
     let task = api.get("/tasks/web.1").await.ok(200);
     let states: Vec<&str> =
         task.json["history"].as_array().unwrap().iter().map(|change| change["state"].as_str().unwrap()).collect();
-    assert_eq!((states.first(), states.last()), (Some(&"new"), Some(&"running")));
+    // One commit may make a task and place it.
+    assert!(states.len() >= 2 && states.last() == Some(&"running"), "{states:?}");
     assert!(states.windows(2).all(|pair| pair[0] != pair[1]), "{states:?}");
     let id = task.json["id"].as_str().unwrap();
     let why = api.get(&format!("/tasks/{id}/explain")).await.ok(200);
