@@ -1,4 +1,5 @@
 //! Problems as people read them: a page of their own, or a line in the page whose script asked. Programs get them as they are.
+//! Pages leave compressed where the browser takes that.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::answer::{GO_TO, Notice, render};
 use super::frame::Frame;
+use super::squeeze;
 use super::visitor::{Visitor, by_script};
 use crate::access::Caller;
 use crate::problem::Problem;
@@ -28,9 +30,14 @@ pub async fn readable(State(site): State<Site>, request: Request, next: Next) ->
     if !wants_page(request.uri().path(), request.headers()) {
         return next.run(request).await;
     }
-    let script = by_script(request.headers());
+    let (script, gzip) = (by_script(request.headers()), squeeze::is_wanted(request.headers()));
     let back = parent(request.uri().path()).to_owned();
-    let mut response = next.run(request).await;
+    let response = shown(&site, next.run(request).await, script, back);
+    if gzip { squeeze::squeeze(response).await } else { response }
+}
+
+/// The answer as a person reads it.
+fn shown(site: &Site, mut response: Response, script: bool, back: String) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     let shown = match script {
         true => render(&Notice { done: "", problem: Some(&problem) }),
@@ -38,7 +45,7 @@ pub async fn readable(State(site): State<Site>, request: Request, next: Next) ->
             let frame = match response.extensions_mut().remove::<Arc<Caller>>() {
                 Some(caller) => {
                     let visitor = Visitor::new(caller, false);
-                    Frame::new(&site, &site.manager.hub.snapshot(), &visitor, "", problem.title.clone())
+                    Frame::new(site, &site.manager.hub.snapshot(), &visitor, "", problem.title.clone())
                 }
                 None => Frame::bare(problem.title.clone()),
             };
