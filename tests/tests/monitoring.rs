@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use berth_tests::image::{hello, repository};
-use berth_tests::{Host, wait_for};
+use berth_tests::{Cluster, Host, wait_for};
 use serde_json::Value;
 
 /// What Prometheus itself makes, of metrics and of labels.
@@ -225,6 +225,28 @@ fn what_a_node_shows_is_well_formed_and_all_that_dashboards_and_alerts_ask_for()
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_worker_shows_what_runs_on_it_to_tokens_of_the_cluster() {
+    let cluster = Cluster::new("measured", 1, 1);
+    let token = cluster.host(0).berth(&["token", "create", "prometheus", "--role", "viewer"]).ok();
+    let ask = |at: usize, token: &str| {
+        let authorization = format!("authorization: Bearer {}", token.trim());
+        let url = "http://127.0.0.1:4778/metrics";
+        cluster.host(at).run("curl", &["-sS", "--max-time", "10", "-H", &authorization, url]).ok()
+    };
+    let of_worker = wait_for("the worker to hear of the token", || {
+        let text = ask(1, &token);
+        if text.contains("berth_agent_connected 1\n") { Ok(text) } else { Err(text) }
+    });
+    let (worker, manager) = (metrics(&of_worker), metrics(&ask(0, &token)));
+    let shown: BTreeSet<&String> = worker.keys().collect();
+    assert!(shown.iter().all(|name| manager.contains_key(*name)), "a manager's node shows the same of what runs there");
+    for of_cluster in ["berth_raft_term", "berth_objects", "berth_service_replicas_running", "berth_node_ready"] {
+        assert!(manager.contains_key(of_cluster) && !worker.contains_key(of_cluster), "{of_cluster}: {shown:?}");
+    }
+    assert!(ask(1, "berth_api_wrong").contains("\"status\":401"), "a wrong token shows nothing");
 }
 
 fn name_of(path: &Path) -> String {

@@ -120,6 +120,8 @@ function put(page, ok) {
     if (now === null) continue;
     morph(region, now, true);
     htmx.process(region);
+    // The morph leaves the field with the focus alone, also when nothing was typed there.
+    region.querySelectorAll('input:not([data-keep], [type="checkbox"], [type="radio"])').forEach(restore);
   }
   document.dispatchEvent(new CustomEvent('berth:refreshed'));
 }
@@ -136,20 +138,40 @@ function tick() {
 
 // Fields
 
-// What a person has typed stays until it is sent.
+// What a person has typed stays until it is sent; so does the version of the object that it was typed for: what somebody else
+// changes meanwhile is a conflict, and not overwritten.
 document.addEventListener('input', (event) => {
-  if (event.target.closest('[data-live]')) event.target.setAttribute('data-keep', '');
+  if (!event.target.closest('[data-live]')) return;
+  event.target.setAttribute('data-keep', '');
+  hidden(event.target.form).forEach((field) => field.setAttribute('data-keep', ''));
 });
+
 document.addEventListener('htmx:finally:request', (event) => {
   const { ctx } = event.detail;
   const form = ctx.sourceElement?.closest?.('form');
-  if (ctx.response?.raw?.ok) {
-    form?.querySelectorAll('[data-keep]').forEach((field) => field.removeAttribute('data-keep'));
-    form?.querySelectorAll('input').forEach((field) => { field.value = field.defaultValue; });
+  const answer = ctx.response?.raw;
+  if (answer?.ok) {
+    form?.querySelectorAll('[data-keep]').forEach(release);
     form?.closest('details.ask')?.removeAttribute('open');
+  } else if (answer?.status === 412) {
+    // The person is told, and sees what it is now: the next time it is meant so.
+    hidden(form).forEach(release);
   }
   look();
 });
+
+function hidden(form) {
+  return form?.querySelectorAll('input[type="hidden"]') ?? [];
+}
+
+function release(field) {
+  field.removeAttribute('data-keep');
+  restore(field);
+}
+
+function restore(field) {
+  if ('defaultValue' in field && field.value !== field.defaultValue) field.value = field.defaultValue;
+}
 
 document.addEventListener('berth:look', look);
 if (address) {

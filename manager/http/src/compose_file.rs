@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use berth_compose::files::Memory;
+use berth_compose::files::Files;
 use berth_compose::source::{Sources, Span};
 use berth_compose::{Diagnostic, Errors, LoadOptions, Problem as Wrong, Project, Stack, Warning, convert, load_from};
 
@@ -12,6 +12,7 @@ use berth_compose::{Diagnostic, Errors, LoadOptions, Problem as Wrong, Project, 
 const NOWHERE: &str = "/…/…/…/…/…/…/…/…/…";
 /// What the text is called there.
 const NAME: &str = "compose.yaml";
+
 /// A place in the text, and what is to say of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
@@ -41,10 +42,9 @@ impl Remark {
 /// # Errors
 /// Everything that is wrong, in the order of the text.
 pub fn read(text: &[u8], stack: Option<&str>) -> Result<(Stack, Vec<Remark>), Vec<Remark>> {
-    let files = Memory::default().with(Path::new(NOWHERE).join(NAME), text);
     let options =
         LoadOptions { project_name: stack.map(str::to_owned), ..LoadOptions::new(NOWHERE, [PathBuf::from(NAME)]) };
-    let (project, warnings) = load_from(&options, &files).map_err(|errors| all(&errors))?;
+    let (project, warnings) = load_from(&options, &Alone(text)).map_err(|errors| all(&errors))?;
     let stack = convert(&project).map_err(|errors| all(&errors))?;
     let relative = relative_paths(&project);
     if !relative.is_empty() {
@@ -52,6 +52,22 @@ pub fn read(text: &[u8], stack: Option<&str>) -> Result<(Stack, Vec<Remark>), Ve
     }
     let warned = warnings.iter().chain(&stack.warnings).map(|warning| warned(warning, &project.sources)).collect();
     Ok((stack, warned))
+}
+
+/// The file, and nothing beside it.
+struct Alone<'t>(&'t [u8]);
+
+impl Files for Alone<'_> {
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        match self.is_file(path) {
+            true => Ok(self.0.to_vec()),
+            false => Err(std::io::Error::other("the text comes without the files beside it")),
+        }
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        path == Path::new(NOWHERE).join(NAME)
+    }
 }
 
 /// Binds of a path that was written relative to the text: it would be another one on each node.

@@ -41,12 +41,15 @@ pub trait Tokens: Send + Sync + 'static {
     fn has_session(&self) -> bool;
 }
 
+/// Tokens that a manager knew, by digest, and when it said so.
+type Knowledge = HashMap<[u8; 32], (Known, Instant)>;
+
 /// What the handlers of a worker have at hand. Clones share everything.
 #[derive(Clone)]
 pub struct Worker {
     tokens: Arc<dyn Tokens>,
-    /// Tokens that a manager knew, and when. There are no more of them than of tokens.
-    known: Arc<Mutex<HashMap<[u8; 32], (Known, Instant)>>>,
+    /// There are no more of them than of tokens.
+    known: Arc<Mutex<Knowledge>>,
     throttle: Arc<Mutex<Throttle>>,
 }
 

@@ -4,11 +4,21 @@
 mod api_support;
 mod support;
 
+use std::sync::Arc;
+
 use api_support::{Asking, service};
+use berth_manager::store::State;
+use berth_proto::id::ServiceId;
+use berth_proto::object::Task;
 use berth_proto::state::TaskState;
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::{Server, eventually};
+
+fn running(state: &State, service: ServiceId) -> Vec<Arc<Task>> {
+    let running = |task: &&Arc<Task>| task.status.state == TaskState::Running;
+    state.tasks_of_service(service).filter(running).cloned().collect()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_scaled_restarted_and_rolled_back() {
@@ -24,8 +34,8 @@ async fn a_service_is_scaled_restarted_and_rolled_back() {
     assert_eq!(restarted.json["spec"]["task"]["force_update"], 1);
     server
         .until("every task to be another one", |state| {
-            let mut running = state.tasks_of_service(web).filter(|task| task.status.state == TaskState::Running);
-            running.clone().count() == 3 && running.all(|task| !before.contains(&task.id))
+            let running = running(state, web);
+            running.len() == 3 && running.iter().all(|task| !before.contains(&task.id))
         })
         .await;
     let back = api.act("/services/web/rollback").await.ok(200);
@@ -51,9 +61,8 @@ async fn a_node_is_drained_and_its_tasks_go_elsewhere() {
     assert_eq!(api.act("/nodes/alpha/drain").await.ok(200).json["availability"], "drain");
     server
         .until("alpha to be empty", |state| {
-            let on_alpha = |task: &berth_proto::object::Task| task.node == Some(alpha.node);
-            let running = state.tasks_of_service(web).filter(|task| task.status.state == TaskState::Running);
-            running.clone().count() == 4 && !running.into_iter().any(|task| on_alpha(task))
+            let running = running(state, web);
+            running.len() == 4 && running.iter().all(|task| task.node != Some(alpha.node))
         })
         .await;
     assert_eq!(api.act("/nodes/alpha/pause").await.ok(200).json["availability"], "pause");
@@ -95,7 +104,8 @@ async fn a_task_says_where_it_is_and_what_it_went_through() {
     let task = api.get("/tasks/web.1").await.ok(200);
     let states: Vec<&str> =
         task.json["history"].as_array().unwrap().iter().map(|change| change["state"].as_str().unwrap()).collect();
-    assert_eq!((states.first(), states.last()), (Some(&"new"), Some(&"running")));
+    // One commit may make a task and place it.
+    assert!(states.len() >= 2 && states.last() == Some(&"running"), "{states:?}");
     assert!(states.windows(2).all(|pair| pair[0] != pair[1]), "{states:?}");
     let id = task.json["id"].as_str().unwrap();
     let why = api.get(&format!("/tasks/{id}/explain")).await.ok(200);

@@ -124,8 +124,10 @@ async fn a_word_that_means_several_things_is_refused_with_what_it_could_mean() {
 async fn a_condition_that_cannot_be_read_is_refused() {
     let server = Server::start().await;
     let api = Asking(&server);
-    let made = api.post("/services", service("web")).await.ok(201);
-    api.put("/services/web", "42", service("web")).await.problem(400);
-    api.put("/services/web", &format!("W/{}", made.etag()), service("web")).await.problem(412);
-    api.put("/services/web", &format!("\"1\", {}", made.etag()), service("web")).await.ok(200);
+    let volume = api.post("/volumes", json!({"name": "data"})).await.ok(201);
+    let tagged = async |tag: &str| api.send(Method::DELETE, "/volumes/data", None, Some(tag)).await;
+    tagged("42").await.problem(400);
+    tagged(&format!("W/{}", volume.etag())).await.problem(412);
+    tagged("\"not a version\"").await.problem(412);
+    tagged(&format!("\"1\", {}", volume.etag())).await.ok(204);
 }

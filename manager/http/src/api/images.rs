@@ -71,11 +71,14 @@ async fn list_images(State(site): State<Site>, RawQuery(query): RawQuery) -> Ans
     Ok(shown(&ImagePage { items: page.items, index: page.index, next: page.next, silent }))
 }
 
-/// The nodes to ask with their names, and those that cannot be asked.
+/// A node and its host name.
+type Named = (NodeId, String);
+
+/// The nodes to ask, and those that cannot be asked.
 fn nodes<'q>(
     state: &store::State,
     words: impl Iterator<Item = &'q str>,
-) -> Result<(Vec<(NodeId, String)>, Vec<SilentNode>), Problem> {
+) -> Result<(Vec<Named>, Vec<SilentNode>), Problem> {
     let mut named: Vec<_> = words.map(|word| find::node(state, word).map_err(refused)).collect::<Result<_, _>>()?;
     if named.is_empty() {
         named = state.nodes().collect();

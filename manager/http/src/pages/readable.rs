@@ -1,4 +1,5 @@
 //! Problems as people read them: a page of their own, or a line in the page whose script asked. Programs get them as they are.
+//! Pages leave compressed where the browser takes that.
 
 use std::sync::Arc;
 
@@ -30,7 +31,11 @@ pub async fn readable(State(site): State<Site>, request: Request, next: Next) ->
     }
     let script = by_script(request.headers());
     let back = parent(request.uri().path()).to_owned();
-    let mut response = next.run(request).await;
+    shown(&site, next.run(request).await, script, back)
+}
+
+/// The answer as a person reads it.
+fn shown(site: &Site, mut response: Response, script: bool, back: String) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     let shown = match script {
         true => render(&Notice { done: "", problem: Some(&problem) }),
@@ -38,7 +43,7 @@ pub async fn readable(State(site): State<Site>, request: Request, next: Next) ->
             let frame = match response.extensions_mut().remove::<Arc<Caller>>() {
                 Some(caller) => {
                     let visitor = Visitor::new(caller, false);
-                    Frame::new(&site, &site.manager.hub.snapshot(), &visitor, "", problem.title.clone())
+                    Frame::new(site, &site.manager.hub.snapshot(), &visitor, "", problem.title.clone())
                 }
                 None => Frame::bare(problem.title.clone()),
             };

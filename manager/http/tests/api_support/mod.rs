@@ -6,7 +6,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_MATCH, LOCATION};
 use serde_json::{Value, json};
 
-use crate::support::Server;
+use crate::support::{Server, eventually};
 
 /// An answer.
 #[derive(Debug)]
@@ -95,6 +95,16 @@ impl Asking<'_> {
 
     pub async fn put(&self, path: &str, tag: &str, body: Value) -> Reply {
         self.send(Method::PUT, path, Some(body), Some(tag)).await
+    }
+
+    /// Replaces what is there, whatever the loops of the manager write to it meanwhile.
+    pub async fn replace(&self, path: &str, body: Value) -> Reply {
+        eventually("nobody to write at the same moment", async || {
+            let tag = self.get(path).await.ok(200).etag();
+            let reply = self.put(path, &tag, body.clone()).await;
+            if reply.status == 412 { Err(reply) } else { Ok(reply) }
+        })
+        .await
     }
 
     pub async fn delete(&self, path: &str) -> Reply {

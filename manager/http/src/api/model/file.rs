@@ -81,7 +81,7 @@ pub struct SecretInput {
     pub template_driver: Option<TemplateDriver>,
     /// The content, at most 500 KiB.
     #[serde(deserialize_with = "secret_data", skip_serializing)]
-    #[schema(value_type = Base64)]
+    #[schema(value_type = Base64, required = true, write_only)]
     pub data: SecretBytes,
 }
 
