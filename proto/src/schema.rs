@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -32,6 +32,19 @@ pub enum Subnet {}
 #[derive(Debug)]
 pub enum Base64 {}
 
+/// Four numbers without leading zeros, or something of IPv6, and what the prefix may be of each.
+const SUBNET: &str = concat!(
+    r"^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])",
+    r"/(3[0-2]|[12]?[0-9])$",
+    r"|^[0-9a-fA-F:.]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9])$",
+);
+
+/// As narrow as the parser of constraints, but for tabs and the like around its parts.
+const CONSTRAINT: &str = concat!(
+    r"^ *[A-Za-z_][A-Za-z0-9_./-]* *(==|!=) *",
+    r"[A-Za-z0-9:_.*()?+\[\]\\^$|/-][A-Za-z0-9 :_.*()?+\[\]\\^$|/-]*$",
+);
+
 fn text(description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).description(Some(description))
 }
@@ -57,23 +70,42 @@ schemas! {
     DurationText = "Duration" => text("Units: h, m, s, ms, us, ns; several may follow each other.")
         .pattern(Some(r"^(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|ns))+)$"))
         .examples(["10s", "1m30s", "500ms"]);
-    IpAddress = "IpAddress" => text("An IPv4 or IPv6 address.").max_length(Some(64)).examples(["10.0.0.7", "fd00::7"]);
-    Subnet = "Subnet" => text("A network with its prefix length.").max_length(Some(64)).examples(["10.0.9.0/24"]);
+    Subnet = "Subnet" => text("A network with its prefix length.")
+        .pattern(Some(SUBNET))
+        .max_length(Some(64))
+        .examples(["10.0.9.0/24"]);
     Base64 = "Base64" => text("Bytes in base64, with padding.")
-        .pattern(Some("^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"))
+        .pattern(Some("^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"))
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Byte)));
     Timestamp = "Timestamp" => text("A time, RFC 3339, in UTC.")
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
         .examples(["2026-01-02T03:04:05.678Z"]);
     ContentDigest = "ContentDigest" => text("Names one content of a config or secret.").pattern(Some("^[0-9a-fA-F]{64}$"));
     Constraint = "Constraint" => text("`attribute==value` or `attribute!=value`; letter case does not count.")
-        .pattern(Some(r"^\s*[A-Za-z_][A-Za-z0-9_./-]*\s*(==|!=)\s*[^\s].*$"))
+        .pattern(Some(CONSTRAINT))
         .examples(["node.labels.zone==a", "node.role!=manager"]);
     Ratio = "Ratio" => ObjectBuilder::new()
         .schema_type(Type::Number)
         .description(Some("A share."))
         .minimum(Some(0.0))
         .maximum(Some(1.0));
+}
+
+impl PartialSchema for IpAddress {
+    fn schema() -> RefOr<Schema> {
+        let of = |format: KnownFormat| {
+            let object = ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(format)));
+            RefOr::T(Schema::Object(object.build()))
+        };
+        let either = AnyOfBuilder::new().item(of(KnownFormat::Ipv4)).item(of(KnownFormat::Ipv6));
+        RefOr::T(Schema::AnyOf(either.description(Some("An IPv4 or IPv6 address.")).build()))
+    }
+}
+
+impl ToSchema for IpAddress {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("IpAddress")
+    }
 }
 
 impl<K> PartialSchema for Id<K> {
