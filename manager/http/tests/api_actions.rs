@@ -52,6 +52,23 @@ async fn a_service_is_scaled_restarted_and_rolled_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn numbers_at_their_end_are_only_numbers() {
+    let server = Server::start().await;
+    let api = Asking(&server);
+    let _alpha = server.node("alpha").await;
+    let mut spec = service("web");
+    spec["task"]["force_update"] = json!(u64::MAX);
+    let devices = json!([{"capabilities": ["gpu"], "count": 1}]);
+    spec["task"]["resources"]["reservations"] = json!({"generic": {"gpu": u64::MAX}, "devices": devices});
+    api.post("/services", spec).await.ok(201);
+    server.until("its task", |state| state.tasks().next().is_some()).await;
+    let explained = api.get("/tasks/web.1/explain").await.ok(200);
+    assert!(explained.json["unplaced"]["text"].is_string(), "{:?}", explained.json);
+    let restarted = api.act("/services/web/restart").await.ok(200);
+    assert_eq!(restarted.json["spec"]["task"]["force_update"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_drained_and_its_tasks_go_elsewhere() {
     let server = Server::start().await;
     let (alpha, _beta) = (server.node("alpha").await, server.node("beta").await);

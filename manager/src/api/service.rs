@@ -61,7 +61,8 @@ pub fn update(
     if spec.mode.as_str() != old.mode.as_str() {
         return Err(Refused::ModeChange { name: name(), from: old.mode.as_str(), to: spec.mode.as_str() });
     }
-    spec.task.force_update = old.task.force_update + u64::from(force);
+    // Whoever made the service has set it to anything: all that counts is that it changes.
+    spec.task.force_update = old.task.force_update.wrapping_add(u64::from(force));
     content::stamp(state, tx, &mut spec);
     if spec == **old {
         return Ok(());
