@@ -96,6 +96,22 @@ fn every_reference_leads_to_a_schema_and_what_comes_in_is_closed() {
     assert!(schemas["Secret"]["properties"].get("data").is_none());
 }
 
+#[test]
+fn numbers_are_as_large_as_they_are_read() {
+    let document = openapi();
+    let schemas = &document["components"]["schemas"];
+    let bounds = |name: &str, field: &str| {
+        let field = &schemas[name]["properties"][field];
+        [field["minimum"].clone(), field["maximum"].clone()]
+    };
+    assert_eq!(bounds("Limits", "memory"), [json!(0), json!(u64::MAX)]);
+    assert_eq!(bounds("Ulimit", "soft"), [json!(i64::MIN), json!(i64::MAX)]);
+    assert_eq!(bounds("FileMount", "mode"), [json!(0), json!(u32::MAX)]);
+    assert_eq!(bounds("ServiceSpec", "priority"), [json!(i32::MIN), json!(i32::MAX)]);
+    assert_eq!(bounds("PortConfig", "target"), [json!(1), json!(u16::MAX)]);
+    assert_eq!(bounds("Scale", "replicas"), [json!(0), json!(1_000_000)]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_served() {
     let server = Server::start().await;

@@ -21,6 +21,8 @@ use crate::routes::{Needs, Route};
 
 /// Name of the way in that the document knows.
 const BEARER: &str = "token";
+/// The greatest of 32 bits with a sign.
+const I32_MAX: i64 = i32::MAX as i64;
 /// Field of an operation: the role that it takes.
 const ROLE: &str = "x-berth-role";
 
@@ -37,6 +39,7 @@ pub fn json() -> Value {
     let table: Vec<Route> = api.routes.table().iter().chain(streams.table()).cloned().collect();
     let mut document = serde_json::to_value(document(api, &table)).expect("a document is JSON");
     close_inputs(&mut document);
+    bound_numbers(&mut document);
     document
 }
 
@@ -111,6 +114,28 @@ fn close_inputs(document: &mut Value) {
         let schema = &mut document["components"]["schemas"][&name];
         references(schema, &mut open);
         close(schema);
+    }
+}
+
+/// Whole numbers are as large as they are read. What describes them takes all for signed ones, and says nothing of the least.
+fn bound_numbers(part: &mut Value) {
+    match part {
+        Value::Object(fields) => {
+            let number = |key: &str| fields.get(key).and_then(Value::as_i64);
+            let format = fields.get("format").and_then(Value::as_str);
+            let (least, most, format) = match (format, number("minimum"), number("maximum")) {
+                (Some("int32"), Some(0), Some(I32_MAX)) => (json!(0), json!(u32::MAX), "uint32"),
+                (Some("int64"), Some(0), Some(i64::MAX)) => (json!(0), json!(u64::MAX), "uint64"),
+                (Some("int32"), None, Some(I32_MAX)) => (json!(i32::MIN), json!(i32::MAX), "int32"),
+                (Some("int64"), None, Some(i64::MAX)) => (json!(i64::MIN), json!(i64::MAX), "int64"),
+                _ => return fields.values_mut().for_each(bound_numbers),
+            };
+            fields.insert("minimum".to_owned(), least);
+            fields.insert("maximum".to_owned(), most);
+            fields.insert("format".to_owned(), json!(format));
+        }
+        Value::Array(items) => items.iter_mut().for_each(bound_numbers),
+        _ => {}
     }
 }
 
