@@ -55,8 +55,7 @@ macro_rules! schemas {
 
 schemas! {
     DurationText = "Duration" => text("Units: h, m, s, ms, us, ns; several may follow each other.")
-        .pattern(Some(r"^(0|([0-9]+(\.[0-9]+)?(h|ms|m|s|us|µs|ns))+)$"))
-        .max_length(Some(64))
+        .pattern(Some(r"^(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(h|ms|m|s|us|µs|ns))+)$"))
         .examples(["10s", "1m30s", "500ms"]);
     IpAddress = "IpAddress" => text("An IPv4 or IPv6 address.").max_length(Some(64)).examples(["10.0.0.7", "fd00::7"]);
     Subnet = "Subnet" => text("A network with its prefix length.").max_length(Some(64)).examples(["10.0.9.0/24"]);

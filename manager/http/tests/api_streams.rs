@@ -374,9 +374,9 @@ async fn a_client_that_reads_slowly_is_waited_for() {
     let world = World::new().await;
     // Two megabytes of a socket's own, windows of HTTP/2, buffers of TCP.
     let most = (24 << 20) / LONG;
-    let mut socket = world.open_as("/api/v1/services/web/logs?follow", ApiRole::Viewer).await.unwrap();
+    let mut socket = world.open_as("/api/v1/services/web/logs?follow=true", ApiRole::Viewer).await.unwrap();
     let token = world.server.token(ApiRole::Viewer).await;
-    let (_, _, body) = ask(&world.server, "/api/v1/services/web/logs?follow", &token, None).await;
+    let (_, _, body) = ask(&world.server, "/api/v1/services/web/logs?follow=true", &token, None).await;
     let mut body = body.into_data_stream();
     for number in 0..200 {
         next(&mut socket).await;

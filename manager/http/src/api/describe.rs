@@ -21,6 +21,9 @@ use crate::site::Site;
 /// Problems that every route may answer with.
 pub const COMMON: [u16; 6] = [400, 401, 403, 429, 500, 503];
 
+/// What `If-Match` may be: `*`, or entity tags (RFC 9110 section 13.1.1). Ours have no comma.
+const TAGS: &str = r#"^(\*|(W/)?"[!#-+.-~-]*"( *, *(W/)?"[!#-+.-~-]*")*)$"#;
+
 /// Schemas by name.
 pub type Schemas = Vec<(String, RefOr<Schema>)>;
 
@@ -184,7 +187,7 @@ impl Op {
     /// `If-Match` names the version that it is meant for.
     #[must_use]
     pub fn if_match(self, required: bool) -> Self {
-        let schema = ObjectBuilder::new().schema_type(Type::String).examples(["\"42\""]);
+        let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(TAGS)).examples(["\"42\""]);
         let parameter = ParameterBuilder::new()
             .name("If-Match")
             .parameter_in(ParameterIn::Header)

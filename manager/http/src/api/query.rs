@@ -28,27 +28,31 @@ impl Query {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The value of a parameter that is there at most once.
+    /// The value of a parameter that is there at most once; an empty text is none.
     pub fn text<'q>(&'q self, name: &'q str) -> Result<Option<&'q str>, Problem> {
+        Ok(self.single(name)?.filter(|value| !value.is_empty()))
+    }
+
+    fn single<'q>(&'q self, name: &'q str) -> Result<Option<&'q str>, Problem> {
         let mut values = self.all(name);
         match (values.next(), values.next()) {
-            (value, None) => Ok(value.filter(|value| !value.is_empty())),
+            (value, None) => Ok(value),
             (_, Some(_)) => Err(bad(name, "this is given more than once")),
         }
     }
 
     /// The same, as a number or whatever else is read from text.
     pub fn value<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
-        self.text(name)?
+        self.single(name)?
             .map(|value| value.parse().map_err(|error| bad(name, format!("{value:?}: {error}"))))
             .transpose()
     }
 
-    /// `true` or `false`; a name without a value is true.
+    /// `true` or `false`; false when it is not there.
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
-        match self.all(name).last() {
-            None | Some("false" | "0") => Ok(false),
-            Some("" | "true" | "1") => Ok(true),
+        match self.single(name)? {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
             Some(value) => Err(bad(name, format!("{value:?} is neither true nor false"))),
         }
     }
@@ -109,7 +113,10 @@ mod tests {
     fn what_is_not_understood_is_refused_by_name() {
         assert!(Query::parse(Some("c=1"), &["a"]).err().unwrap().detail.contains("parameter c"));
         assert!(query("a=x").value::<u64>("a").unwrap_err().detail.contains("\"x\""));
-        assert!(query("a=maybe").flag("a").is_err());
+        for text in ["a=maybe", "a", "a=1", "a=TRUE", "a=true&a=false"] {
+            assert_eq!(query(text).flag("a").unwrap_err().errors[0].path, "a", "{text}");
+        }
+        assert!(query("a=").value::<u64>("a").is_err(), "an empty number is none");
         assert!(query("a=soon").time("a", NOW).is_err());
         assert!(query("kind=pod").kinds::<Vec<_>>("kind").unwrap_err().hint.contains("task"));
     }
@@ -117,7 +124,8 @@ mod tests {
     #[test]
     fn values_are_read() {
         assert_eq!(query("a=7").value::<u64>("a").unwrap(), Some(7));
-        assert_eq!((query("a").flag("a").unwrap(), query("").flag("a").unwrap()), (true, false));
+        let flags = ["a=true", "a=false", ""].map(|text| query(text).flag("a").unwrap());
+        assert_eq!(flags, [true, false, false]);
         assert_eq!(query("a=10s").time("a", NOW).unwrap(), Some(Timestamp(NOW.0 - 10_000_000_000)));
         assert_eq!(query("a=1970-01-01T00:00:01Z").time("a", NOW).unwrap(), Some(Timestamp(1_000_000_000)));
         assert_eq!(query("kind=task&kind=node").kinds::<Vec<_>>("kind").unwrap(), [ObjectKind::Task, ObjectKind::Node]);

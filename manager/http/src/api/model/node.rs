@@ -106,9 +106,12 @@ impl Node {
             tasks += 1;
             let Some(spec) = state.spec_of(task) else { continue };
             let reserved = &spec.task.resources.reservations;
-            nano_cpus += reserved.nano_cpus;
-            memory += reserved.memory;
-            reserved.generic.iter().for_each(|(name, count)| *generic.entry(name.clone()).or_default() += count);
+            nano_cpus = reserved.nano_cpus.saturating_add(nano_cpus);
+            memory = reserved.memory.saturating_add(memory);
+            for (name, count) in &reserved.generic {
+                let sum: &mut u64 = generic.entry(name.clone()).or_default();
+                *sum = sum.saturating_add(*count);
+            }
         }
         Self {
             id: node.id,
