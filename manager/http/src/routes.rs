@@ -2,10 +2,11 @@
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::http::Method;
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use berth_proto::state::ApiRole;
+use tower_http::compression::CompressionLayer;
 
 use crate::access::{self, Login};
 use crate::api;
@@ -84,9 +85,16 @@ impl Routes {
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
             .layer(middleware::from_fn_with_state(site.clone(), pages::readable))
             .layer(middleware::from_fn(access::headers))
+            .layer(CompressionLayer::new().compress_when(worth_compressing))
             .layer(middleware::from_fn_with_state(counting, metrics::count))
             .with_state(site)
     }
+}
+
+/// Pages, of which one with a thousand tiles is fetched again with every change, also by a phone. What goes on without end would
+/// wait in the compressor.
+fn worth_compressing(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
 }
 
 /// All that is served.

@@ -151,7 +151,7 @@ mod tests {
             ("services: {web: {image: a, volumes: ['./html:/srv']}}", "services.web.volumes"),
             ("services: {web: {image: a, volumes: ['../html:/srv']}}", "services.web.volumes"),
             ("include: [other.yaml]\nservices: {web: {image: a}}", "include[0]"),
-            ("services: {web: {extends: {file: other.yaml, service: base}}}", "services.web.extends.file"),
+            ("services: {web: {extends: {file: other.yaml, service: base}}}", "services.web.extends"),
             ("services: {web: {image: a, configs: [c]}}\nconfigs: {c: {file: ./c.txt}}", "configs.c"),
         ] {
             let found = errors(lines);

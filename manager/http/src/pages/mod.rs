@@ -7,7 +7,6 @@
 //! | `visitor.rs` | who looks, and what they may do |
 //! | `frame.rs` | what every page has around it: title, navigation, the other managers |
 //! | `readable.rs` | problems as pages, or as a line in the page that asked |
-//! | `squeeze.rs` | pages go compressed |
 //! | `answer.rs` | what a page or an action answers |
 //! | `human.rs` | times, sizes and shares as people read them |
 //! | `look.rs` | how states look |
@@ -58,7 +57,6 @@ mod service;
 mod service_actions;
 mod services;
 mod spec_table;
-mod squeeze;
 mod stacks;
 mod task;
 mod task_history;

@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 
 use super::answer::{GO_TO, Notice, render};
 use super::frame::Frame;
-use super::squeeze;
 use super::visitor::{Visitor, by_script};
 use crate::access::Caller;
 use crate::problem::Problem;
@@ -30,10 +29,9 @@ pub async fn readable(State(site): State<Site>, request: Request, next: Next) ->
     if !wants_page(request.uri().path(), request.headers()) {
         return next.run(request).await;
     }
-    let (script, gzip) = (by_script(request.headers()), squeeze::is_wanted(request.headers()));
+    let script = by_script(request.headers());
     let back = parent(request.uri().path()).to_owned();
-    let response = shown(&site, next.run(request).await, script, back);
-    if gzip { squeeze::squeeze(response).await } else { response }
+    shown(&site, next.run(request).await, script, back)
 }
 
 /// The answer as a person reads it.
