@@ -4,9 +4,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
+use berth_proto::time::duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -19,6 +21,8 @@ use super::{Described, stream};
 use crate::problem::Problem;
 use crate::routes::{Needs, Route};
 
+/// Where schemas are in the document.
+const PLACE: &str = "#/components/schemas/";
 /// Name of the way in that the document knows.
 const BEARER: &str = "token";
 /// Field of an operation: the role that it takes.
@@ -37,6 +41,7 @@ pub fn json() -> Value {
     let table: Vec<Route> = api.routes.table().iter().chain(streams.table()).cloned().collect();
     let mut document = serde_json::to_value(document(api, &table)).expect("a document is JSON");
     close_inputs(&mut document);
+    tidy(&mut document);
     document
 }
 
@@ -96,6 +101,48 @@ fn complete(operation: &mut Operation, route: &Route) {
     }
 }
 
+/// Schemas that come with the name of what an alias stands for, and the alias.
+const ALIASES: [(&str, &str); 2] = [("BTreeMap", "Labels"), ("u64", "SpecVersion")];
+
+/// Gives aliases their names, defaults the form that they are written in, and whole numbers the limits that they have.
+fn tidy(document: &mut Value) {
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        for (name, alias) in ALIASES {
+            if let Some(schema) = schemas.remove(name) {
+                schemas.insert(alias.to_owned(), schema);
+            }
+        }
+    }
+    tidy_part(document);
+}
+
+fn tidy_part(part: &mut Value) {
+    let fields = match part {
+        Value::Object(fields) => fields,
+        Value::Array(items) => return items.iter_mut().for_each(tidy_part),
+        _ => return,
+    };
+    if let Some(Value::String(reference)) = fields.get_mut("$ref") {
+        let named =
+            |(name, alias): &(&str, &str)| (format!("{PLACE}{name}") == *reference).then(|| format!("{PLACE}{alias}"));
+        if let Some(alias) = ALIASES.iter().find_map(named) {
+            *reference = alias;
+        }
+    }
+    if let Some(default) = fields.get_mut("default") {
+        if let (Some(seconds), Some(nanos)) = (default["secs"].as_u64(), default["nanos"].as_u64()) {
+            let nanos = u32::try_from(nanos).unwrap_or_default();
+            *default = json!(duration::format(Duration::new(seconds, nanos)));
+        }
+    }
+    if fields.get("type").is_some_and(|kind| *kind == "integer" || kind[0] == "integer") {
+        let most =
+            if fields.get("format").is_some_and(|format| format == "int32") { i64::from(i32::MAX) } else { i64::MAX };
+        fields.entry("maximum").or_insert(json!(most));
+    }
+    fields.values_mut().for_each(tidy_part);
+}
+
 /// What requests bring has only the fields that are described: more are refused. Answers may get more in later versions.
 fn close_inputs(document: &mut Value) {
     let mut open: Vec<String> = Vec::new();
@@ -119,7 +166,7 @@ fn references(part: &Value, found: &mut Vec<String>) {
     match part {
         Value::Object(fields) => {
             let name = fields.get("$ref").and_then(Value::as_str);
-            found.extend(name.and_then(|name| name.strip_prefix("#/components/schemas/")).map(str::to_owned));
+            found.extend(name.and_then(|name| name.strip_prefix(PLACE)).map(str::to_owned));
             fields.values().for_each(|field| references(field, found));
         }
         Value::Array(items) => items.iter().for_each(|item| references(item, found)),
@@ -137,5 +184,34 @@ fn close(schema: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(close),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn no_two_schemas_have_one_name() {
+        let mut seen: BTreeMap<String, Value> = BTreeMap::new();
+        let of_streams = stream::paths().components.unwrap().schemas;
+        for (name, schema) in super::super::described().api.schemas.into_iter().chain(of_streams) {
+            let schema = serde_json::to_value(schema).unwrap();
+            let first = seen.entry(name.clone()).or_insert_with(|| schema.clone());
+            assert_eq!(*first, schema, "{name}");
+        }
+    }
+
+    #[test]
+    fn defaults_and_limits_are_as_they_are_written() {
+        let document = json();
+        let schemas = &document["components"]["schemas"];
+        assert_eq!(schemas["RestartPolicy"]["properties"]["delay"]["default"], "5s");
+        assert_eq!(schemas["Labels"]["additionalProperties"]["type"], "string");
+        assert_eq!(schemas["PortConfig"]["properties"]["target"]["maximum"], 65535);
+        assert_eq!(schemas["ContainerSpec"]["properties"]["labels"]["$ref"], "#/components/schemas/Labels");
     }
 }
