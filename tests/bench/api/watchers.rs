@@ -54,7 +54,10 @@ pub async fn run(manager: i32, world: &mut World) {
     Samples::new("  a watcher, until it has the last change", last).print();
     Samples::new("  and so long after the manager's own watch", behind).print();
     let (used, peak) = (cpu(manager) - used, peak(manager));
-    println!("  the manager: {used:.1?} of processor, at most {peak:.1} MiB resident; without them {}", memory(manager));
+    println!(
+        "  the manager: {used:.1?} of processor, at most {peak:.1} MiB resident; without them {}",
+        memory(manager)
+    );
 }
 
 /// Between two marks: a service whose tasks all come to run.
