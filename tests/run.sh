@@ -29,8 +29,8 @@ step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
 step "packages"
 deploy/packages.sh build-essential pkg-config libseccomp-dev libelf-dev zlib1g-dev busybox-static nftables iproute2 \
-    util-linux curl xz-utils docker-registry apache2-utils openssl runc binutils qemu-system-x86 prometheus python3-venv \
-    chromium chromium-driver fonts-dejavu-core
+    util-linux curl xz-utils docker-registry apache2-utils openssl runc binutils qemu-system-x86 prometheus \
+    chromium chromium-driver fonts-dejavu-core python3-venv
 command -v npm > /dev/null || deploy/packages.sh npm
 cargo --version > /dev/null || { echo "tests/run.sh: install Rust 1.95 or newer first: https://rustup.rs" >&2; exit 1; }
 

@@ -23,6 +23,7 @@ use berth_proto::pb::node_service_client::NodeServiceClient;
 use berth_proto::spec::{ClusterSpec, ContainerSpec, NodeSpec, Platform, PortConfig, ServiceMode, ServiceSpec};
 use berth_proto::state::{Availability, DesiredState, HealthState, NodeRole, NodeState, TaskState};
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
@@ -60,6 +61,8 @@ async fn main() {
         node: node_id(0),
         forward: raft.forward().clone(),
         members: raft.members(),
+        tracer: Tracer::off(),
+        metrics: Arc::default(),
     };
     fill(&handle, nodes, tasks).await;
     let control = ControlApi::new(handle.clone(), env!("CARGO_PKG_VERSION"));
@@ -253,6 +256,7 @@ fn task(state: &State, number: usize, services: usize, nodes: usize) -> Task {
         restarts: RestartRecord { failures_in_row: u32::from(number % 29 == 8) * 3, ..RestartRecord::default() },
         job_iteration: None,
         nominated: None,
+        traced: None,
     }
 }
 

@@ -213,8 +213,8 @@ async fn a_service_that_is_scaled_by_its_load_is_set_to_a_number_within_its_boun
     assert_eq!(changed.autoscaled.unwrap().replicas, 4);
     let raised = cluster.update(&set, scaled("web", 3, 5)).await.unwrap();
     assert_eq!(raised.autoscaled.unwrap().replicas, 4, "a file that names no number begins with the fewest");
-    let named = cluster.update(&set, replicas(scaled("web", 2, 5), 3)).await.unwrap();
-    assert_eq!(named.autoscaled.unwrap().replicas, 3);
+    let named = cluster.update(&set, replicas(scaled("web", 2, 5), 5)).await.unwrap();
+    assert_eq!(named.autoscaled.unwrap().replicas, 5);
     let by_hand = cluster.update(&set, replicas(spec("web"), 5)).await.unwrap();
     assert_eq!((by_hand.autoscaled, by_hand.spec), (None, Some(replicas(spec("web"), 5))));
     let began = cluster.update(&set, scaled("web", 2, 4)).await.unwrap();

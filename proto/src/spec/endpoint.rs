@@ -38,8 +38,10 @@ pub struct PortConfig {
     #[serde(default)]
     pub protocol: Protocol,
     /// Port in the container.
+    #[schema(minimum = 1, maximum = 65535)]
     pub target: u16,
     /// Port outside; `None` lets the allocator choose one from 30000-32767.
+    #[schema(minimum = 1, maximum = 65535)]
     pub published: Option<u16>,
     /// Where it answers.
     #[serde(default)]

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
+use berth_proto::time::duration;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -19,10 +21,10 @@ use super::{Described, stream};
 use crate::problem::Problem;
 use crate::routes::{Needs, Route};
 
+/// Where schemas are in the document.
+const PLACE: &str = "#/components/schemas/";
 /// Name of the way in that the document knows.
 const BEARER: &str = "token";
-/// The greatest of 32 bits with a sign.
-const I32_MAX: i64 = i32::MAX as i64;
 /// Field of an operation: the role that it takes.
 const ROLE: &str = "x-berth-role";
 
@@ -39,7 +41,7 @@ pub fn json() -> Value {
     let table: Vec<Route> = api.routes.table().iter().chain(streams.table()).cloned().collect();
     let mut document = serde_json::to_value(document(api, &table)).expect("a document is JSON");
     close_inputs(&mut document);
-    bound_numbers(&mut document);
+    tidy(&mut document);
     document
 }
 
@@ -99,6 +101,63 @@ fn complete(operation: &mut Operation, route: &Route) {
     }
 }
 
+/// Schemas that come with the name of what an alias stands for, and the alias.
+const ALIASES: [(&str, &str); 2] = [("BTreeMap", "Labels"), ("u64", "SpecVersion")];
+
+/// Gives aliases their names, defaults the form that they are written in, and whole numbers the limits that they have.
+fn tidy(document: &mut Value) {
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        for (name, alias) in ALIASES {
+            if let Some(schema) = schemas.remove(name) {
+                schemas.insert(alias.to_owned(), schema);
+            }
+        }
+    }
+    tidy_part(document);
+}
+
+fn tidy_part(part: &mut Value) {
+    let fields = match part {
+        Value::Object(fields) => fields,
+        Value::Array(items) => return items.iter_mut().for_each(tidy_part),
+        _ => return,
+    };
+    if let Some(Value::String(reference)) = fields.get_mut("$ref") {
+        let named =
+            |(name, alias): &(&str, &str)| (format!("{PLACE}{name}") == *reference).then(|| format!("{PLACE}{alias}"));
+        if let Some(alias) = ALIASES.iter().find_map(named) {
+            *reference = alias;
+        }
+    }
+    if let Some(default) = fields.get_mut("default") {
+        if let (Some(seconds), Some(nanos)) = (default["secs"].as_u64(), default["nanos"].as_u64()) {
+            let nanos = u32::try_from(nanos).unwrap_or_default();
+            *default = json!(duration::format(Duration::new(seconds, nanos)));
+        }
+    }
+    if fields.get("type").is_some_and(|kind| *kind == "integer" || kind[0] == "integer") {
+        bound(fields);
+    }
+    fields.values_mut().for_each(tidy_part);
+}
+
+/// A whole number is as small and as large as it is read; those without a sign have a least value already.
+fn bound(number: &mut Map<String, Value>) {
+    if number.contains_key("maximum") {
+        return;
+    }
+    let is_short = number.get("format").is_some_and(|format| format == "int32");
+    let (least, most, format) = match (number.contains_key("minimum"), is_short) {
+        (true, true) => (json!(0), json!(u32::MAX), "uint32"),
+        (true, false) => (json!(0), json!(u64::MAX), "uint64"),
+        (false, true) => (json!(i32::MIN), json!(i32::MAX), "int32"),
+        (false, false) => (json!(i64::MIN), json!(i64::MAX), "int64"),
+    };
+    number.entry("minimum").or_insert(least);
+    number.insert("maximum".to_owned(), most);
+    number.insert("format".to_owned(), json!(format));
+}
+
 /// What requests bring has only the fields that are described: more are refused. Answers may get more in later versions.
 fn close_inputs(document: &mut Value) {
     let mut open: Vec<String> = Vec::new();
@@ -117,34 +176,12 @@ fn close_inputs(document: &mut Value) {
     }
 }
 
-/// Whole numbers are as large as they are read. What describes them takes all for signed ones, and says nothing of the least.
-fn bound_numbers(part: &mut Value) {
-    match part {
-        Value::Object(fields) => {
-            let number = |key: &str| fields.get(key).and_then(Value::as_i64);
-            let format = fields.get("format").and_then(Value::as_str);
-            let (least, most, format) = match (format, number("minimum"), number("maximum")) {
-                (Some("int32"), Some(0), Some(I32_MAX)) => (json!(0), json!(u32::MAX), "uint32"),
-                (Some("int64"), Some(0), Some(i64::MAX)) => (json!(0), json!(u64::MAX), "uint64"),
-                (Some("int32"), None, Some(I32_MAX)) => (json!(i32::MIN), json!(i32::MAX), "int32"),
-                (Some("int64"), None, Some(i64::MAX)) => (json!(i64::MIN), json!(i64::MAX), "int64"),
-                _ => return fields.values_mut().for_each(bound_numbers),
-            };
-            fields.insert("minimum".to_owned(), least);
-            fields.insert("maximum".to_owned(), most);
-            fields.insert("format".to_owned(), json!(format));
-        }
-        Value::Array(items) => items.iter_mut().for_each(bound_numbers),
-        _ => {}
-    }
-}
-
 /// Names of the schemas that a part of the document refers to.
 fn references(part: &Value, found: &mut Vec<String>) {
     match part {
         Value::Object(fields) => {
             let name = fields.get("$ref").and_then(Value::as_str);
-            found.extend(name.and_then(|name| name.strip_prefix("#/components/schemas/")).map(str::to_owned));
+            found.extend(name.and_then(|name| name.strip_prefix(PLACE)).map(str::to_owned));
             fields.values().for_each(|field| references(field, found));
         }
         Value::Array(items) => items.iter().for_each(|item| references(item, found)),
@@ -162,5 +199,34 @@ fn close(schema: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(close),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn no_two_schemas_have_one_name() {
+        let mut seen: BTreeMap<String, Value> = BTreeMap::new();
+        let of_streams = stream::paths().components.unwrap().schemas;
+        for (name, schema) in super::super::described().api.schemas.into_iter().chain(of_streams) {
+            let schema = serde_json::to_value(schema).unwrap();
+            let first = seen.entry(name.clone()).or_insert_with(|| schema.clone());
+            assert_eq!(*first, schema, "{name}");
+        }
+    }
+
+    #[test]
+    fn defaults_and_limits_are_as_they_are_written() {
+        let document = json();
+        let schemas = &document["components"]["schemas"];
+        assert_eq!(schemas["RestartPolicy"]["properties"]["delay"]["default"], "5s");
+        assert_eq!(schemas["Labels"]["additionalProperties"]["type"], "string");
+        assert_eq!(schemas["PortConfig"]["properties"]["target"]["maximum"], 65535);
+        assert_eq!(schemas["ContainerSpec"]["properties"]["labels"]["$ref"], "#/components/schemas/Labels");
     }
 }

@@ -80,8 +80,8 @@ pub struct SecretInput {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_driver: Option<TemplateDriver>,
     /// The content, at most 500 KiB.
-    #[serde(deserialize_with = "secret_data", skip_serializing)]
-    #[schema(value_type = Base64, required = true, write_only)]
+    #[serde(deserialize_with = "secret_data", serialize_with = "hidden")]
+    #[schema(value_type = Base64, write_only)]
     pub data: SecretBytes,
 }
 
@@ -90,6 +90,11 @@ fn secret_data<'de, D: serde::Deserializer<'de>>(input: D) -> Result<SecretBytes
     // The error must not quote what may be part of the secret.
     let bytes = STANDARD.decode(text.as_bytes());
     bytes.map(|bytes| SecretBytes(bytes.into())).map_err(|_| serde::de::Error::custom("this is not base64"))
+}
+
+/// What was read is not written again.
+fn hidden<S: serde::Serializer>(_: &SecretBytes, output: S) -> Result<S::Ok, S::Error> {
+    output.serialize_unit()
 }
 
 impl From<SecretInput> for SecretSpec {

@@ -66,6 +66,7 @@ pub struct FieldChange {
 
 /// Where the replicas of a service would go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = PlannedPlacement)]
 pub struct Placement {
     /// Its name.
     pub service: String,
