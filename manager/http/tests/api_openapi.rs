@@ -56,6 +56,8 @@ fn every_operation_says_who_may_ask_what_it_takes_and_what_may_go_wrong() {
             assert_eq!(content, "#/components/schemas/Problem", "{place} {status}");
         }
         assert!(answers.keys().any(|status| status.starts_with('2') || status == "101"), "{place}");
+        let names_one = route.path.contains('{');
+        assert!(!names_one || answers.contains_key("404"), "{place}");
         let takes_body = operation["requestBody"].is_object();
         for (status, needed) in
             [("413", takes_body), ("415", takes_body), ("428", route.method == reqwest::Method::PUT)]

@@ -61,6 +61,8 @@ const SIZE: pb::TtySize = pb::TtySize { rows: 24, columns: 80 };
         (status = 101, description = "The process starts"),
         (status = 403, description = "This takes the role operator, and a browser a page of this site"),
         (status = 426, description = "Not a WebSocket"),
+        (status = 404, description = "Not Found"),
+        (status = 422, description = "A word that means several"),
     ),
 )]
 pub async fn exec(

@@ -63,6 +63,8 @@ struct Broken<'a> {
     responses(
         (status = 200, description = "The lines", content_type = "application/x-ndjson", body = LogLine),
         (status = 101, description = "The lines follow as messages"),
+        (status = 404, description = "Not Found"),
+        (status = 422, description = "A word that means several"),
     ),
 )]
 pub async fn of_service(
@@ -96,6 +98,8 @@ pub async fn of_service(
     responses(
         (status = 200, description = "The lines", content_type = "application/x-ndjson", body = LogLine),
         (status = 101, description = "The lines follow as messages"),
+        (status = 404, description = "Not Found"),
+        (status = 422, description = "A word that means several"),
     ),
 )]
 pub async fn of_task(

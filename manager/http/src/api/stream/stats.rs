@@ -50,7 +50,11 @@ const AT_ONCE: usize = 32;
         ("node" = Option<Vec<String>>, Query, description = "Only these nodes and their tasks"),
         ("task" = Option<Vec<String>>, Query, description = "Only these tasks"),
     ),
-    responses((status = 200, description = "The stream", content_type = "text/event-stream", body = Usage)),
+    responses(
+        (status = 200, description = "The stream", content_type = "text/event-stream", body = Usage),
+        (status = 404, description = "Not Found"),
+        (status = 422, description = "A word that means several"),
+    ),
 )]
 pub async fn stats(State(site): State<Site>, lease: Lease, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref(), &["service", "node", "task"])?;

@@ -52,7 +52,11 @@ struct At {
         ("after" = Option<u64>, Query, description = "Everything after this index, e.g. that of a list"),
         ("Last-Event-ID" = Option<u64>, Header, description = "The same; counts more"),
     ),
-    responses((status = 200, description = "The stream", content_type = "text/event-stream", body = Changes)),
+    responses(
+        (status = 200, description = "The stream", content_type = "text/event-stream", body = Changes),
+        (status = 404, description = "Not Found"),
+        (status = 422, description = "A word that means several"),
+    ),
 )]
 pub async fn watch(
     State(site): State<Site>,
