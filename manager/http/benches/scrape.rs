@@ -59,6 +59,7 @@ fn task(of: &Service, number: u128, slot: u64) -> Task {
         restarts: RestartRecord::default(),
         job_iteration: None,
         nominated: None,
+        traced: None,
     }
 }
 

@@ -130,7 +130,7 @@ async fn a_thousand_tasks_come_and_go_and_leave_no_series() {
         let service = server.service(name, count as u64).await;
         server.running(service, count).await;
         let during = series(&shows(&server, &[&format!("berth_tasks{{state=\"running\"}} {count}")]).await);
-        let remove = pb::ServiceRemoveRequest { ids: vec![service.to_string()] };
+        let remove = pb::ServiceRemoveRequest { ids: vec![service.to_string()], version: 0 };
         server.control.service_remove(Request::new(remove)).await.unwrap();
         server.until("the service to be gone", |state| state.service(service).is_none()).await;
         let after = shows(&server, &[r#"berth_objects{kind="service"} 0"#, r#"berth_objects{kind="task"} 0"#]).await;

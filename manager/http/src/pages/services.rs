@@ -69,9 +69,9 @@ impl Update {
     }
 }
 
-/// The number of replicas that a person set, where there is one.
+/// The number of replicas that a person may set, where there is one.
 pub fn scale(service: &Service) -> Option<u64> {
-    match service.spec.mode {
+    match service.mode() {
         ServiceMode::Replicated { replicas } => Some(replicas),
         ServiceMode::ReplicatedJob { total_completions, .. } => Some(total_completions),
         ServiceMode::Global | ServiceMode::GlobalJob => None,
