@@ -195,6 +195,7 @@ mod tests {
             restarts: RestartRecord::default(),
             job_iteration: None,
             nominated: None,
+            traced: None,
         }
     }
 
