@@ -9,7 +9,6 @@
 
 #[path = "../figures.rs"]
 #[allow(dead_code)]
-#[allow(dead_code)]
 mod figures;
 #[path = "../agents/fleet.rs"]
 #[allow(dead_code)]
