@@ -129,11 +129,11 @@ fn tidy_part(part: &mut Value) {
             *reference = alias;
         }
     }
-    if let Some(default) = fields.get_mut("default") {
-        if let (Some(seconds), Some(nanos)) = (default["secs"].as_u64(), default["nanos"].as_u64()) {
-            let nanos = u32::try_from(nanos).unwrap_or_default();
-            *default = json!(duration::format(Duration::new(seconds, nanos)));
-        }
+    if let Some(default) = fields.get_mut("default")
+        && let (Some(seconds), Some(nanos)) = (default["secs"].as_u64(), default["nanos"].as_u64())
+    {
+        let nanos = u32::try_from(nanos).unwrap_or_default();
+        *default = json!(duration::format(Duration::new(seconds, nanos)));
     }
     if fields.get("type").is_some_and(|kind| *kind == "integer" || kind[0] == "integer") {
         bound(fields);
