@@ -183,7 +183,7 @@ fn service(number: usize, replicas: usize) -> Service {
     spec.mode = ServiceMode::Replicated { replicas: replicas as u64 };
     spec.task.resources.reservations.nano_cpus = 100_000_000 * (1 + number as u64 % 7);
     spec.task.resources.reservations.memory = (64 << 20) * (1 + number as u64 % 9);
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         let published = Some(8000 + u16::try_from(number).unwrap());
         spec.endpoint.ports.push(PortConfig {
             name: None,
@@ -269,7 +269,7 @@ async fn play(handle: ControlHandle) {
             let moving = state.tasks().filter(|task| task.node.is_some() && task.status.state <= TaskState::Running);
             for task in moving.skip(draw % 40).step_by(61).take(8) {
                 let next = match task.status.state {
-                    TaskState::Running if draw % 4 == 0 => TaskState::Failed,
+                    TaskState::Running if draw.is_multiple_of(4) => TaskState::Failed,
                     TaskState::Running => continue,
                     early => STATES[STATES.iter().position(|state| *state == early).unwrap() + 1],
                 };

@@ -162,9 +162,8 @@ mod tests {
         let plan = vec![change(Action::Create, "shop_db"), changed, change(Action::Left, "shop_old")];
         let (stack, _) =
             crate::compose_file::read(b"services: {web: {image: a}, db: {image: b}}", Some("shop")).expect("a stack");
-        let mut service: pb::Service = Default::default();
-        service.spec = stack.services.iter().find(|spec| &*spec.name == "shop_web").map(Into::into);
-        service.spec_version = 12;
+        let spec = stack.services.iter().find(|spec| &*spec.name == "shop_web").map(Into::into);
+        let service = pb::Service { spec, spec_version: 12, ..Default::default() };
         let answer = pb::StackApplyResponse { plan, services: vec![service], ..Default::default() };
         let plan = Plan::new(&stack, answer);
         assert_eq!(plan.summary(), "1 created, 1 changed");
