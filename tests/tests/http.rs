@@ -18,9 +18,10 @@ fn serve_everywhere(cluster: &mut Cluster, hosts: usize) {
 /// Asks the manager on host `to` from `host`, and ends with the status in a line of its own.
 fn curl(host: &Host, to: usize, path: &str, more: &[&str]) -> Output {
     let url = format!("https://{}:4778{path}", address(to));
-    let common = ["-sS", "--max-time", "10", "--cacert", "ca.pem", "-w", "\n%{http_code}"];
+    let ca = host.dir().join("ca.pem");
+    let common = ["-sS", "--max-time", "10", "--cacert", ca.to_str().expect("text"), "-w", "\n%{http_code}"];
     let mut command = host.command("curl");
-    Output::of(command.current_dir(host.dir()).args(common).args(more).arg(url), None)
+    Output::of(command.args(common).args(more).arg(url), None)
 }
 
 fn status(output: &Output) -> &str {
