@@ -88,11 +88,11 @@ fn every_manager_answers_over_tls_to_who_has_a_token() {
     // A manager that becomes a worker serves what a worker does, with a certificate that answers to no address.
     cluster.host(0).berth(&["node", "demote", cluster.host(2).hostname()]).ok();
     let connect = format!("node.berth:4778:{}:4778", address(2));
+    let ca = host.dir().join("ca.pem").display().to_string();
     let worker = |path: &str| {
         let url = format!("https://node.berth:4778{path}");
-        let args =
-            ["-sS", "--cacert", "ca.pem", "--connect-to", &connect, "-H", &operator, "-w", "\n%{http_code}", &url];
-        Output::of(host.command("curl").current_dir(host.dir()).args(args), None)
+        let args = ["-sS", "--cacert", &ca, "--connect-to", &connect, "-H", &operator, "-w", "\n%{http_code}", &url];
+        Output::of(host.command("curl").args(args), None)
     };
     wait_for_status("the worker to be ready", "200", || worker("/readyz"));
     wait_for_status("the worker to have no API", "404", || worker("/api/v1/nodes"));
