@@ -297,7 +297,9 @@ impl Browser {
         self.must(command, self.client.issue_cmd(OfDriver { path: "goog/cdp/execute", body }));
     }
 
-    /// The errors that the browser has put on its console since this was asked last, of scripts, policies and the network.
+    /// The errors that the browser has put on its console since this was asked last, of scripts, policies and the network. That a
+    /// page's own stream broke is none: the machine's interfaces come and go, and the page takes the stream up again, which it
+    /// says where it cannot.
     ///
     /// # Panics
     /// When the browser does not say.
@@ -307,7 +309,8 @@ impl Browser {
         let log = self.must("show its console", self.client.issue_cmd(log));
         let entries = log.as_array().expect("a list of messages").iter();
         let severe = entries.filter(|entry| entry["level"] == "SEVERE");
-        severe.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
+        let messages = severe.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned());
+        messages.filter(|message| !(message.contains("/live?") && message.contains("net::ERR_"))).collect()
     }
 
     /// What axe-core finds in the page that keeps people from using it: its serious and critical violations.

@@ -165,7 +165,7 @@ fn drain(browser: &Browser, dashboard: Dashboard<'_>, hostname: &str) {
 /// Finds a word in what the replicas write.
 #[track_caller]
 fn read_logs(browser: &Browser, service: &str) {
-    const SHOWN: &str = "[data-log-lines] li:not([hidden])";
+    const SHOWN: &str = "[data-log-lines] .log-line:not([hidden])";
     browser.click(&format!("a[href='{service}/logs']"));
     browser.wait_count("[data-log-is=live]", 1);
     browser.wait_text(SHOWN, "tock");
