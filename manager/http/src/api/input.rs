@@ -201,9 +201,11 @@ impl Condition {
             if text == "*" {
                 return Ok(Self::Any);
             }
-            for tag in text.split(',').map(str::trim) {
+            // Empty elements of a list are none (RFC 9110 section 5.6.1.2).
+            for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
                 let strong = tag.strip_prefix("W/").unwrap_or(tag);
-                let inner = strong.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(malformed)?;
+                let inner = strong.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                let inner = inner.filter(|inner| !inner.contains('"')).ok_or_else(malformed)?;
                 if strong.len() == tag.len() {
                     versions.extend(inner.parse::<u64>().ok().filter(|version| *version != 0));
                 }
@@ -295,7 +297,8 @@ mod tests {
         assert_eq!(condition(&["*"]), Ok(Condition::Any));
         assert_eq!(condition(&["\"7\", \"9\"", "\"11\""]), Ok(Condition::Versions(vec![7, 9, 11])));
         assert_eq!(condition(&["W/\"7\", \"abc\", \"0\""]), Ok(Condition::Versions(vec![])));
-        for malformed in ["7", "\"7", "", "\"7\" \"8\","] {
+        assert_eq!(condition(&["", ","]), Ok(Condition::Versions(vec![])));
+        for malformed in ["7", "\"7", "\"", "\"7\" \"8\","] {
             assert_eq!(condition(&[malformed]).unwrap_err().status, 400, "{malformed}");
         }
         let seven = Condition::Versions(vec![7]);
