@@ -1,7 +1,7 @@
 //! Taking connections and answering on them: HTTP/1.1 in the clear, HTTP/1.1 and HTTP/2 (by ALPN, RFC 7301) over TLS.
 //!
 //! Connections are bounded, in all and from one address; one that does not say what it wants in time is given up. What requests
-//! carry of their connection ([`ConnectInfo`], [`ClientCertificate`](crate::access::ClientCertificate)) is said here and by
+//! carry of their connection ([`ConnectInfo`], [`ClientCertificate`]) is said here and by
 //! nobody else. Knows nothing of routes.
 
 use std::collections::HashMap;

@@ -4,9 +4,9 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`track`] | from counters of one task to what it uses |
-//! | [`survey`] | from the tasks of a service to shares of its targets |
+//! | [`mod@survey`] | from the tasks of a service to shares of its targets |
 //! | [`formula`] | from shares to a number of replicas |
-//! | [`decide`] | from numbers over time to a change: bounds, windows, pauses |
+//! | [`mod@decide`] | from numbers over time to a change: bounds, windows, pauses |
 //!
 //! The formula and its treatment of replicas that nothing is known of are those of the Kubernetes Horizontal Pod Autoscaler
 //! (<https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/>, "Algorithm details" and "Configurable

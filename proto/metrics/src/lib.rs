@@ -6,7 +6,7 @@
 //! | [`buckets`] | bounds of histograms |
 //! | [`figures`] | metrics that are read when somebody looks |
 //! | [`scrape`] | the parts of a process put together |
-//! | [`format`] | which of the two text formats is wanted |
+//! | [`mod@format`] | which of the two text formats is wanted |
 //! | [`grpc`] | counts the requests of a gRPC server |
 //! | [`process`] | the process itself |
 //!

@@ -6,7 +6,7 @@
 //! | [`span`] | the tracer and its spans |
 //! | [`export`] | the queue, and what sends from it |
 //! | [`step`] | the spans of a task: ids that every process works out by itself |
-//! | [`current`] | the place in a trace that the work at hand belongs to |
+//! | [`mod@current`] | the place in a trace that the work at hand belongs to |
 //! | [`server`] | requests that say in which trace they belong |
 //! | [`client`] | saying so |
 //!

@@ -30,7 +30,7 @@ impl Site {
         Ok(self.manager.hub.snapshot())
     }
 
-    /// The state for a read of one object, which takes the parameter [`STALE`] alone.
+    /// The state for a read of one object, which takes the parameter `stale` alone.
     pub async fn state_for(&self, query: Option<&str>) -> Result<Snapshot, Problem> {
         self.state(Query::parse(query, &[STALE.0])?.flag(STALE.0)?).await
     }
