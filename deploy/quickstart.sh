@@ -91,6 +91,7 @@ It runs. Some things to try:
   $berth service scale hello_web=5
   $berth logs -f hello_web
   $berth exec -it hello_web sh
+  $berth token create --role admin me     and with that token a browser at http://127.0.0.1:4778/
   deploy/quickstart.sh --clean
 TEXT
 if [ "${1:-}" = --foreground ]; then

@@ -1,20 +1,20 @@
 #!/bin/bash
-# Every check and every test: format, lints, docs, licences, unit tests, containers on cgroup v2 under QEMU, end-to-end tests
-# on namespace hosts.
+# Every check and every test: format, lints, docs, licences, unit tests, containers on cgroup v2 under QEMU, the API against its
+# document, end-to-end tests on namespace hosts.
 #
 #   tests/run.sh           all of it (root; about half an hour on two cores)
 #   tests/run.sh --clean   removes what test runs left: target/e2e and cached packages
 #   tests/run.sh NAME...   only the end-to-end tests whose file is tests/tests/NAME.rs
 #
 # Not part of it, for they take long: agent/tests/cgroup_v2.sh, every test of the runtime on cgroup v2;
-# netoverlay/tunnel/tests/in_kernel.sh, encrypted links by the kernel's WireGuard.
+# netoverlay/tunnel/tests/in_kernel.sh, encrypted links by the kernel's WireGuard; tests/fuzz_api.sh without --short.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=${CARGO_TARGET_DIR:-target}
 if [ "${1:-}" = --clean ]; then
-    rm -rf "$target/e2e" /var/cache/berth-test-images
-    echo "removed $target/e2e and /var/cache/berth-test-images"
+    rm -rf "$target/e2e" /var/cache/berth-test-images /var/cache/berth-test-schemathesis
+    echo "removed $target/e2e, /var/cache/berth-test-images and /var/cache/berth-test-schemathesis"
     exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
@@ -29,7 +29,9 @@ step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
 step "packages"
 deploy/packages.sh build-essential pkg-config libseccomp-dev libelf-dev zlib1g-dev busybox-static nftables iproute2 \
-    util-linux curl xz-utils docker-registry apache2-utils openssl runc binutils qemu-system-x86
+    util-linux curl xz-utils docker-registry apache2-utils openssl runc binutils qemu-system-x86 prometheus \
+    chromium chromium-driver fonts-dejavu-core python3-venv
+command -v npm > /dev/null || deploy/packages.sh npm
 cargo --version > /dev/null || { echo "tests/run.sh: install Rust 1.95 or newer first: https://rustup.rs" >&2; exit 1; }
 
 if [ $# -gt 0 ]; then
@@ -56,6 +58,8 @@ step "documentation"
 env --unset RUSTC_WORKSPACE_WRAPPER RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked
 step "containers on cgroup v2"
 agent/tests/cgroup_v2.sh --short
+step "the API against its document"
+BERTH=$target/debug/berth tests/fuzz_api.sh --short
 step "end-to-end tests"
 # One binary at a time, each with few hosts at once: two cores.
 names=()

@@ -17,6 +17,7 @@ use berth_proto::object::NodeDescription;
 use berth_proto::pb;
 use berth_proto::spec::Labels;
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use berth_tunnel::TunnelError;
 use dashmap::DashMap;
 use tokio::sync::watch;
@@ -25,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::NodeFacts;
 use crate::db::{Change, Db, DbError, Records, Writer};
 use crate::executor::{self, Barrier, FilesDir, FilesError, NodeExecutor, NodeImages};
+use crate::figures::{Meter, MeterSetup};
 use crate::local::{LocalService, LocalSetup};
+use crate::metrics::{AgentPart, PullMetrics, Sources, TaskMetrics};
 use crate::net::{self, Driver};
 use crate::node::describe;
 use crate::probe::{DataPath, Prober, ProberSetup};
@@ -61,6 +64,8 @@ pub struct AgentConfig {
     pub images: StoreOptions,
     /// By which way packets for tasks of other nodes go.
     pub data_path: DataPath,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 impl AgentConfig {
@@ -77,6 +82,7 @@ impl AgentConfig {
             secure: SecureConfig::default(),
             images: StoreOptions::default(),
             data_path: DataPath::default(),
+            tracer: Tracer::off(),
         }
     }
 }
@@ -137,6 +143,7 @@ pub struct Agent {
     executor: Arc<NodeExecutor>,
     reach: Arc<dyn Reach>,
     link: watch::Sender<Option<Link>>,
+    metrics: Arc<AgentPart>,
     shutdown: CancellationToken,
     retired: CancellationToken,
     writing: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -149,6 +156,7 @@ struct Parts {
     network: Arc<Driver>,
     prober: Arc<Prober>,
     worker: Arc<Worker>,
+    meter: Arc<Meter>,
     files: Arc<FilesDir>,
     volumes: Arc<VolumeStore>,
     membership: watch::Sender<Option<pb::Membership>>,
@@ -200,6 +208,9 @@ impl Agent {
         restored: Restored,
     ) -> Self {
         let (inventory, board) = (Arc::new(assigned(records.assigned)), Arc::new(Board::default()));
+        let tracer = config.tracer.of_node(config.node);
+        let (tasks, pulls) = (TaskMetrics::default(), PullMetrics::default());
+        let questions = machine.overlay.questions();
         let network: Arc<dyn net::Network> = Arc::new(machine.overlay);
         let prober = prober(config, &machine.reach, &inventory, &network);
         let network = Arc::new(Driver::new(network, Arc::clone(&inventory), config.node, prober.straight()));
@@ -219,7 +230,7 @@ impl Agent {
         let executor = Arc::new(NodeExecutor {
             node: facts(config.node, &description),
             runtime: machine.runtime,
-            images: Arc::new(NodeImages::new(machine.images.clone(), Arc::new(peers))),
+            images: Arc::new(NodeImages::new(machine.images.clone(), Arc::new(peers)).counted(pulls.clone())),
             network: Arc::clone(&network),
             volumes: Arc::new(machine.volumes),
             inventory: Arc::clone(&inventory),
@@ -228,6 +239,8 @@ impl Agent {
             secure: Arc::clone(&secure),
             created: DashMap::new(),
             creating: executor::creations(),
+            tracer: tracer.clone(),
+            metrics: tasks.clone(),
         });
         for (task, prepared) in &restored.prepared {
             executor.volumes.hold_again(*task, &prepared.volumes);
@@ -238,12 +251,29 @@ impl Agent {
             inventory: Arc::clone(&inventory),
             board: Arc::clone(&board),
             executor: Arc::clone(&executor) as Arc<dyn crate::task::Executor>,
-            reports: Arc::new(Recorder::new(Arc::clone(&board), writer.clone())),
+            reports: Arc::new(Recorder::new(Arc::clone(&board), writer.clone(), tasks.clone())),
             records: Some(writer.clone()),
             now,
+            tracer,
             restored,
             shutdown: shutdown.clone(),
         });
+        let worker = Arc::new(worker);
+        let meter = Arc::new(Meter::new(MeterSetup {
+            inventory: Arc::clone(&inventory),
+            worker: Arc::clone(&worker),
+            runtime: Arc::clone(&executor.runtime),
+        }));
+        let sources = Sources {
+            worker: Arc::clone(&worker),
+            inventory: Arc::clone(&inventory),
+            runtime: Arc::clone(&executor.runtime),
+            network: Arc::clone(&network),
+            questions,
+            traffic: machine.images.traffic(),
+            link: link.subscribe(),
+        };
+        let metrics = Arc::new(AgentPart::new(&tasks, &pulls, sources));
         let told = Told::new(machine.images.clone());
         let identity = Identity {
             node: config.node,
@@ -251,6 +281,7 @@ impl Agent {
             routes: network.routes(),
             images: told.references(),
             keys: secure.announced(),
+            figures: meter.figures(),
             address: config.address.clone(),
             session: String::new(),
         };
@@ -259,7 +290,8 @@ impl Agent {
             board,
             network,
             prober,
-            worker: Arc::new(worker),
+            worker,
+            meter,
             files: Arc::clone(&executor.files),
             volumes: Arc::clone(&executor.volumes),
             membership: watch::Sender::new(records.membership),
@@ -278,6 +310,7 @@ impl Agent {
             executor,
             reach: machine.reach,
             link,
+            metrics,
             shutdown,
             retired: CancellationToken::new(),
             writing: std::sync::Mutex::new(Some(thread)),
@@ -313,6 +346,11 @@ impl Agent {
             network: Arc::clone(&self.parts.network),
             shutdown: self.shutdown.clone(),
         })
+    }
+
+    /// What a scrape shows of this node.
+    pub fn metrics(&self) -> Arc<AgentPart> {
+        Arc::clone(&self.metrics)
     }
 
     /// Tells whether nodes are part of the cluster.
@@ -360,6 +398,7 @@ impl Agent {
             async move { told.run(stop).await }
         });
         let probing = tokio::spawn(Arc::clone(&self.parts.prober).run(stop.clone()));
+        let measuring = tokio::spawn(Arc::clone(&self.parts.meter).run(stop.clone()));
         let securing = tokio::spawn({
             let (secure, stop) = (Arc::clone(&self.parts.secure), stop.clone());
             async move { secure.run(stop).await }
@@ -389,6 +428,7 @@ impl Agent {
             (telling, "the look at images"),
             (probing, "the look at other nodes"),
             (securing, "the look at encrypted links"),
+            (measuring, "the look at what tasks use"),
         ];
         for (running, what) in loops {
             if let Err(error) = running.await {

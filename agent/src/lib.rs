@@ -7,6 +7,7 @@
 //! | [`worker`] | all tasks: assignments against actors, statuses |
 //! | [`executor`] | the machine behind an actor: image, volumes, network, container |
 //! | [`config`] | pure mapping from spec and image to a container |
+//! | [`figures`] | what tasks use whose services are scaled by their load |
 //! | [`health`] | health checks |
 //! | [`volume`] | volumes of this node |
 //! | [`reach`] | the way to managers and other nodes, as a trait |
@@ -14,6 +15,7 @@
 //! | [`share`] | images to and from other nodes |
 //! | [`standing`] | whether a node that calls is part of the cluster |
 //! | [`probe`] | how other nodes are reached, and what is wrong |
+//! | [`metrics`] | what is counted and shown of all of it |
 //! | [`net`] | the node's network as the agent drives it |
 //! | [`secure`] | encrypted links to other nodes |
 //! | [`local`] | what people ask of this node: logs, exec, stats, copies, images, volumes |
@@ -33,9 +35,11 @@ pub mod config;
 pub mod db;
 mod errors;
 pub mod executor;
+pub mod figures;
 pub mod health;
 pub mod local;
 pub mod log;
+pub mod metrics;
 pub mod net;
 pub mod node;
 pub mod probe;

@@ -242,6 +242,7 @@ impl Node {
             routes: watch::Sender::default().subscribe(),
             images: images.subscribe(),
             keys: watch::Sender::default().subscribe(),
+            figures: watch::Sender::default().subscribe(),
             address: String::new(),
             session: String::new(),
         };

@@ -17,6 +17,7 @@
 //! | [`placement`] | between the store and the scheduler |
 //! | [`api`] | what a person asks for: the `Control` service |
 //! | [`loops`] | all of these as one chain, and the loop around it |
+//! | [`metrics`] | what is counted of all of it |
 //! | [`clock`] | what time it is, for what is written down |
 //!
 //! Invariants: every write goes through the replicated log; loops and services read snapshots and propose transactions,
@@ -25,6 +26,7 @@
 
 pub mod allocator;
 pub mod api;
+pub mod autoscale;
 pub mod clock;
 pub mod constraint;
 pub mod dispatcher;
@@ -32,6 +34,7 @@ pub mod identity;
 pub mod loops;
 pub mod manager;
 pub mod members;
+pub mod metrics;
 pub mod orchestrator;
 pub mod placement;
 pub mod raft;

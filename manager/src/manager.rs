@@ -14,17 +14,21 @@ use berth_proto::object::{Cluster, ManagerStatus, Meta, Node, NodeStatus};
 use berth_proto::spec::{ClusterSpec, NodeSpec};
 use berth_proto::state::NodeRole;
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::dispatcher::{DispatcherService, Floors, News, Registry, hearsay, heartbeat, settle};
+use crate::dispatcher::{
+    DispatcherParts, DispatcherService, Figures, Floors, News, Registry, figures, hearsay, heartbeat, settle,
+};
 use crate::identity::authority::{self, AuthorityError, Grant};
 use crate::identity::{CertificateService, Identity, rotation};
-use crate::loops::{self, ReconcilerConfig};
+use crate::loops::{self, ReconcilerConfig, autoscale};
 use crate::members::ids::{self, IdsError};
 use crate::members::{JoinError, ManagersService, join, tend};
+use crate::metrics::ManagerMetrics;
 use crate::raft::recover::{self, RecoverError, Sole};
 use crate::raft::transport::RaftService;
 use crate::raft::{
@@ -56,6 +60,8 @@ pub struct ManagerConfig {
     pub connect: Arc<dyn Connect>,
     /// Seed and address pools of the loops.
     pub loops: ReconcilerConfig,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 impl ManagerConfig {
@@ -69,6 +75,7 @@ impl ManagerConfig {
             raft: RaftSettings::default(),
             connect: Arc::new(PlainConnect),
             loops: ReconcilerConfig::default(),
+            tracer: Tracer::off(),
         }
     }
 }
@@ -128,6 +135,10 @@ pub struct ControlHandle {
     pub forward: Forward,
     /// Who takes part in Raft.
     pub members: Members,
+    /// Where spans go.
+    pub tracer: Tracer,
+    /// What is counted and read of this manager.
+    pub metrics: Arc<berth_metrics::Registry>,
 }
 
 /// A running manager.
@@ -138,7 +149,11 @@ pub struct Manager {
     node: NodeId,
     registry: Registry,
     floors: Floors,
+    figures: Figures,
     news: News,
+    tracer: Tracer,
+    counts: ManagerMetrics,
+    metrics: Arc<berth_metrics::Registry>,
     stop: CancellationToken,
     duties: JoinHandle<()>,
 }
@@ -152,10 +167,16 @@ impl Manager {
         let dir = DataDir::open(&config.data_dir)?;
         let node = ids::node(&dir, config.node)?;
         let id = ids::raft(&dir, config.join)?;
-        let settings = RaftSettings { id, found: !config.join, ..config.raft };
+        let counts = ManagerMetrics::default();
+        let settings = RaftSettings { id, found: !config.join, metrics: counts.raft.clone(), ..config.raft };
         let raft = RaftNode::open(dir, settings.clone(), config.connect).await?;
         let (stop, registry, floors) = (CancellationToken::new(), Registry::new(), Floors::new());
+        let figures = Figures::default();
+        let tracer = config.tracer.of_node(node);
         let news = News::start(raft.hub().clone(), floors.clone(), stop.clone());
+        let metrics = Arc::new(counts.registry(&raft, &registry));
+        // Ends with `stop`, or with Raft, which closes the hub.
+        tokio::spawn(counts.store.clone().follow(raft.hub().clone(), stop.clone()));
         let duties = Duties {
             hub: raft.hub().clone(),
             proposer: raft.proposer().clone(),
@@ -164,11 +185,29 @@ impl Manager {
             leader: raft.watch_leader(),
             registry: registry.clone(),
             floors: floors.clone(),
+            figures: figures.clone(),
             node,
             loops: config.loops,
+            tracer: tracer.clone(),
+            counts: counts.clone(),
         };
         let duties = tokio::spawn(duties.run(raft.leads(), stop.clone()));
-        Ok(Self { raft, settings, managers: config.managers, node, registry, floors, news, stop, duties })
+        let managers = config.managers;
+        Ok(Self {
+            raft,
+            settings,
+            managers,
+            node,
+            registry,
+            floors,
+            figures,
+            news,
+            tracer,
+            counts,
+            metrics,
+            stop,
+            duties,
+        })
     }
 
     /// Returns once a leader is known and everything that was committed before is applied here: founds the cluster on a
@@ -233,6 +272,8 @@ impl Manager {
             node: self.node,
             forward: self.raft.forward().clone(),
             members: self.raft.members(),
+            tracer: self.tracer.clone(),
+            metrics: Arc::clone(&self.metrics),
         }
     }
 
@@ -243,18 +284,20 @@ impl Manager {
 
     /// What managers say to each other beside the log; only they may call it.
     pub fn managers_service(&self) -> ManagersService {
-        ManagersService::new(&self.raft, self.registry.clone(), self.floors.clone())
+        ManagersService::new(&self.raft, self.registry.clone(), self.floors.clone(), self.figures.clone())
     }
 
     /// The service that agents connect to; [`DispatcherService::into_server`] makes a tonic service of it.
     pub fn dispatcher(&self) -> DispatcherService {
-        DispatcherService::new(
-            &self.raft,
-            self.registry.clone(),
-            self.news.clone(),
-            self.floors.clone(),
-            self.stop.clone(),
-        )
+        let parts = DispatcherParts {
+            registry: self.registry.clone(),
+            news: self.news.clone(),
+            floors: self.floors.clone(),
+            figures: self.figures.clone(),
+            tracer: self.tracer.clone(),
+            metrics: self.counts.dispatcher.clone(),
+        };
+        DispatcherService::new(&self.raft, parts, self.stop.clone())
     }
 
     /// The service that lets machines in and renews certificates, which anybody may call.
@@ -328,8 +371,11 @@ struct Duties {
     leader: watch::Receiver<Leader>,
     registry: Registry,
     floors: Floors,
+    figures: Figures,
     node: NodeId,
     loops: ReconcilerConfig,
+    tracer: Tracer,
+    counts: ManagerMetrics,
 }
 
 impl Duties {
@@ -359,8 +405,9 @@ impl Duties {
     async fn follow(&self, term: &CancellationToken) {
         let (hub, members, registry) = (self.hub.clone(), self.members.clone(), self.registry.clone());
         let hearsay = hearsay::run(hub, members.clone(), self.leader.clone(), registry, term.clone());
+        let figures = figures::follow(self.figures.clone(), members.clone(), term.clone());
         let settle = settle::follow(self.floors.clone(), members, self.leader.clone(), term.clone());
-        tokio::join!(hearsay, settle);
+        tokio::join!(hearsay, settle, figures);
     }
 
     /// Runs the loops until `term` ends; starts them again when they end before.
@@ -368,10 +415,12 @@ impl Duties {
         if !self.knows_everything(term).await {
             return;
         }
-        let health = heartbeat::run(self.hub.clone(), self.proposer.clone(), self.registry.clone(), term.clone());
+        let (hub, proposer, counts) = (self.hub.clone(), self.proposer.clone(), self.counts.dispatcher.clone());
+        let health = heartbeat::run(hub, proposer, self.registry.clone(), counts, term.clone());
         let loops = async {
             while !term.is_cancelled() {
-                let run = loops::run(self.hub.clone(), self.proposer.clone(), self.loops.clone(), term.clone());
+                let (hub, proposer, counts) = (self.hub.clone(), self.proposer.clone(), self.counts.loops.clone());
+                let run = loops::run(hub, proposer, self.loops.clone(), self.tracer.clone(), counts, term.clone());
                 // A task of its own, so that a panic in it ends only it.
                 match tokio::spawn(run).await {
                     Ok(Ok(())) => {}
@@ -390,7 +439,8 @@ impl Duties {
         let members = tend::run(self.hub.clone(), self.proposer.clone(), self.members.clone(), term.clone());
         let rotation = rotation::run(self.hub.clone(), self.proposer.clone(), term.clone());
         let settle = settle::lead(self.hub.clone(), self.floors.clone(), self.node, term.clone());
-        tokio::join!(health, members, rotation, settle, loops);
+        let autoscale = autoscale::run(self.hub.clone(), self.proposer.clone(), self.figures.clone(), term.clone());
+        tokio::join!(health, members, rotation, settle, loops, autoscale);
     }
 }
 

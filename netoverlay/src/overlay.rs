@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::config::Config;
 use crate::converge::{Report, Scope, State, converge};
-use crate::dns::Dns;
+use crate::dns::{Dns, Questions};
 use crate::error::OverlayError;
 use crate::files::{self, SandboxFiles};
 use crate::kernel::{Kernel, KernelError, Linux, NameSockets};
@@ -139,6 +139,11 @@ impl Overlay {
     pub async fn keep_names(&self, task: TaskId) -> Option<NameSockets> {
         let kernel = self.kernel.clone();
         blocking(move || kernel.keep_dns_sockets(task)).await.ok().flatten()
+    }
+
+    /// What became of the questions for names so far.
+    pub fn questions(&self) -> Arc<Questions> {
+        self.dns.questions()
     }
 
     /// Stops answering names in this life; the tasks' networks stay as they are.

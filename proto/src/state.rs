@@ -1,11 +1,12 @@
 //! Ordered states. A task's observed state only moves forward; its desired state is a type of its own.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What was observed of a task, in the order a task moves through (Docker Swarm's task states).
 ///
 /// Invariant: a status report with a lower state than the stored one is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
     /// Made by an orchestrator; waiting for its addresses and ports.
@@ -47,7 +48,7 @@ impl TaskState {
 }
 
 /// What a task should do, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DesiredState {
     /// Prepare, but do not start yet.
@@ -71,7 +72,7 @@ impl DesiredState {
 }
 
 /// Health of a running task that has a health check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthState {
     /// In its start period, no probe has passed yet.
@@ -83,7 +84,7 @@ pub enum HealthState {
 }
 
 /// What was observed of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
     /// Not heard of since a manager took over.
@@ -96,7 +97,7 @@ pub enum NodeState {
 }
 
 /// Whether a node takes tasks; set by a person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Availability {
     /// Takes new tasks.
@@ -109,7 +110,7 @@ pub enum Availability {
 }
 
 /// A node's part in the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeRole {
     /// Runs tasks.
@@ -120,7 +121,7 @@ pub enum NodeRole {
 }
 
 /// What a token of the HTTP API allows. Each may do what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiRole {
     /// Looks.
@@ -134,6 +135,9 @@ pub enum ApiRole {
 macro_rules! words {
     ($($name:ident { $($variant:ident => $word:literal),* $(,)? })*) => {$(
         impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
             /// The word for it in output and in JSON.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),* }

@@ -108,7 +108,8 @@ impl Demand {
         for device in &reserved.devices {
             let name = device.capabilities.first().or(device.driver.as_ref()).map_or("device", String::as_str);
             let count = device.count.unwrap_or_else(|| (device.device_ids.len() as u64).max(1));
-            *generic.entry(name.to_owned()).or_default() += count;
+            let sum: &mut u64 = generic.entry(name.to_owned()).or_default();
+            *sum = sum.saturating_add(count);
         }
         generic.retain(|_, count| *count > 0);
         let placement = &spec.task.placement;

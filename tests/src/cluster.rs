@@ -22,6 +22,8 @@ pub struct Cluster {
     managers: usize,
     /// Mebibytes that each host's disk has; as much as the real one without.
     disk: Option<u32>,
+    /// What each daemon is told besides.
+    args: &'static [&'static str],
 }
 
 impl Cluster {
@@ -31,7 +33,16 @@ impl Cluster {
     /// When one does not come up.
     #[track_caller]
     pub fn new(name: &str, managers: usize, workers: usize) -> Self {
-        Self::of(name, managers, workers, None)
+        Self::of(name, managers, workers, None, &[])
+    }
+
+    /// The same with hosts that serve HTTP to each other and to who is on their wire, at port 4778.
+    ///
+    /// # Panics
+    /// When one does not come up.
+    #[track_caller]
+    pub fn with_http(name: &str, managers: usize, workers: usize) -> Self {
+        Self::of(name, managers, workers, None, &["--http-addr", "0.0.0.0:4778"])
     }
 
     /// The same with a disk of that many mebibytes in each host, which can be filled.
@@ -40,12 +51,12 @@ impl Cluster {
     /// When one does not come up.
     #[track_caller]
     pub fn with_disks(name: &str, managers: usize, workers: usize, mebibytes: u32) -> Self {
-        Self::of(name, managers, workers, Some(mebibytes))
+        Self::of(name, managers, workers, Some(mebibytes), &[])
     }
 
     #[track_caller]
-    fn of(name: &str, managers: usize, workers: usize, disk: Option<u32>) -> Self {
-        let mut cluster = Self { hosts: Vec::new(), switch: Switch::new(), managers: 0, disk };
+    fn of(name: &str, managers: usize, workers: usize, disk: Option<u32>, args: &'static [&'static str]) -> Self {
+        let mut cluster = Self { hosts: Vec::new(), switch: Switch::new(), managers: 0, disk, args };
         for at in 0..managers + workers {
             cluster.join(&format!("{name}{at}"), if at < managers { "manager" } else { "worker" });
         }
@@ -66,6 +77,7 @@ impl Cluster {
         let at = self.hosts.len();
         let address = address(at);
         let mut args = vec!["--advertise-addr".to_owned(), address.clone()];
+        args.extend(self.args.iter().map(|&arg| arg.to_owned()));
         if at > 0 {
             args.extend(["--join".to_owned(), self.managers_known(), "--token".to_owned(), self.token(role)]);
         }
@@ -89,8 +101,9 @@ impl Cluster {
     /// When it does not come up.
     #[track_caller]
     pub fn rejoin(&mut self, at: usize, role: &str) {
-        let args = ["--advertise-addr", &address(at), "--join", &self.managers_known(), "--token", &self.token(role)];
-        self.hosts[at].set_daemon_args(args.iter().map(|&arg| arg.to_owned()).collect());
+        let (address, managers, token) = (address(at), self.managers_known(), self.token(role));
+        let args = ["--advertise-addr", &address, "--join", &managers, "--token", &token];
+        self.hosts[at].set_daemon_args(args.iter().chain(self.args).map(|&arg| arg.to_owned()).collect());
         self.hosts[at].start_daemon();
     }
 

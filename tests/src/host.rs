@@ -29,6 +29,7 @@ pub struct Host {
     keeper: Child,
     daemon: Option<Child>,
     daemon_args: Vec<String>,
+    daemon_variables: Vec<(String, String)>,
     /// Its tasks were ended by somebody else.
     is_dismissed: bool,
 }
@@ -58,7 +59,8 @@ impl Host {
         let hostname = name[..name.len().min(60)].to_owned();
         let args = ["--net", "--mount", "--uts", "sh", "-c", script, &hostname];
         let keeper = keeper(Command::new("unshare").args(args));
-        Self { name, hostname, dir, keeper, daemon: None, daemon_args: Vec::new(), is_dismissed: false }
+        let (daemon_args, daemon_variables) = (Vec::new(), Vec::new());
+        Self { name, hostname, dir, keeper, daemon: None, daemon_args, daemon_variables, is_dismissed: false }
     }
 
     /// Gives the data dir a disk of its own of that many mebibytes, before anything is on it. It goes with the machine.
@@ -103,6 +105,12 @@ impl Host {
     /// The same, for a host that is there already.
     pub fn set_daemon_args(&mut self, args: Vec<String>) {
         self.daemon_args = args;
+    }
+
+    /// Environment variables for the daemon's next start.
+    pub fn set_daemon_variables(&mut self, variables: &[(&str, &str)]) {
+        self.daemon_variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     }
 
     /// Those arguments.
@@ -261,6 +269,7 @@ impl Host {
         let log = File::options().create(true).append(true).open(self.dir.join("daemon.log")).expect("a log");
         let mut command = self.command(berth_binary());
         command.arg("daemon").arg("--data-dir").arg(self.data_dir()).args(&self.daemon_args);
+        command.envs(self.daemon_variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("an open file")).stderr(log);
         command.process_group(0);
         command.spawn().expect("the daemon can be started")

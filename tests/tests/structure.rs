@@ -10,18 +10,43 @@ use berth_tests::image::repository;
 use serde_json::Value;
 
 /// Which crates of the workspace each crate may use, in the product (tests may use more).
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("berth-proto", &[]),
+    ("berth-trace", &["berth-proto"]),
+    ("berth-metrics", &[]),
     ("berth-scheduler", &["berth-proto"]),
     ("berth-tunnel", &["berth-proto"]),
     ("berth-netoverlay", &["berth-proto", "berth-tunnel"]),
     ("berth-compose", &["berth-proto"]),
     ("berth-image", &["berth-proto"]),
     ("berth-shim", &[]),
-    ("berth-manager", &["berth-proto", "berth-scheduler", "berth-compose"]),
-    ("berth-http", &["berth-proto", "berth-compose", "berth-manager"]),
-    ("berth-agent", &["berth-proto", "berth-netoverlay", "berth-tunnel", "berth-image", "berth-shim"]),
-    ("berth", &["berth-proto", "berth-manager", "berth-http", "berth-agent", "berth-tunnel", "berth-compose"]),
+    ("berth-manager", &["berth-proto", "berth-trace", "berth-metrics", "berth-scheduler", "berth-compose"]),
+    ("berth-http", &["berth-proto", "berth-trace", "berth-metrics", "berth-compose", "berth-manager"]),
+    (
+        "berth-agent",
+        &[
+            "berth-proto",
+            "berth-trace",
+            "berth-metrics",
+            "berth-netoverlay",
+            "berth-tunnel",
+            "berth-image",
+            "berth-shim",
+        ],
+    ),
+    (
+        "berth",
+        &[
+            "berth-proto",
+            "berth-trace",
+            "berth-metrics",
+            "berth-manager",
+            "berth-http",
+            "berth-agent",
+            "berth-tunnel",
+            "berth-compose",
+        ],
+    ),
     ("berth-tests", &[]),
 ];
 

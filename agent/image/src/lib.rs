@@ -34,6 +34,7 @@ mod registry;
 mod spec;
 mod store;
 mod tarstream;
+mod traffic;
 mod unpack;
 
 pub use digest::{Digest, DigestParseError, Hasher};
@@ -52,5 +53,6 @@ pub use store::query::{HistoryItem, ImageDetails, ImageSummary, LayerDetails};
 pub use store::remove::{PruneFilter, PruneReport, RemoveReport};
 pub use store::{ImageStore, LoadedImage};
 pub use tarstream::TarError;
+pub use traffic::{Source, Traffic};
 pub use unpack::error::{EntryProblem, UnpackError};
 pub use unpack::{DevicePolicy, UnpackLimits};

@@ -114,6 +114,7 @@ pub(crate) mod testing {
             restarts: RestartRecord::default(),
             job_iteration: None,
             nominated: None,
+            traced: None,
         }
     }
 

@@ -108,6 +108,8 @@ pub fn record(item: &pb::Assignment) -> Option<(String, Vec<u8>)> {
         Item::Endpoints(endpoints) => format!("endpoints/{}", endpoints.service_id),
         Item::Volume(volume) => format!("volume/{}", volume.id),
         Item::Peer(peer) => format!("peer/{}", peer.node_id),
+        // Of use only to the managers that ask for it.
+        Item::Measure(_) => return None,
         Item::Config(_) | Item::Secret(_) => return None,
     };
     Some((key, item.encode_to_vec()))
@@ -123,7 +125,7 @@ pub fn record_key(key: &pb::AssignmentKey) -> Option<String> {
         Key::Endpoints(id) => format!("endpoints/{id}"),
         Key::Volume(id) => format!("volume/{id}"),
         Key::Peer(id) => format!("peer/{id}"),
-        Key::Config(_) | Key::Secret(_) => return None,
+        Key::Config(_) | Key::Secret(_) | Key::Measure(_) => return None,
     })
 }
 

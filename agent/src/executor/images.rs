@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use berth_image::{
@@ -15,6 +16,7 @@ use berth_proto::id::TaskId;
 use berth_proto::spec::{HealthTest, Healthcheck, PullPolicy};
 
 use crate::config::ImageFacts;
+use crate::metrics::PullMetrics;
 use crate::task::Progress;
 
 /// An image that is on the node and stays while its owner has it.
@@ -45,12 +47,19 @@ pub trait Images: Send + Sync + 'static {
 pub struct NodeImages {
     store: ImageStore,
     peers: Arc<dyn Peers>,
+    metrics: PullMetrics,
 }
 
 impl NodeImages {
     /// Images go into `store`; what is missing comes from `peers` or the registry.
     pub fn new(store: ImageStore, peers: Arc<dyn Peers>) -> Self {
-        Self { store, peers }
+        Self { store, peers, metrics: PullMetrics::default() }
+    }
+
+    /// The same, counting there.
+    #[must_use]
+    pub fn counted(self, metrics: PullMetrics) -> Self {
+        Self { metrics, ..self }
     }
 }
 
@@ -122,7 +131,10 @@ impl NodeImages {
         });
         progress.send_replace(format!("pulling {}", parsed.familiar()));
         let from = PullFrom { auth: credentials(&parsed), peers: Some(Arc::clone(&self.peers)), authority };
-        self.store.pull_from(&parsed, from, listener).await.map(drop)
+        let began = Instant::now();
+        let pulled = self.store.pull_from(&parsed, from, listener).await;
+        self.metrics.ended(began, pulled.is_ok());
+        pulled.map(drop)
     }
 }
 

@@ -28,6 +28,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use berth_proto::id::TaskId;
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use dashmap::DashMap;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::NodeFacts;
 use crate::health::Prober;
+use crate::metrics::TaskMetrics;
 use crate::net;
 use crate::runtime::{Exit, Runtime, RuntimeError};
 use crate::secure;
@@ -73,6 +75,10 @@ pub struct NodeExecutor {
     pub created: DashMap<TaskId, u32>,
     /// Containers made at the same time: more only take each other's time, and the first would come up last.
     pub creating: Semaphore,
+    /// Where spans go.
+    pub tracer: Tracer,
+    /// Counts what containers take.
+    pub metrics: TaskMetrics,
 }
 
 /// How many containers this machine makes at the same time.
@@ -97,7 +103,9 @@ impl Executor for NodeExecutor {
         let end = Instant::now() + barrier::START_LIMIT;
         self.barrier.before_start(&work.task).await;
         self.secure.known(&work.task, end).await;
+        let began = std::time::Instant::now();
         self.runtime.start(&id).await.map_err(|error| Refusal::Rejected(crate::errors::chain(&error)))?;
+        self.metrics.took("start", began);
         let pid = match self.created.remove(&work.task.id) {
             Some((_, pid)) => Some(pid),
             None => self.runtime.state(&id).await.ok().flatten().and_then(|state| state.pid),

@@ -6,6 +6,7 @@
 use berth_netoverlay::{OverlayError, Sandbox};
 use berth_proto::spec::PullPolicy;
 use berth_proto::spec::{Protocol, PublishMode};
+use berth_trace::Step;
 use tokio_util::sync::CancellationToken;
 
 use super::mounts::Sources;
@@ -46,6 +47,11 @@ pub async fn prepare(
         executor.network.require_ports(&ingress_ports(executor, work)).await.map_err(refuse)?;
         Ok(sandbox)
     };
+    let mut span = executor.tracer.step(&work.task, Step::Image);
+    if span.is_on() {
+        span.set("container.image.name", spec.image.clone());
+    }
+    let (image, network) = (span.during(image), executor.tracer.step(&work.task, Step::Network).during(network));
     let (image, network) = tokio::join!(image, network);
     let (image, network) = (image?, network?);
     if cancel.is_cancelled() {
@@ -94,7 +100,10 @@ async fn assemble(
         locks.push(lock.lock_owned().await);
     }
     let turn = executor.creating.acquire().await;
-    let created = create(executor, work, &config, image.layers).await?;
+    let began = std::time::Instant::now();
+    let span = executor.tracer.step(&work.task, Step::Container);
+    let created = span.during(create(executor, work, &config, image.layers)).await?;
+    executor.metrics.took("create", began);
     drop(turn);
     drop(locks);
     for warning in &created.warnings {

@@ -44,6 +44,8 @@ pub struct Identity {
     pub images: watch::Receiver<BTreeSet<String>>,
     /// Its keys for encrypted networks, as they change.
     pub keys: watch::Receiver<Vec<TunnelKey>>,
+    /// What its tasks use, as it is read.
+    pub figures: watch::Receiver<pb::Figures>,
     /// Address that others reach it at; empty lets the manager take the stream's.
     pub address: String,
     /// The last session's id; empty for none.
@@ -59,14 +61,19 @@ impl Identity {
         (&NodeDescription { routes, images, tunnel_keys, ..self.description.clone() }).into()
     }
 
-    /// Waits until its routes, images or keys are not those that were told last. Cancel-safe: a change that is not taken stays one.
-    async fn changed(&mut self) {
+    /// Waits until its routes, images or keys are not those that were told last, or its tasks' use was read, and says so.
+    /// Cancel-safe: a change that is not taken stays one.
+    async fn news(&mut self) -> agent_message::Message {
         tokio::select! {
             // Cancel-safe, all.
             () = super::changed(&mut self.keys) => {}
             () = super::changed(&mut self.routes) => {}
             () = super::changed(&mut self.images) => {}
+            () = super::changed(&mut self.figures) => {
+                return agent_message::Message::Figures(self.figures.borrow_and_update().clone());
+            }
         }
+        agent_message::Message::Description(self.describe())
     }
 }
 
@@ -185,7 +192,7 @@ impl Session {
                 // Cancel-safe: a tick that is not taken stays due.
                 _ = heartbeat.tick() => self.send(agent_message::Message::Heartbeat(pb::Heartbeat {})).await?,
                 // Cancel-safe: a change that is not taken stays one.
-                () = identity.changed() => self.send(agent_message::Message::Description(identity.describe())).await?,
+                news = identity.news() => self.send(news).await?,
                 // Cancel-safe: a permit that is not taken stays.
                 () = board.wait() => {
                     tokio::time::sleep(GATHER).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use berth_proto::object::TaskStatus;
 use berth_proto::state::HealthState;
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::steps::Steps;
 use super::{Action, Event, Executor, Found, Machine, Phase, Prepared, Progress, Refusal, Reports, Wanted, Work};
 use crate::health::{self, HealthRecord, Schedule, Settings};
 
@@ -35,6 +37,8 @@ pub struct Setup {
     pub reports: Arc<dyn Reports>,
     /// The clock.
     pub now: fn() -> Timestamp,
+    /// Where spans go.
+    pub tracer: Tracer,
     /// Present when a former life of the agent had taken the task on.
     pub former: Option<Former>,
     /// Where the health record is shown to whoever looks; `None` while there is none.
@@ -94,6 +98,7 @@ struct Actor {
     cancel: CancellationToken,
     progress: (Progress, watch::Receiver<String>),
     probes: Option<(Probing, mpsc::Receiver<(HealthState, String)>)>,
+    steps: Steps,
     deaf: bool,
 }
 
@@ -119,6 +124,7 @@ impl Drop for Probing {
 impl Actor {
     fn new(setup: Setup) -> Self {
         let (send, receive) = watch::channel(String::new());
+        let steps = Steps::new(&setup.tracer, &setup.work.task);
         Self {
             setup,
             machine: None,
@@ -128,6 +134,7 @@ impl Actor {
             cancel: CancellationToken::new(),
             progress: (Arc::new(send), receive),
             probes: None,
+            steps,
             deaf: false,
         }
     }
@@ -210,6 +217,7 @@ impl Actor {
 
     fn step(&mut self, event: Event) {
         let now = (self.setup.now)();
+        self.steps.happened(&event);
         let Some(machine) = &mut self.machine else { return };
         let actions = machine.step(event, now);
         self.carry_out(actions);
@@ -225,6 +233,7 @@ impl Actor {
         let id = self.setup.work.task.id;
         let work = self.setup.work.clone();
         let executor = Arc::clone(&self.setup.executor);
+        self.steps.begins(&action);
         match action {
             Action::Report(status) => self.setup.reports.status(id, &status),
             Action::Prepare => self.prepare(),

@@ -147,6 +147,7 @@ impl Bench {
             executor: Arc::new(Machinery(Arc::clone(&fake))),
             reports: Arc::clone(&board) as Arc<dyn Reports>,
             now: || Timestamp(5),
+            tracer: berth_trace::Tracer::off(),
             former,
             health: watch::Sender::default(),
         };

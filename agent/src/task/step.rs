@@ -4,6 +4,7 @@
 //! actions out and comes back with events. Invariants: the observed state only moves forward; a terminal state is final; once
 //! the task is not wanted any more, every path ends in [`Phase::Released`], and in [`Phase::Gone`] after it is unassigned.
 
+use std::fmt;
 use std::time::Duration;
 
 use berth_proto::object::{ContainerStatus, TaskStatus};
@@ -89,6 +90,15 @@ pub enum Refusal {
     Cancelled,
     /// It cannot run here as it is; the text says why.
     Rejected(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cancelled => f.write_str("it was told to stop meanwhile"),
+            Self::Rejected(why) => f.write_str(why),
+        }
+    }
 }
 
 /// How the container's process ended.

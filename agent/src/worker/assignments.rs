@@ -10,7 +10,7 @@ use berth_proto::convert::{ConvertError, digest};
 use berth_proto::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId, VolumeId};
 use berth_proto::object::{Content, Network, SpecVersion, Task, Volume};
 use berth_proto::pb;
-use berth_proto::spec::{FileMount, ServiceSpec};
+use berth_proto::spec::{FileMount, RequestTarget, ServiceSpec};
 
 use super::endpoints::{EndpointsChange, Peer, ServiceEndpoints};
 
@@ -31,6 +31,8 @@ pub struct Assignments {
     pub configs: BTreeMap<(ConfigId, ContentDigest), Arc<AssignedFile>>,
     /// Contents of secrets that the tasks show.
     pub secrets: BTreeMap<(SecretId, ContentDigest), Arc<AssignedFile>>,
+    /// Services whose tasks' use the managers want to know, with the counter of their requests where there is one.
+    pub measures: BTreeMap<ServiceId, Option<RequestTarget>>,
     /// Nodes that this one exchanges packets of networks with, itself among them.
     pub peers: BTreeMap<NodeId, Arc<Peer>>,
 }
@@ -76,6 +78,8 @@ pub enum Item {
     Secret(SecretId, Arc<AssignedFile>),
     /// A node.
     Peer(Arc<Peer>),
+    /// What tasks of a service use is wanted.
+    Measure(ServiceId, Option<RequestTarget>),
 }
 
 /// One thing to remove.
@@ -97,6 +101,8 @@ pub enum Key {
     Secret(SecretId, ContentDigest),
     /// A node.
     Peer(NodeId),
+    /// What tasks of a service use.
+    Measure(ServiceId),
 }
 
 impl Item {
@@ -117,6 +123,10 @@ impl Item {
             Pb::Config(config) => Self::Config(id(&config.id, "config.id")?, Arc::new(file(config)?)),
             Pb::Secret(secret) => Self::Secret(id(&secret.id, "secret.id")?, Arc::new(file(secret)?)),
             Pb::Peer(peer) => Self::Peer(Arc::new(Peer::parse(peer)?)),
+            Pb::Measure(measure) => {
+                let requests = measure.requests.map(TryInto::try_into).transpose()?;
+                Self::Measure(id(&measure.service_id, "measure.service_id")?, requests)
+            }
         })
     }
 }
@@ -134,6 +144,7 @@ impl Key {
             Pb::Config(key) => Self::Config(id(&key.id, "config.id")?, digest(&key.digest, "config.digest")?),
             Pb::Secret(key) => Self::Secret(id(&key.id, "secret.id")?, digest(&key.digest, "secret.digest")?),
             Pb::Peer(text) => Self::Peer(id(&text, "peer")?),
+            Pb::Measure(text) => Self::Measure(id(&text, "measure")?),
         })
     }
 }
@@ -168,6 +179,7 @@ impl Assignments {
                 touched.peers = self.peers.get(&peer.node) != Some(&peer);
                 self.peers.insert(peer.node, peer);
             }
+            Item::Measure(service, requests) => drop(self.measures.insert(service, requests)),
         }
         touched
     }
@@ -184,6 +196,7 @@ impl Assignments {
             Key::Config(id, digest) => drop(self.configs.remove(&(id, digest))),
             Key::Secret(id, digest) => drop(self.secrets.remove(&(id, digest))),
             Key::Peer(id) => touched.peers = self.peers.remove(&id).is_some(),
+            Key::Measure(id) => drop(self.measures.remove(&id)),
         }
         touched
     }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use berth_proto::id::TaskId;
 use berth_proto::object::TaskStatus;
+use berth_proto::state::TaskState;
 use tokio::sync::{Notify, watch};
 
 /// The board.
@@ -34,9 +35,10 @@ pub struct Batch {
 }
 
 impl Board {
-    /// Sets the status of a task.
-    pub fn set(&self, task: TaskId, status: TaskStatus) {
+    /// Sets the status of a task; returns the state before, `None` for one that had no status yet.
+    pub fn set(&self, task: TaskId, status: TaskStatus) -> Option<TaskState> {
         let mut entries = self.entries();
+        let before = entries.get(&task).map(|entry| entry.status.state);
         let entry = entries.entry(task).or_insert(Entry {
             status: TaskStatus::default(),
             version: 0,
@@ -48,6 +50,7 @@ impl Board {
         drop(entries);
         self.dirty.notify_one();
         self.changed.send_modify(|count| *count += 1);
+        before
     }
 
     /// Nothing is left of the task. What was not acknowledged yet is still told.
@@ -118,8 +121,6 @@ impl Board {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use berth_proto::state::TaskState;
-
     fn status(state: TaskState) -> TaskStatus {
         TaskStatus { state, ..TaskStatus::default() }
     }

@@ -12,6 +12,7 @@ use berth_proto::pb;
 use berth_proto::spec::ServiceSpec;
 use berth_proto::state::TaskState;
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,6 +48,8 @@ pub struct WorkerSetup {
     pub records: Option<Writer>,
     /// The clock.
     pub now: fn() -> Timestamp,
+    /// Where spans go.
+    pub tracer: Tracer,
     /// What was left.
     pub restored: Restored,
     /// Fires when the agent ends; containers run on.
@@ -271,6 +274,7 @@ impl Worker {
             executor: Arc::clone(&self.setup.executor),
             reports: Arc::clone(&self.setup.reports),
             now: self.setup.now,
+            tracer: self.setup.tracer.clone(),
             former,
             health: health_send,
         };

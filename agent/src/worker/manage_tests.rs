@@ -82,6 +82,7 @@ fn bench(restored: Restored) -> Bench {
         reports: Arc::new(Told(Arc::clone(&board))),
         records: None,
         now: || Timestamp(5),
+        tracer: berth_trace::Tracer::off(),
         restored,
         shutdown: CancellationToken::new(),
     });

@@ -9,24 +9,27 @@ use prost::Message;
 
 use super::Board;
 use crate::db::{Change, Writer};
+use crate::metrics::TaskMetrics;
 use crate::task::{Prepared, Reports};
 
 /// Board and records together.
 pub struct Recorder {
     board: Arc<Board>,
     records: Writer,
+    metrics: TaskMetrics,
 }
 
 impl Recorder {
     /// A recorder.
-    pub fn new(board: Arc<Board>, records: Writer) -> Self {
-        Self { board, records }
+    pub fn new(board: Arc<Board>, records: Writer, metrics: TaskMetrics) -> Self {
+        Self { board, records, metrics }
     }
 }
 
 impl Reports for Recorder {
     fn status(&self, task: TaskId, status: &TaskStatus) {
-        self.board.set(task, status.clone());
+        let before = self.board.set(task, status.clone());
+        self.metrics.status(task, before, status);
         self.records.try_put(Change::Status(task, pb::TaskStatus::from(status).encode_to_vec()));
     }
 
@@ -37,6 +40,7 @@ impl Reports for Recorder {
     }
 
     fn gone(&self, task: TaskId) {
+        self.metrics.gone(task);
         self.board.gone(task);
         self.records.forget(task);
     }

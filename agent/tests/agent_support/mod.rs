@@ -345,6 +345,7 @@ impl World {
             restarts: RestartRecord::default(),
             job_iteration: None,
             nominated: None,
+            traced: None,
         }
     }
 

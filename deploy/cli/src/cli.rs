@@ -8,6 +8,7 @@ use crate::client::Client;
 use crate::client::host::Host;
 use crate::commands::Command;
 use crate::daemon;
+use crate::traced;
 use crate::ui::failure::FAILED;
 use crate::ui::{Failure, Outcome, terminal};
 
@@ -79,7 +80,7 @@ fn start(command: Command, context: Context) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start: {error}")).exit_with(FAILED))?;
-    let outcome = runtime.block_on(command.run(&context));
+    let outcome = runtime.block_on(traced::run(command, &context));
     // A thread may still wait for a key on stdin: the process ends without it.
     runtime.shutdown_background();
     outcome

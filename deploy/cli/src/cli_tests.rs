@@ -65,9 +65,19 @@ fn dockers_lines_are_read() {
         "events --since 5m --filter type=task --format json",
         "-H unix:///x.sock service create --host a:1.2.3.4 nginx",
         "daemon --data-dir /d --socket /s --advertise-addr 10.0.0.1 --http-addr none --init",
+        "daemon --http-addr 0.0.0.0:4778 --http-cert a.pem --http-key a.key",
+        "token create --role viewer --expires 24h --certificate ci.pem ci",
+        "cluster ca show",
     ] {
         let words = std::iter::once("berth").chain(line.split_whitespace());
         Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn a_certificate_and_its_key_come_together() {
+    for line in ["berth daemon --http-cert a.pem", "berth daemon --http-key a.key", "berth daemon --http-addr 4778"] {
+        assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
     }
 }
 

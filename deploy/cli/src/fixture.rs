@@ -69,6 +69,8 @@ pub fn add_service(world: &mut World, number: u128, name: &str, over: serde_json
         update: None,
         job: None,
         pending_delete: false,
+        autoscaled: None,
+        traced: None,
     };
     world.services.insert(service.id, service);
     id(number)
@@ -110,6 +112,7 @@ pub fn add_task(world: &mut World, service: ServiceId, number: u128, slot: u64, 
         restarts: RestartRecord::default(),
         job_iteration: None,
         nominated: None,
+        traced: None,
     };
     world.tasks.insert(task.id, task);
 }

@@ -8,6 +8,7 @@
 //! | [`client`] | the connection to a daemon, the cluster as last heard of, what a word means |
 //! | [`session`] | talking to a process in a task: `exec`, `attach` |
 //! | [`archive`] | tar streams of `cp` |
+//! | [`traced`] | commands and the daemon as parts of traces |
 //! | [`rollout`] | waiting until services are up |
 //! | [`view`] | rows and lines of output |
 //! | [`ui`] | tables, JSON, sizes, progress, questions, failures |
@@ -28,5 +29,6 @@ mod fixture;
 pub mod flags;
 pub mod rollout;
 pub mod session;
+pub mod traced;
 pub mod ui;
 pub mod view;

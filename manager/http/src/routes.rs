@@ -2,12 +2,17 @@
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::http::Method;
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use berth_proto::state::ApiRole;
+use tower_http::compression::CompressionLayer;
 
 use crate::access::{self, Login};
+use crate::api;
+use crate::health;
+use crate::metrics::{self, Counting};
+use crate::pages;
 use crate::site::Site;
 
 /// Who may ask.
@@ -72,15 +77,27 @@ impl Routes {
 
     /// What serves them, for everybody who is let in.
     pub fn into_router(self, site: Site) -> Router {
+        let counting = Counting::new(site.counts.clone(), self.table.iter().map(|route| route.path));
         self.router
             .fallback(access::nothing_here)
+            .method_not_allowed_fallback(access::not_allowed)
+            .layer(middleware::from_fn_with_state(site.clone(), access::trace))
             .layer(middleware::from_fn_with_state(site.clone(), access::authenticate))
-            .layer(middleware::from_fn_with_state(site.clone(), access::headers))
+            .layer(middleware::from_fn_with_state(site.clone(), pages::readable))
+            .layer(middleware::from_fn(access::headers))
+            .layer(CompressionLayer::new().compress_when(worth_compressing))
+            .layer(middleware::from_fn_with_state(counting, metrics::count))
             .with_state(site)
     }
 }
 
+/// Pages, of which one with a thousand tiles is fetched again with every change, also by a phone. What goes on without end would
+/// wait in the compressor.
+fn worth_compressing(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
+}
+
 /// All that is served.
 pub fn all() -> Routes {
-    access::routes()
+    access::routes().merge(health::routes()).merge(metrics::routes()).merge(api::routes()).merge(pages::routes())
 }

@@ -193,6 +193,7 @@ fn task(id: TaskId, service: ServiceId, spec: &ServiceSpec, attachments: Vec<ber
         restarts: RestartRecord::default(),
         job_iteration: None,
         nominated: None,
+        traced: None,
     }
 }
 

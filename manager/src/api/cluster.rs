@@ -9,6 +9,7 @@ use berth_proto::spec::ClusterSpec;
 use berth_proto::state::NodeRole;
 use berth_proto::time::Timestamp;
 use berth_proto::validate::Validate;
+use bytes::Bytes;
 
 use super::find::host_name;
 use super::refusal::Refused;
@@ -84,6 +85,11 @@ pub fn rotation(state: &State) -> Result<pb::ClusterRotateCaResponse, Refused> {
     let waiting = rotation::waiting(state).into_iter().map(|node| host_name(node).into_owned());
     let waiting = if authority.retiring.is_some() { waiting.collect() } else { Vec::new() };
     Ok(pb::ClusterRotateCaResponse { waiting, root: certificate::fingerprint(&authority.root.certificate) })
+}
+
+/// The root certificates that are trusted, the one that signs now first.
+pub fn roots(state: &State) -> Result<Vec<Bytes>, Refused> {
+    Ok(authority_of(the(state)?)?.trusted().cloned().collect())
 }
 
 fn authority_of(cluster: &Cluster) -> Result<&Authority, Refused> {

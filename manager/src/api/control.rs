@@ -11,9 +11,9 @@ use berth_proto::pb;
 use berth_proto::pb::control_server::{Control, ControlServer};
 use berth_proto::spec::{ClusterSpec, ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec, VolumeSpec};
 use berth_proto::state::{ApiRole, NodeRole};
+use berth_proto::trace::TraceContext;
 use bytes::Bytes;
 use tokio::time::Instant;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::refusal::Refused;
@@ -21,13 +21,13 @@ use super::resource::Resource;
 use super::service::DrawId;
 use super::watch::EventStream;
 use super::{
-    backup, cleanup, cluster, content, depends, find, foresee, node, read, resource, service, stack, token, watch,
+    actor, backup, cleanup, cluster, content, depends, find, foresee, node, read, resource, service, stack, token,
+    watch,
 };
 use crate::clock;
-use crate::identity::Peer;
 use crate::manager::ControlHandle;
 use crate::raft::{Forward, Proposer};
-use crate::store::{Hub, Snapshot, State, Transaction};
+use crate::store::{Change, Hub, Object, Snapshot, State, Transaction};
 
 /// Largest request: a stack with its secrets and configs fits.
 const MAX_REQUEST: usize = 64 << 20;
@@ -37,11 +37,6 @@ const REMOVAL_PATIENCE: Duration = Duration::from_secs(60);
 const QUORUM_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two looks meanwhile.
 const QUORUM_LOOK: Duration = Duration::from_millis(100);
-
-/// Who asks, where neither a socket nor a certificate says so: put into the extensions of a request by what has found it out,
-/// in this process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Actor(pub Arc<str>);
 
 /// The `Control` service of one manager. Clones share everything.
 #[derive(Clone)]
@@ -98,7 +93,7 @@ impl ControlApi {
     }
 
     /// Commits what `make` adds to a transaction; nothing is written when it adds nothing. `make` runs again when somebody
-    /// else was faster. That there is nothing to do, or that it cannot be done, is said only of a state that shows everything
+    /// else was faster. Services that it changes become part of the trace that the caller belongs to. That there is nothing to do, or that it cannot be done, is said only of a state that shows everything
     /// acknowledged before.
     async fn commit<T>(
         &self,
@@ -106,6 +101,7 @@ impl ControlApi {
         mut make: impl FnMut(&State, &mut Transaction, DrawId<'_>) -> Result<T, Refused>,
     ) -> Result<(Snapshot, T), Refused> {
         let mut is_newest = false;
+        let traced = berth_trace::current();
         loop {
             let mut made = None;
             let mut wrote = false;
@@ -115,6 +111,7 @@ impl ControlApi {
                     let mut tx = Transaction::new(clock::now(), actor);
                     wrote = false;
                     made = Some(make(state, &mut tx, &mut rand::random)?);
+                    trace(&mut tx, traced);
                     wrote = !tx.is_empty();
                     Ok(wrote.then_some(tx))
                 })
@@ -148,25 +145,24 @@ impl ControlApi {
         }
     }
 
-    /// Who asks: the user at the other end of the unix socket (`SO_PEERCRED`, unix(7)), or the node whose certificate it
-    /// has, or the one that was found out.
     fn actor<T>(&self, request: &Request<T>) -> String {
-        if let Some(Actor(actor)) = request.extensions().get::<Actor>() {
-            return actor.to_string();
-        }
-        if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
-            return format!("node {}", peer.node);
-        }
-        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        match peer.map(|peer| peer.uid()) {
-            Some(uid) => (self.name_of_user)(uid).unwrap_or_else(|| format!("uid {uid}")),
-            None => "local".to_owned(),
-        }
+        actor::of(request, self.name_of_user)
     }
 
     fn clean_up(&self, objects: Vec<ObjectRef>) {
         if !objects.is_empty() {
             tokio::spawn(cleanup::run(self.hub.clone(), self.proposer.clone(), objects));
+        }
+    }
+}
+
+/// What services do from now on is part of that trace, or of none.
+fn trace(tx: &mut Transaction, traced: Option<TraceContext>) {
+    for change in &mut tx.changes {
+        if let Change::Put(Object::Service(service)) = change
+            && service.traced != traced
+        {
+            Arc::make_mut(service).traced = traced;
         }
     }
 }
@@ -179,6 +175,11 @@ fn answer(service: Option<&Arc<Service>>) -> Result<Response<pb::Service>, Statu
     // The state after the commit has it, unless somebody removed it at the same moment.
     let service = service.ok_or_else(|| Status::aborted("the service was removed meanwhile"))?;
     Ok(Response::new((&**service).into()))
+}
+
+/// The object is still as the caller saw it; 0 goes without the check.
+fn expect(expected: u64, found: u64, what: impl FnOnce() -> String) -> Result<(), Refused> {
+    if expected == 0 || expected == found { Ok(()) } else { Err(Refused::Stale { what: what() }) }
 }
 
 /// A token as it may be shown.
@@ -253,6 +254,14 @@ impl Control for ControlApi {
         Ok(Response::new(cluster::rotation(&state)?))
     }
 
+    async fn cluster_roots(
+        &self,
+        request: Request<pb::ClusterRootsRequest>,
+    ) -> Result<Response<pb::ClusterRootsResponse>, Status> {
+        let state = self.read(request.get_ref().stale).await?;
+        Ok(Response::new(pb::ClusterRootsResponse { roots: cluster::roots(&state)? }))
+    }
+
     async fn token_create(
         &self,
         request: Request<pb::TokenCreateRequest>,
@@ -263,11 +272,12 @@ impl Control for ControlApi {
         let bad = |error: ParseNameError| ConvertError { path: "name".to_owned(), problem: format!("{error}") };
         let name: TokenName = request.name.parse().map_err(|error| Refused::Malformed(bad(error)))?;
         let expires_at = request.lifetime.map(|lifetime| clock::now().after(Duration::from_nanos(lifetime)));
-        let wanted = token::Wanted { name, role, expires_at };
+        let certificate = Some(request.certificate).filter(|certificate| !certificate.is_empty());
+        let wanted = token::Wanted { name, role, expires_at, certificate };
         let make =
             |state: &State, tx: &mut Transaction, draw: DrawId<'_>| token::create(state, tx, &wanted, &actor, draw);
         let (state, text) = self.commit(&actor, make).await?;
-        let made = token::of_text(&state, &text, clock::now());
+        let made = token::valid(&state, clock::now()).find(|token| token.name == wanted.name);
         Ok(Response::new(pb::TokenCreateResponse { token: made.map(shown_token), text }))
     }
 
@@ -324,9 +334,7 @@ impl Control for ControlApi {
         let spec: ServiceSpec = required(request.spec, "spec")?;
         let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| {
             let service = service::alive(state, &request.id)?;
-            if request.version != 0 && request.version != service.meta.version {
-                return Err(Refused::Stale { what: format!("service {}", service.spec.name) });
-            }
+            expect(request.version, service.meta.version, || format!("service {}", service.spec.name))?;
             service::update(state, tx, service, spec.clone(), request.force, draw)?;
             depends::check(state, tx)?;
             Ok(service.id)
@@ -345,7 +353,7 @@ impl Control for ControlApi {
             let mut ids = Vec::new();
             for target in &targets {
                 let service = service::alive(state, &target.service)?;
-                service::update(state, tx, service, service::scaled(service, target.replicas)?, false, &mut *draw)?;
+                service::scale(state, tx, service, target.replicas, &mut *draw)?;
                 ids.push(service.id);
             }
             Ok(ids)
@@ -375,11 +383,12 @@ impl Control for ControlApi {
         request: Request<pb::ServiceRemoveRequest>,
     ) -> Result<Response<pb::RemoveResponse>, Status> {
         let actor = self.actor(&request);
-        let words = request.into_inner().ids;
+        let request = request.into_inner();
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let mut removed = Vec::new();
-            for word in &words {
+            for word in &request.ids {
                 let service = find::service(state, word)?;
+                expect(request.version, service.meta.version, || format!("service {}", service.spec.name))?;
                 service::remove(tx, service);
                 removed.push(service.spec.name.to_string());
             }
@@ -395,9 +404,7 @@ impl Control for ControlApi {
         let spec: NodeSpec = required(request.spec, "spec")?;
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let node = find::node(state, &request.id)?;
-            if request.version != 0 && request.version != node.meta.version {
-                return Err(Refused::Stale { what: format!("node {}", find::host_name(node)) });
-            }
+            expect(request.version, node.meta.version, || format!("node {}", find::host_name(node)))?;
             node::update(state, tx, node, spec.clone())?;
             Ok(node.id)
         };
@@ -414,6 +421,7 @@ impl Control for ControlApi {
         let request = request.into_inner();
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
             let node = find::node(state, &request.id)?;
+            expect(request.version, node.meta.version, || format!("node {}", find::host_name(node)))?;
             node::remove(state, tx, node, request.force)?;
             Ok(vec![node.id.to_string()])
         };
@@ -494,7 +502,13 @@ impl Control for ControlApi {
         let request = request.into_inner();
         let kind = read::kind(request.kind)?;
         let make = |state: &State, tx: &mut Transaction, _draw: DrawId<'_>| {
-            request.ids.iter().map(|word| resource::remove(state, tx, kind, word)).collect::<Result<Vec<_>, _>>()
+            let mut removed = Vec::new();
+            for word in &request.ids {
+                let (name, version) = resource::remove(state, tx, kind, word)?;
+                expect(request.version, version, || format!("{kind} {name}"))?;
+                removed.push(name);
+            }
+            Ok(removed)
         };
         let (_, removed) = self.commit(&actor, make).await?;
         Ok(Response::new(pb::RemoveResponse { removed }))

@@ -1,15 +1,15 @@
-//! What the scheduler says of a state: why a task is where it is, where the replicas of an apply would go, which moves would
-//! help. Asks the code that decides, on a copy; writes nothing. Pure.
+//! What the scheduler says of a state: why a task is where it is, where the replicas of an apply would go, what a drained node
+//! gives away, which moves would help. Asks the code that decides, on a copy; writes nothing. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use berth_proto::id::{NodeId, ServiceId, TaskId};
-use berth_proto::object::{Service, Slot};
+use berth_proto::object::{Node, ObjectKind, Service, Slot};
 use berth_proto::pb;
 use berth_proto::pb::task_explain_response::Outcome;
-use berth_proto::spec::ServiceMode;
-use berth_proto::state::TaskState;
+use berth_proto::spec::{NodeSpec, ServiceMode};
+use berth_proto::state::{Availability, TaskState};
 use berth_proto::time::Timestamp;
 use berth_scheduler::{Budget, Choice, ClusterView, Explanation, Goal, Loss, Move, Near, Plan, TaskGroup, TaskRequest};
 use berth_scheduler::{explain_placement, plan_rebalance, qualifies, schedule, survives_loss};
@@ -51,7 +51,8 @@ pub fn explain(state: &State, word: &str, now: Timestamp) -> Result<pb::TaskExpl
 
 /// Where the replicas of these services go from here, and whether the services would outlive the loss of any one node.
 ///
-/// `state` is a copy in which what is planned is written. Tasks that the current spec would replace are taken to be gone.
+/// `state` is a copy in which what is planned is written. Tasks that the current spec would replace are taken to be gone, and
+/// so are those on a node that gives its tasks away.
 fn foresee(state: &State, names: &[String], now: Timestamp, draw: DrawId<'_>) -> pb::Foresight {
     let (mut view, mut demands) = view(state);
     let services: Vec<&Arc<Service>> = names.iter().filter_map(|name| state.service_by_name(name)).collect();
@@ -82,6 +83,24 @@ pub fn after(state: &State, tx: &Transaction, names: &[String], draw: DrawId<'_>
     let mut copy = state.clone();
     copy.apply(state.index() + 1, tx)?;
     Ok(foresee(&copy, names, tx.now, draw))
+}
+
+/// What would become of the tasks of a node that gave them away: the services that have some there, by name, and where those
+/// tasks would go.
+pub fn drain(state: &State, node: NodeId, now: Timestamp, draw: DrawId<'_>) -> Result<pb::Foresight, Refused> {
+    let found = state.node(node).ok_or_else(|| Refused::NotFound { kind: ObjectKind::Node, word: node.to_string() })?;
+    let working =
+        state.tasks_on_node(node).filter(|task| task.desired.wants_work() && !task.status.state.is_terminal());
+    let services: BTreeSet<ServiceId> = working.map(|task| task.service).collect();
+    let mut names: Vec<String> =
+        services.iter().filter_map(|id| state.service(*id)).map(|service| service.spec.name.to_string()).collect();
+    names.sort_unstable();
+    let mut tx = Transaction::new(now, "");
+    if found.spec.availability != Availability::Drain {
+        let spec = NodeSpec { availability: Availability::Drain, ..found.spec.clone() };
+        tx.update(Arc::new(Node { spec, ..Node::clone(found) }));
+    }
+    after(state, &tx, &names, draw)
 }
 
 /// Moves within the request's bounds.
@@ -123,7 +142,8 @@ impl<'a> Wish<'a> {
         let mut stay: BTreeMap<NodeId, u32> = BTreeMap::new();
         for task in state.tasks_of_service(service.id) {
             let Some(node) = task.node.filter(|_| view.node_of(task.id).is_some()) else { continue };
-            let keeps = task.desired.wants_work() && versions.check(task) && open.remove(&task.slot);
+            let stays = state.node(node).is_none_or(|node| node.spec.availability != Availability::Drain);
+            let keeps = stays && task.desired.wants_work() && versions.check(task) && open.remove(&task.slot);
             if keeps {
                 *stay.entry(node).or_default() += 1;
             } else {

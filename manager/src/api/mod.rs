@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`control`] | the service: every call, in the shell of a commit |
 //! | [`content`] | which content of its configs and secrets a service shows |
+//! | [`actor`] | who asks |
+//! | [`audit`] | the record of what leaves no trace in the state |
 //! | [`refusal`] | why a call is refused, and how that goes over the wire |
 //! | [`depends`] | services that would wait for each other |
 //! | [`foresee`] | what the scheduler says: explanations, where an apply would go, moves |
@@ -22,6 +24,8 @@
 //! Invariants: what decides is pure, state in, transaction out; every mutation answers after it is committed; a refusal
 //! names the object and the field, and carries what to do; the content of a secret never leaves.
 
+pub mod actor;
+pub mod audit;
 pub mod backup;
 pub mod cleanup;
 pub mod cluster;
@@ -42,5 +46,6 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use control::{Actor, ControlApi};
+pub use actor::Actor;
+pub use control::ControlApi;
 pub use refusal::Refused;

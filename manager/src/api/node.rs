@@ -146,6 +146,7 @@ mod tests {
             restarts: RestartRecord::default(),
             job_iteration: None,
             nominated: None,
+            traced: None,
         })
     }
 

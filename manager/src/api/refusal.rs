@@ -3,6 +3,7 @@
 use berth_proto::convert::ConvertError;
 use berth_proto::object::ObjectKind;
 use berth_proto::pb;
+use berth_proto::time::Timestamp;
 use berth_proto::validate::Invalid;
 use prost::Message;
 use tonic::{Code, Status};
@@ -99,6 +100,18 @@ pub enum Refused {
         /// Its mode.
         mode: &'static str,
     },
+    /// Its load moves the number, within bounds.
+    #[error("service {name} is scaled by its load between {min} and {max} replicas: {replicas} is outside")]
+    OutOfBounds {
+        /// The service.
+        name: String,
+        /// Number that was asked for.
+        replicas: u64,
+        /// Fewest.
+        min: u64,
+        /// Most.
+        max: u64,
+    },
     /// It was never updated, or it was rolled back.
     #[error("service {name} has no previous spec to go back to")]
     NoPrevious {
@@ -177,6 +190,21 @@ pub enum Refused {
     #[error("a token named {name} exists already")]
     TokenTaken {
         /// The name.
+        name: String,
+    },
+    /// What is to be a token is none.
+    #[error("this is not a certificate (X.509)")]
+    NotACertificate,
+    /// It is good for nothing any more.
+    #[error("the certificate has expired at {at}")]
+    CertificateExpired {
+        /// When.
+        at: Timestamp,
+    },
+    /// One certificate is one token.
+    #[error("the certificate is token {name} already")]
+    CertificateTaken {
+        /// The token.
         name: String,
     },
     /// So many that nobody knows them all.
@@ -277,17 +305,23 @@ impl Refused {
             | Self::Invalid { .. }
             | Self::Ambiguous { .. }
             | Self::TokenLifetime
+            | Self::NotACertificate
+            | Self::CertificateExpired { .. }
             | Self::Circle { .. } => Code::InvalidArgument,
             Self::Sign { .. } => Code::Internal,
             Self::NotFound { .. } | Self::NoStack(_) | Self::NoToken { .. } => Code::NotFound,
             Self::Stale { .. } => Code::Aborted,
-            Self::Taken { .. } | Self::TakenByOthers { .. } | Self::TokenTaken { .. } => Code::AlreadyExists,
+            Self::Taken { .. }
+            | Self::TakenByOthers { .. }
+            | Self::TokenTaken { .. }
+            | Self::CertificateTaken { .. } => Code::AlreadyExists,
             Self::TooManyTokens { .. } => Code::ResourceExhausted,
             Self::Unsupported(_) => Code::Unimplemented,
             Self::BeingRemoved { .. }
             | Self::ModeChange { .. }
             | Self::NameChange { .. }
             | Self::NotScalable { .. }
+            | Self::OutOfBounds { .. }
             | Self::NoPrevious { .. }
             | Self::Fixed { .. }
             | Self::BuiltIn { .. }
@@ -303,7 +337,7 @@ impl Refused {
             Self::Propose(error) => match error {
                 ProposeError::Conflict(_) => Code::Aborted,
                 ProposeError::NotLeader { .. } | ProposeError::Stopped | ProposeError::Lost => Code::Unavailable,
-                ProposeError::TooLarge { .. } => Code::ResourceExhausted,
+                ProposeError::TooLarge { .. } => Code::OutOfRange,
             },
         }
     }
@@ -312,6 +346,7 @@ impl Refused {
         match self {
             Self::Stale { .. } => "look at it again and repeat the change".to_owned(),
             Self::BeingRemoved { .. } => "its tasks are being stopped; try again when they are gone".to_owned(),
+            Self::OutOfBounds { .. } => "ask for a number between them, or change x-berth.autoscale".to_owned(),
             Self::ModeChange { name, .. } => format!("remove {name} and create it anew"),
             Self::TakenByOthers { .. } => "choose another stack name, or remove what has the names".to_owned(),
             Self::Fixed { kind, .. } => format!("remove the {kind} first, or give the new one another name"),
@@ -333,6 +368,11 @@ impl Refused {
             Self::NotFound { kind: ObjectKind::Task, .. } => "`berth task ls` lists the tasks".to_owned(),
             Self::NotFound { kind, .. } => format!("`berth {kind} ls` lists what there is"),
             Self::TokenTaken { name } => format!("choose another name, or take it away first: berth token rm {name}"),
+            Self::NotACertificate => {
+                "it takes the client's certificate, without its key: berth token create NAME --certificate FILE"
+                    .to_owned()
+            }
+            Self::CertificateTaken { name } => format!("take it away first: berth token rm {name}"),
             Self::TooManyTokens { .. } => "take some away: berth token rm NAME".to_owned(),
             Self::NoToken { .. } => "`berth token ls` lists them".to_owned(),
             Self::Ambiguous { .. } => "give more characters of the id".to_owned(),

@@ -92,8 +92,8 @@ pub fn check<R: Resource>(spec: &R) -> Result<(), Refused> {
     spec.validate().map_err(refuse)
 }
 
-/// Removes what `word` names; the store refuses what is in use. Returns its name.
-pub fn remove(state: &State, tx: &mut Transaction, kind: ObjectKind, word: &str) -> Result<String, Refused> {
+/// Removes what `word` names; the store refuses what is in use. Returns its name and version.
+pub fn remove(state: &State, tx: &mut Transaction, kind: ObjectKind, word: &str) -> Result<(String, u64), Refused> {
     Ok(match kind {
         ObjectKind::Network => {
             let network = find::network(state, word)?;
@@ -109,9 +109,9 @@ pub fn remove(state: &State, tx: &mut Transaction, kind: ObjectKind, word: &str)
     })
 }
 
-fn take<T: crate::store::Stored>(tx: &mut Transaction, object: &Arc<T>, name: impl Fn(&T) -> String) -> String {
+fn take<T: crate::store::Stored>(tx: &mut Transaction, object: &Arc<T>, name: impl Fn(&T) -> String) -> (String, u64) {
     tx.remove(&**object);
-    name(object)
+    (name(object), object.meta().version)
 }
 
 /// Removes an object by reference, if it is there.

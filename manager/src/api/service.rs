@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use berth_proto::id::{Id, ServiceId};
-use berth_proto::object::{Meta, ObjectKind, Service, SpecRevision, UpdateProgress, UpdateStatus, Volume};
-use berth_proto::spec::{MountKind, ServiceMode, ServiceSpec, VolumeSpec};
+use berth_proto::object::{Autoscaled, Meta, ObjectKind, Service, SpecRevision, UpdateProgress, UpdateStatus, Volume};
+use berth_proto::spec::{Bounds, MountKind, ServiceMode, ServiceSpec, VolumeSpec};
+use berth_proto::time::Timestamp;
 use berth_proto::validate::Validate;
 
 use super::refusal::Refused;
@@ -60,7 +61,8 @@ pub fn update(
     if spec.mode.as_str() != old.mode.as_str() {
         return Err(Refused::ModeChange { name: name(), from: old.mode.as_str(), to: spec.mode.as_str() });
     }
-    spec.task.force_update = old.task.force_update + u64::from(force);
+    // Whoever made the service has set it to anything: all that counts is that it changes.
+    spec.task.force_update = old.task.force_update.wrapping_add(u64::from(force));
     content::stamp(state, tx, &mut spec);
     if spec == **old {
         return Ok(());
@@ -70,8 +72,27 @@ pub fn update(
     }
     create_volumes(state, tx, &spec, draw);
     check_references(state, tx, &spec)?;
-    tx.update(Arc::new(changed(service, spec)));
+    let autoscaled = autoscaled(service, &spec, tx.now);
+    tx.update(Arc::new(Service { autoscaled, ..changed(service, spec) }));
     Ok(())
+}
+
+/// The number of replicas that goes on under the new spec: one that it names anew, or else the present one. Services that are
+/// not scaled by their load have none besides the spec's.
+fn autoscaled(service: &Service, spec: &ServiceSpec, now: Timestamp) -> Option<Autoscaled> {
+    let autoscale = spec.autoscale.as_ref()?;
+    let ServiceMode::Replicated { replicas } = spec.mode else { return None };
+    match (&service.spec.autoscale, service.replicas()) {
+        (Some(_), _) if spec.mode != service.spec.mode && !(begins_least(&service.spec) && begins_least(spec)) => {
+            Some(Autoscaled { replicas, since: now, reason: format!("{replicas} in the changed spec") })
+        }
+        (Some(_), _) => service.autoscaled.clone(),
+        (None, present) => {
+            let Bounds { min, max, .. } = autoscale.bounds(now);
+            let replicas = present.unwrap_or(replicas).clamp(min, max);
+            Some(Autoscaled { replicas, since: now, reason: format!("began with {replicas}") })
+        }
+    }
 }
 
 /// The service with another spec, the one before kept for a rollback.
@@ -93,8 +114,37 @@ fn differs_only_in_mode(old: &ServiceSpec, new: &ServiceSpec) -> bool {
     ServiceSpec { mode: old.mode, ..new.clone() } == *old
 }
 
+/// It begins with the fewest replicas that there may be: what a file says that names no number.
+fn begins_least(spec: &ServiceSpec) -> bool {
+    spec.autoscale.as_ref().is_some_and(|autoscale| spec.mode == ServiceMode::Replicated { replicas: autoscale.min })
+}
+
+/// Sets the number of tasks. Of a service that is scaled by its load only the present number, within its bounds: the load moves
+/// it from there.
+pub fn scale(
+    state: &State,
+    tx: &mut Transaction,
+    service: &Arc<Service>,
+    replicas: u64,
+    draw: DrawId<'_>,
+) -> Result<(), Refused> {
+    let Some(autoscale) = &service.spec.autoscale else {
+        return update(state, tx, service, scaled(service, replicas)?, false, draw);
+    };
+    let Bounds { min, max, .. } = autoscale.bounds(tx.now);
+    if !(min..=max).contains(&replicas) {
+        return Err(Refused::OutOfBounds { name: service.spec.name.to_string(), replicas, min, max });
+    }
+    if service.replicas() != Some(replicas) {
+        let reason = format!("set to {replicas} by {}", tx.actor);
+        let autoscaled = Some(Autoscaled { replicas, since: tx.now, reason });
+        tx.update(Arc::new(Service { autoscaled, ..Service::clone(service) }));
+    }
+    Ok(())
+}
+
 /// The spec with another number of tasks. For a job: how many must end well, at the same time.
-pub fn scaled(service: &Service, replicas: u64) -> Result<ServiceSpec, Refused> {
+fn scaled(service: &Service, replicas: u64) -> Result<ServiceSpec, Refused> {
     let mode = match service.spec.mode {
         ServiceMode::Replicated { .. } => ServiceMode::Replicated { replicas },
         ServiceMode::ReplicatedJob { .. } => {

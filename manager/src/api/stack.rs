@@ -1,6 +1,6 @@
 //! A whole stack in one transaction: planned by `berth_compose::diff`, written as planned, refused as a whole. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use berth_compose::Stack;
@@ -59,6 +59,21 @@ impl TryFrom<pb::StackApplyRequest> for Request {
         };
         let expected = message.expected_versions.into_iter().collect();
         Ok(Self { stack, prune: message.prune, expected })
+    }
+}
+
+/// Asks for what a file says.
+pub fn request(stack: &Stack, prune: bool, dry_run: bool) -> pb::StackApplyRequest {
+    pb::StackApplyRequest {
+        stack: stack.name.to_string(),
+        services: stack.services.iter().map(Into::into).collect(),
+        networks: stack.networks.iter().map(Into::into).collect(),
+        volumes: stack.volumes.iter().map(Into::into).collect(),
+        configs: stack.configs.iter().map(Into::into).collect(),
+        secrets: stack.secrets.iter().map(Into::into).collect(),
+        prune,
+        dry_run,
+        expected_versions: HashMap::new(),
     }
 }
 

@@ -179,6 +179,48 @@ async fn several_services_are_scaled_together_or_not_at_all() {
     cluster.until_count(pb::ObjectKind::Task, 5).await;
 }
 
+/// A service that is scaled by its load, with what must hold for that.
+fn scaled(name: &str, min: u64, max: u64) -> pb::ServiceSpec {
+    let mut spec: berth_proto::spec::ServiceSpec = replicas(spec(name), min).try_into().unwrap();
+    spec.task.resources.reservations.nano_cpus = 1;
+    spec.autoscale =
+        Some(berth_proto::spec::Autoscale { cpu: Some(50), ..berth_proto::spec::Autoscale::between(min, max) });
+    (&spec).into()
+}
+
+#[tokio::test]
+async fn a_service_that_is_scaled_by_its_load_is_set_to_a_number_within_its_bounds() {
+    let cluster = Cluster::start().await;
+    let made = cluster.create(scaled("web", 2, 5)).await.unwrap();
+    cluster.until_count(pb::ObjectKind::Task, 2).await;
+    let scale = async |replicas| {
+        let target = pb::service_scale_request::Target { service: "web".to_owned(), replicas };
+        let request = pb::ServiceScaleRequest { targets: vec![target] };
+        cluster.api.service_scale(Request::new(request)).await.map(|answer| answer.into_inner().services.remove(0))
+    };
+    let refused = scale(6).await.unwrap_err();
+    let said = "service web is scaled by its load between 2 and 5 replicas: 6 is outside";
+    assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, said));
+    assert!(refusal(&refused).hint.contains("x-berth.autoscale"), "{:?}", refusal(&refused));
+    assert_eq!(scale(1).await.unwrap_err().code(), Code::FailedPrecondition);
+    let set = scale(4).await.unwrap();
+    assert_eq!((&set.spec, set.spec_version), (&made.spec, made.spec_version), "no spec, and no update");
+    let decided = set.autoscaled.clone().unwrap();
+    assert_eq!((decided.replicas, &*decided.reason), (4, "set to 4 by local"));
+    cluster.until_count(pb::ObjectKind::Task, 4).await;
+    // A change of something else goes on with the number; one that names a number means it.
+    let changed = cluster.update(&set, image(scaled("web", 2, 5), "other")).await.unwrap();
+    assert_eq!(changed.autoscaled.unwrap().replicas, 4);
+    let raised = cluster.update(&set, scaled("web", 3, 5)).await.unwrap();
+    assert_eq!(raised.autoscaled.unwrap().replicas, 4, "a file that names no number begins with the fewest");
+    let named = cluster.update(&set, replicas(scaled("web", 2, 5), 5)).await.unwrap();
+    assert_eq!(named.autoscaled.unwrap().replicas, 5);
+    let by_hand = cluster.update(&set, replicas(spec("web"), 5)).await.unwrap();
+    assert_eq!((by_hand.autoscaled, by_hand.spec), (None, Some(replicas(spec("web"), 5))));
+    let began = cluster.update(&set, scaled("web", 2, 4)).await.unwrap();
+    assert_eq!(began.autoscaled.unwrap().replicas, 4, "as many as there are, as far as there may be");
+}
+
 #[tokio::test]
 async fn a_port_of_another_service_is_refused_by_name() {
     let cluster = Cluster::start().await;
@@ -216,7 +258,8 @@ async fn what_is_in_use_stays_and_what_is_missing_is_named() {
     let request = pb::NetworkCreateRequest { spec: Some(network) };
     cluster.api.network_create(Request::new(request)).await.unwrap();
     cluster.create(joined("back")).await.unwrap();
-    let remove = pb::ObjectRemoveRequest { kind: pb::ObjectKind::Network.into(), ids: vec!["back".to_owned()] };
+    let remove =
+        pb::ObjectRemoveRequest { kind: pb::ObjectKind::Network.into(), ids: vec!["back".to_owned()], version: 0 };
     let status = cluster.api.object_remove(Request::new(remove)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("in use") && status.message().contains("web"), "{status}");
@@ -360,7 +403,7 @@ async fn contents_that_nothing_shows_are_forgotten() {
     assert_eq!(config.earlier.len(), 0, "neither the service nor the one before shows another");
     let data: Vec<_> = secret.earlier.iter().map(|content| content.data.0.clone()).collect();
     assert_eq!(data, ["z"]);
-    let remove = pb::ServiceRemoveRequest { ids: vec!["shop_web".to_owned()] };
+    let remove = pb::ServiceRemoveRequest { ids: vec!["shop_web".to_owned()], version: 0 };
     cluster.api.service_remove(Request::new(remove)).await.unwrap();
     cluster.until_count(pb::ObjectKind::Service, 0).await;
     let state = cluster.manager.handle().hub.snapshot();
@@ -443,7 +486,7 @@ async fn the_built_in_network_stays() {
     cluster.until_count(pb::ObjectKind::Network, 2).await;
     let kind = pb::ObjectKind::Network.into();
     for name in ["bridge", "ingress"] {
-        let remove = pb::ObjectRemoveRequest { kind, ids: vec![name.to_owned()] };
+        let remove = pb::ObjectRemoveRequest { kind, ids: vec![name.to_owned()], version: 0 };
         let status = cluster.api.object_remove(Request::new(remove)).await.unwrap_err();
         assert_eq!(status.message(), format!("network {name} is built in and cannot be removed"));
     }
@@ -479,7 +522,11 @@ async fn every_change_is_shown_with_who_made_it() {
     cluster.create(spec("web")).await.unwrap();
     let first = events.next().await.unwrap().unwrap();
     assert_eq!((first.action(), first.actor.as_str()), (pb::watch_event::Action::Created, "local"));
-    cluster.api.service_remove(Request::new(pb::ServiceRemoveRequest { ids: vec!["web".to_owned()] })).await.unwrap();
+    cluster
+        .api
+        .service_remove(Request::new(pb::ServiceRemoveRequest { ids: vec!["web".to_owned()], version: 0 }))
+        .await
+        .unwrap();
     let removed = loop {
         let event = tokio::time::timeout(Duration::from_secs(20), events.next()).await.unwrap().unwrap().unwrap();
         if event.action() == pb::watch_event::Action::Removed {
@@ -494,7 +541,7 @@ async fn every_change_is_shown_with_who_made_it() {
 async fn a_service_can_be_made_anew_as_soon_as_it_was_removed() {
     let cluster = Cluster::start().await;
     let first = cluster.create(spec("web")).await.unwrap();
-    let request = pb::ServiceRemoveRequest { ids: vec!["web".to_owned()] };
+    let request = pb::ServiceRemoveRequest { ids: vec!["web".to_owned()], version: 0 };
     cluster.api.service_remove(Request::new(request)).await.unwrap();
     let second = cluster.create(spec("web")).await.unwrap();
     assert_ne!(first.id, second.id);

@@ -2,17 +2,21 @@
 //!
 //! A token is `berth_api_` and 25 base36 digits, 128 random bits. The state has its digest alone, so that neither a backup
 //! nor a log gives one away; what a digest is looked up by says nothing of the token, so that no comparison has to be slow.
+//!
+//! A client certificate can take the place of what is drawn: whoever shows it on a connection, and so has its key, is who the
+//! token names. It is known by its digest; who has issued it does not matter.
 
 use berth_proto::name::TokenName;
 use berth_proto::object::{ApiToken, Cluster};
 use berth_proto::state::ApiRole;
 use berth_proto::time::Timestamp;
+use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 
 use super::cluster::the;
 use super::refusal::Refused;
 use super::service::DrawId;
-use crate::identity::token;
+use crate::identity::{certificate, token};
 use crate::store::{State, Transaction};
 
 /// What every token begins with, for those who look for secrets where none should be.
@@ -29,9 +33,11 @@ pub struct Wanted {
     pub role: ApiRole,
     /// When it is good no more; `None` is never.
     pub expires_at: Option<Timestamp>,
+    /// The client certificate (DER) that it is; `None` has one drawn.
+    pub certificate: Option<Bytes>,
 }
 
-/// Makes a token for `actor`; its text is seen here and never again.
+/// Makes a token for `actor`; its text is seen here and never again. Empty for a certificate.
 pub fn create(
     state: &State,
     tx: &mut Transaction,
@@ -48,18 +54,46 @@ pub fn create(
     if cluster.tokens.len() >= MAX_TOKENS {
         return Err(Refused::TooManyTokens { limit: MAX_TOKENS });
     }
-    let text = format!("{PREFIX}{}", token::secret(draw()));
+    let (text, digest, expires_at) = match &wanted.certificate {
+        Some(certificate) => {
+            let end = checked(&cluster.tokens, certificate, tx.now)?;
+            (
+                String::new(),
+                digest_of(certificate),
+                Some(wanted.expires_at.map_or(end, |expires_at| expires_at.min(end))),
+            )
+        }
+        None => {
+            let text = format!("{PREFIX}{}", token::secret(draw()));
+            let digest = digest_of(text.as_bytes());
+            (text, digest, wanted.expires_at)
+        }
+    };
     let made = ApiToken {
         name: wanted.name.clone(),
         role: wanted.role,
-        digest: digest_of(text.as_bytes()),
+        digest,
+        certificate: wanted.certificate.is_some(),
         created_at: tx.now,
-        expires_at: wanted.expires_at,
+        expires_at,
         created_by: actor.to_owned(),
     };
     cluster.tokens.insert(place, made);
     tx.update(cluster);
     Ok(text)
+}
+
+/// Until when a client certificate is good that is to be a token.
+fn checked(tokens: &[ApiToken], certificate: &[u8], now: Timestamp) -> Result<Timestamp, Refused> {
+    let (_, end) = certificate::validity(certificate).ok_or(Refused::NotACertificate)?;
+    if end <= now {
+        return Err(Refused::CertificateExpired { at: end });
+    }
+    let digest = digest_of(certificate);
+    match tokens.iter().find(|token| token.digest == digest) {
+        Some(token) => Err(Refused::CertificateTaken { name: token.name.to_string() }),
+        None => Ok(end),
+    }
 }
 
 /// Takes tokens away: they are refused from then on.
@@ -83,17 +117,31 @@ pub fn valid(state: &State, now: Timestamp) -> impl Iterator<Item = &ApiToken> {
 
 /// The token that `text` is, if it is one that is good at `now`.
 pub fn of_text<'s>(state: &'s State, text: &str, now: Timestamp) -> Option<&'s ApiToken> {
-    let wanted = text.starts_with(PREFIX).then(|| digest_of(text.as_bytes()))?;
-    valid(state, now).find(|token| token.digest == wanted)
+    of_digest(state, &digest_of_text(text)?, now)
+}
+
+/// What a token would be known by; `None` for what is not the form of any.
+pub fn digest_of_text(text: &str) -> Option<[u8; 32]> {
+    text.starts_with(PREFIX).then(|| digest_of(text.as_bytes()))
+}
+
+/// The token, or the client certificate, that has this digest, if it is good at `now`.
+pub fn of_digest<'s>(state: &'s State, digest: &[u8; 32], now: Timestamp) -> Option<&'s ApiToken> {
+    valid(state, now).find(|token| token.digest == *digest)
 }
 
 /// The token whose client certificate (DER) this is, if it is one that is good at `now`.
 pub fn of_certificate<'s>(state: &'s State, certificate: &[u8], now: Timestamp) -> Option<&'s ApiToken> {
-    let wanted = digest_of(certificate);
-    valid(state, now).find(|token| token.digest == wanted)
+    of_digest(state, &digest_of(certificate), now)
 }
 
-fn digest_of(shown: &[u8]) -> [u8; 32] {
+/// Whether any client certificate is a token at `now`: nobody is to be asked for one otherwise.
+pub fn has_certificates(state: &State, now: Timestamp) -> bool {
+    valid(state, now).any(|token| token.certificate)
+}
+
+/// SHA-256: what is kept of a token and of a certificate.
+pub fn digest_of(shown: &[u8]) -> [u8; 32] {
     digest(&SHA256, shown).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
@@ -111,6 +159,14 @@ mod tests {
     use crate::store::Object;
 
     const SECOND: i64 = 1_000_000_000;
+    /// Within the life of certificates that rcgen makes by default.
+    const NOW: Timestamp = Timestamp(1_800_000_000 * SECOND);
+
+    fn certificate(end: time::OffsetDateTime) -> Vec<u8> {
+        let mut params = rcgen::CertificateParams::new(vec!["ci.example".to_owned()]).unwrap();
+        params.not_after = end;
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
 
     /// A cluster without tokens, to which transactions are applied.
     struct Tokens {
@@ -132,10 +188,20 @@ mod tests {
         }
 
         fn create(&mut self, name: &str, role: ApiRole, at: i64, end: Option<i64>) -> Result<String, Refused> {
-            let wanted = Wanted { name: name.parse().unwrap(), role, expires_at: end.map(Timestamp) };
+            let wanted =
+                Wanted { name: name.parse().unwrap(), role, expires_at: end.map(Timestamp), certificate: None };
             let mut tx = Transaction::new(Timestamp(at), "ann");
             self.drawn += 1;
             let text = create(&self.state, &mut tx, &wanted, "ann", &mut || self.drawn)?;
+            self.state.apply(self.state.index() + 1, &tx).unwrap();
+            Ok(text)
+        }
+
+        fn register(&mut self, name: &str, certificate: &[u8], end: Option<Timestamp>) -> Result<String, Refused> {
+            let certificate = Some(Bytes::copy_from_slice(certificate));
+            let wanted = Wanted { name: name.parse().unwrap(), role: ApiRole::Operator, expires_at: end, certificate };
+            let mut tx = Transaction::new(NOW, "ann");
+            let text = create(&self.state, &mut tx, &wanted, "ann", &mut || unreachable!())?;
             self.state.apply(self.state.index() + 1, &tx).unwrap();
             Ok(text)
         }
@@ -167,6 +233,30 @@ mod tests {
         assert_eq!((tokens.role(&ci, 0), tokens.role(&wall, 0)), (None, Some(ApiRole::Viewer)));
         assert!(matches!(tokens.remove(&["wall", "ci"]), Err(Refused::NoToken { .. })));
         assert!(tokens.role(&wall, 0).is_some(), "all are taken away, or none");
+    }
+
+    #[test]
+    fn a_certificate_is_a_token_as_long_as_both_are_good() {
+        let mut tokens = Tokens::new();
+        let end = time::OffsetDateTime::from_unix_timestamp(NOW.0 / SECOND + 100).unwrap();
+        let (one, other) = (certificate(end), certificate(end));
+        let is = |tokens: &Tokens, der: &[u8], at| {
+            of_certificate(&tokens.state, der, at).map(|token| (token.name.to_string(), token.certificate))
+        };
+        assert!(!has_certificates(&tokens.state, NOW));
+        assert_eq!(tokens.register("ci", &one, None).unwrap(), "");
+        assert!(has_certificates(&tokens.state, NOW));
+        assert_eq!(is(&tokens, &one, NOW), Some(("ci".to_owned(), true)));
+        assert_eq!(is(&tokens, &other, NOW), None);
+        assert_eq!(is(&tokens, &one, Timestamp(NOW.0 + 100 * SECOND)), None, "it ends with the certificate");
+        tokens.register("short", &other, Some(Timestamp(NOW.0 + SECOND))).unwrap();
+        assert_eq!(is(&tokens, &other, Timestamp(NOW.0 + SECOND)), None, "or before");
+        assert!(
+            matches!(tokens.register("twice", &one, None), Err(Refused::CertificateTaken { name }) if name == "ci")
+        );
+        assert!(matches!(tokens.register("x", b"no certificate", None), Err(Refused::NotACertificate)));
+        let old = certificate(time::OffsetDateTime::from_unix_timestamp(NOW.0 / SECOND).unwrap());
+        assert!(matches!(tokens.register("x", &old, None), Err(Refused::CertificateExpired { .. })));
     }
 
     #[test]

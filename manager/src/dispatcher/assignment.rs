@@ -6,7 +6,7 @@ use std::sync::Arc;
 use berth_proto::content::ContentDigest;
 use berth_proto::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId, VolumeId};
 use berth_proto::object::{Config, FileObject, Network, Secret, Service, SpecVersion, Task, Volume};
-use berth_proto::spec::{INGRESS_NETWORK, MountKind, NetworkDriver, ServiceSpec};
+use berth_proto::spec::{INGRESS_NETWORK, MountKind, NetworkDriver, RequestTarget, ServiceSpec};
 use berth_proto::state::TaskState;
 
 use imbl::ordmap::DiffItem;
@@ -33,6 +33,8 @@ pub enum Key {
     Secret(SecretId, ContentDigest),
     /// Who answers for a service.
     Endpoints(ServiceId),
+    /// What tasks of a service use is wanted.
+    Measure(ServiceId),
     /// A task.
     Task(TaskId),
 }
@@ -56,6 +58,8 @@ pub enum Item {
     Endpoints(Arc<Endpoints>),
     /// What changed of it since the node was told of it. Only among changes.
     EndpointsChange(Arc<EndpointsChange>),
+    /// What its tasks of a service use is wanted, and how many requests they get by that counter.
+    Measure(ServiceId, Option<RequestTarget>),
     /// A task.
     Task(Arc<Task>),
 }
@@ -93,6 +97,7 @@ impl Item {
             Self::Secret(secret, digest) => Key::Secret(secret.id, *digest),
             Self::Endpoints(endpoints) => Key::Endpoints(endpoints.service),
             Self::EndpointsChange(change) => Key::Endpoints(change.of.service),
+            Self::Measure(service, _) => Key::Measure(*service),
             Self::Task(task) => Key::Task(task.id),
         }
     }
@@ -107,6 +112,7 @@ impl Item {
             // A content never changes: another one has another key.
             (Self::Config(..), Self::Config(..)) | (Self::Secret(..), Self::Secret(..)) => true,
             (Self::Endpoints(a), Self::Endpoints(b)) => Arc::ptr_eq(a, b) || a == b,
+            (Self::Measure(_, a), Self::Measure(_, b)) => a == b,
             (Self::Task(a), Self::Task(b)) => Arc::ptr_eq(a, b) || same_task(a, b),
             _ => false,
         }
@@ -140,6 +146,10 @@ pub fn assigned_by(state: &State, node: NodeId, shared: impl FnMut(&Service) -> 
             continue;
         }
         needs_of(state, spec).into_iter().for_each(|item| set.add(item));
+        // By the newest spec, whichever the task runs: a change of only this replaces no task.
+        if let Some(autoscale) = state.service(task.service).and_then(|service| service.spec.autoscale.as_ref()) {
+            set.add(Item::Measure(task.service, autoscale.requests.clone()));
+        }
         networks.extend(task.attachments.iter().map(|attachment| attachment.network));
     }
     networks.sort_unstable();
@@ -233,6 +243,11 @@ impl Assigned {
     /// All of it, each thing before what needs it.
     pub fn items(&self) -> impl Iterator<Item = Item> {
         self.peers.values().map(|peer| Item::Peer(Arc::clone(peer))).chain(self.items.values().cloned())
+    }
+
+    /// The task is part of it.
+    pub fn has_task(&self, task: TaskId) -> bool {
+        self.items.contains_key(&Key::Task(task))
     }
 
     /// All of it but other nodes.

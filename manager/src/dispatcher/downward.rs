@@ -2,15 +2,19 @@
 //! others know of its tasks, once they do; and what it has to know to stay part of the cluster, whenever that changes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use berth_proto::id::NodeId;
+use berth_proto::object::Task;
 use berth_proto::pb::{self, manager_message::Message as ToAgent};
+use berth_proto::state::TaskState;
+use berth_trace::Step;
 use tokio::sync::watch;
 use tonic::Status;
 
 use crate::store::Snapshot;
 
-use super::assignment::{Assigned, assigned_by, diff_by};
+use super::assignment::{Assigned, Item, assigned_by, diff_by};
 use super::interest::Interest;
 use super::ledger::Floor;
 use super::membership::membership;
@@ -75,6 +79,7 @@ impl Teller<'_> {
         listener.looked(Some(self.sequence));
         self.owed.add(state.index());
         self.say(message::complete(self.sequence, state.index(), &set)).await?;
+        self.trace(&self.news(set.without_peers()));
         self.known = set;
         Ok(())
     }
@@ -88,6 +93,7 @@ impl Teller<'_> {
             return Err(unknown(self.node));
         }
         let changes = diff_by(&self.known, &wanted, |old, new| listener.endpoints_change(old, new));
+        let news = self.news(&changes.updates);
         self.known = wanted;
         if changes.is_empty() {
             listener.looked(None);
@@ -98,7 +104,32 @@ impl Teller<'_> {
         if changes.has_tasks() || changes.has_node(self.node) {
             self.owed.add(state.index());
         }
-        self.say(message::changes(self.sequence, state.index(), &changes)).await
+        self.say(message::changes(self.sequence, state.index(), &changes)).await?;
+        self.trace(&news);
+        Ok(())
+    }
+
+    /// Tasks of traces that the agent has not been told of, as far as is known.
+    fn news<'i>(&self, items: impl IntoIterator<Item = &'i Item>) -> Vec<Arc<Task>> {
+        if !self.context.tracer.is_on() {
+            return Vec::new();
+        }
+        let is_news = |task: &Task| {
+            task.traced.is_some() && task.status.state == TaskState::Assigned && !self.known.has_task(task.id)
+        };
+        let tasks = items.into_iter().filter_map(|item| match item {
+            Item::Task(task) if is_news(task) => Some(Arc::clone(task)),
+            _ => None,
+        });
+        tasks.collect()
+    }
+
+    /// The agent was told of these tasks now.
+    fn trace(&self, tasks: &[Arc<Task>]) {
+        for task in tasks {
+            let span = self.context.tracer.step(task, Step::Dispatch).since(task.meta.updated_at);
+            span.with("berth.task.node", self.node.to_string()).end();
+        }
     }
 
     /// The newest state and what the node should know by it, and be told of from then on.

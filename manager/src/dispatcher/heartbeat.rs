@@ -14,6 +14,7 @@ use crate::raft::{ProposeError, Proposer};
 use crate::store::{Hub, State, Transaction};
 
 use super::health::{Transition, decide, grace, period};
+use super::metrics::DispatcherMetrics;
 use super::registry::Registry;
 
 /// Looks again after this long even when nothing is due.
@@ -26,7 +27,13 @@ const RETRY: Duration = Duration::from_millis(50);
 const NODES: usize = 64;
 
 /// Watches heartbeats until `stop`.
-pub async fn run(hub: Hub, proposer: Proposer, registry: Registry, stop: CancellationToken) {
+pub async fn run(
+    hub: Hub,
+    proposer: Proposer,
+    registry: Registry,
+    metrics: DispatcherMetrics,
+    stop: CancellationToken,
+) {
     registry.begin();
     loop {
         let state = hub.snapshot();
@@ -46,6 +53,10 @@ pub async fn run(hub: Hub, proposer: Proposer, registry: Registry, stop: Cancell
                 // What was proposed may still be written; only a stop drops this.
                 written = write(&proposer, &state, &transitions) => written,
             };
+            if written.is_ok() {
+                let lost = transitions.iter().filter(|transition| transition.state == NodeState::Down).count();
+                metrics.lost.inc_by(lost as u64);
+            }
             if let Err(error) = written {
                 tracing::debug!(%error, "node states were not taken; looking again");
                 wait = RETRY;

@@ -45,6 +45,10 @@ fn assignment(item: &Item) -> pb::Assignment {
         Item::Secret(secret, digest) => Wire::Secret(file(secret.id, &**secret, *digest)),
         Item::Endpoints(it) => Wire::Endpoints(endpoints(it)),
         Item::EndpointsChange(it) => Wire::Endpoints(endpoints_change(it)),
+        Item::Measure(service, requests) => {
+            let requests = requests.as_ref().map(Into::into);
+            Wire::Measure(pb::Measure { service_id: service.to_string(), requests })
+        }
         Item::Task(task) => Wire::Task((&**task).into()),
     };
     pb::Assignment { item: Some(item) }
@@ -62,6 +66,7 @@ fn key(key: &Key) -> pb::AssignmentKey {
         Key::Config(id, digest) => Wire::Config(file_key(*id, *digest)),
         Key::Secret(id, digest) => Wire::Secret(file_key(*id, *digest)),
         Key::Endpoints(id) => Wire::Endpoints(id.to_string()),
+        Key::Measure(id) => Wire::Measure(id.to_string()),
         Key::Task(id) => Wire::Task(id.to_string()),
     };
     pb::AssignmentKey { key: Some(key) }

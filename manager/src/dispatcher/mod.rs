@@ -20,7 +20,9 @@
 //! | `upward.rs` | what an agent says, on its way into the log |
 //! | `downward.rs` | what an agent is told |
 //! | `leave.rs` | a node that goes by itself |
+//! | [`metrics`] | what is counted of all this |
 //! | [`membership`] | what a node has to know to stay part of the cluster |
+//! | [`figures`] | what tasks use, on its way to the leader's memory |
 //! | [`holders`] | which nodes have an image |
 //! | [`report`] | what agents report, as transactions |
 //!
@@ -32,6 +34,7 @@
 pub mod assignment;
 mod downward;
 pub mod endpoints;
+pub mod figures;
 pub mod floor;
 pub mod health;
 pub mod hearsay;
@@ -42,6 +45,7 @@ mod leave;
 pub mod ledger;
 pub mod membership;
 pub mod message;
+pub mod metrics;
 pub mod news;
 pub mod registry;
 pub mod report;
@@ -51,7 +55,9 @@ pub mod settle;
 pub mod shared;
 mod upward;
 
+pub use figures::Figures;
 pub use floor::Floors;
+pub use metrics::DispatcherMetrics;
 pub use news::News;
 pub use registry::Registry;
-pub use service::DispatcherService;
+pub use service::{DispatcherParts, DispatcherService};

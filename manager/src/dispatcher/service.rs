@@ -6,6 +6,7 @@ use std::sync::Arc;
 use berth_proto::pb;
 use berth_proto::pb::dispatcher_server::{Dispatcher, DispatcherServer};
 use berth_proto::state::NodeRole;
+use berth_trace::Tracer;
 use futures::{Stream, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,9 +16,11 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::members::caller::caller;
 use crate::raft::RaftNode;
 
+use super::figures::Figures;
 use super::floor::Floors;
 use super::holders::holders;
 use super::leave::leave;
+use super::metrics::DispatcherMetrics;
 use super::news::News;
 use super::registry::Registry;
 use super::session::{Context, OPENING_AT_ONCE, OUTBOX, Peer, catch_up, node_of, serve};
@@ -31,12 +34,31 @@ const MAX_MESSAGE: usize = 16 << 20;
 #[derive(Clone)]
 pub struct DispatcherService {
     context: Context,
+    metrics: DispatcherMetrics,
+}
+
+/// What a dispatcher shares with the rest of its manager.
+pub struct DispatcherParts {
+    /// Its sessions.
+    pub registry: Registry,
+    /// What of the state is news to whom.
+    pub news: News,
+    /// Up to where nodes have taken in what they were told.
+    pub floors: Floors,
+    /// What tasks use, as far as agents were asked.
+    pub figures: Figures,
+    /// Where spans go.
+    pub tracer: Tracer,
+    /// What it counts.
+    pub metrics: DispatcherMetrics,
 }
 
 impl DispatcherService {
     /// A dispatcher without sessions.
-    pub fn new(raft: &RaftNode, registry: Registry, news: News, floors: Floors, stop: CancellationToken) -> Self {
+    pub fn new(raft: &RaftNode, parts: DispatcherParts, stop: CancellationToken) -> Self {
+        let DispatcherParts { registry, news, floors, figures, tracer, metrics } = parts;
         Self {
+            metrics,
             context: Context {
                 hub: raft.hub().clone(),
                 proposer: raft.proposer().clone(),
@@ -44,9 +66,11 @@ impl DispatcherService {
                 cut_off: raft.cut_off(),
                 news,
                 floors,
+                figures,
                 registry,
                 opening: Arc::new(Semaphore::new(OPENING_AT_ONCE)),
                 gate: Arc::new(Semaphore::new(SETS_AT_ONCE)),
+                tracer,
                 stop,
             },
         }
@@ -70,8 +94,13 @@ impl Dispatcher for DispatcherService {
         let peer = Peer { address, node: caller(&request) };
         let (outbox, messages) = mpsc::channel(OUTBOX);
         // Ends with the stream: reading from it fails, or writing to it does.
-        tokio::spawn(serve(self.context.clone(), request.into_inner().boxed(), peer, outbox));
-        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+        let metrics = self.metrics.clone();
+        metrics.opened();
+        let inbound = request.into_inner().inspect(move |message| message.iter().for_each(|it| metrics.received(it)));
+        tokio::spawn(serve(self.context.clone(), inbound.boxed(), peer, outbox));
+        let metrics = self.metrics.clone();
+        let outbound = ReceiverStream::new(messages);
+        Ok(Response::new(Box::pin(outbound.inspect(move |message| message.iter().for_each(|it| metrics.sent(it))))))
     }
 
     async fn find_image(

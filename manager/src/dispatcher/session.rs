@@ -7,15 +7,18 @@ use berth_proto::id::NodeId;
 use berth_proto::object::NodeDescription;
 use berth_proto::pb::{self, agent_message::Message as FromAgent, manager_message::Message as ToAgent};
 use berth_proto::removal;
+use berth_trace::Tracer;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
+use crate::clock;
 use crate::raft::{Forward, Proposer};
 use crate::store::Hub;
 
+use super::figures::Figures;
 use super::floor::Floors;
 use super::news::{Acknowledgements, News};
 use super::registry::{Registry, Session};
@@ -52,10 +55,14 @@ pub struct Context {
     pub news: News,
     /// What all nodes have taken in.
     pub floors: Floors,
+    /// What tasks use.
+    pub figures: Figures,
     /// Streams that are let in at the same time, so that all agents coming back at once wait in line.
     pub opening: Arc<Semaphore>,
     /// Complete sets that are made at the same time.
     pub gate: Arc<Semaphore>,
+    /// Where spans go.
+    pub tracer: Tracer,
     /// The manager stops.
     pub stop: CancellationToken,
 }
@@ -131,7 +138,7 @@ async fn run(
     let (reports, waiting) = mpsc::channel(REPORTS);
     let (described, newest) = watch::channel(description);
     let mut listener = context.news.listen(node);
-    let inbox = Inbox { session: &session, described, reports, applied: listener.acknowledgements() };
+    let inbox = Inbox { context, node, session: &session, described, reports, applied: listener.acknowledgements() };
     tokio::select! {
         biased;
         // Cancel-safe: a token stays cancelled.
@@ -200,6 +207,8 @@ pub(super) async fn send(outbox: &Outbox, message: ToAgent) -> Result<(), Status
 
 /// Takes in what the agent sends.
 struct Inbox<'a> {
+    context: &'a Context,
+    node: NodeId,
     session: &'a Session,
     applied: Acknowledgements,
     described: watch::Sender<NodeDescription>,
@@ -220,6 +229,10 @@ impl Inbox<'_> {
                 }
                 Some(FromAgent::Description(description)) => {
                     self.described.send_replace(read(description)?);
+                }
+                Some(FromAgent::Figures(figures)) => {
+                    let state = self.context.hub.snapshot();
+                    self.context.figures.take(self.node, figures, &state, clock::now());
                 }
                 Some(FromAgent::Register(_)) => {
                     return Err(Status::failed_precondition("`register` comes once in a session"));

@@ -36,7 +36,10 @@ enum Who {
 }
 
 /// Calls that not everybody may make who may make the others of the service.
-const METHODS: [(&str, &str, Who); 1] = [(pb::certificates_server::SERVICE_NAME, "Confirm", Who::Nodes)];
+const METHODS: [(&str, &str, Who); 2] = [
+    (pb::certificates_server::SERVICE_NAME, "Confirm", Who::Nodes),
+    (pb::certificates_server::SERVICE_NAME, "CheckToken", Who::Nodes),
+];
 
 /// Every service that is served between nodes. What is not in it is called by nobody.
 const SERVICES: [(&str, Who); 7] = [
@@ -280,6 +283,7 @@ mod tests {
             ("/berth.v1.Certificates/Issue", Ok, Ok),
             ("/berth.v1.Certificates/Renew", Ok, Ok),
             ("/berth.v1.Certificates/Confirm", Unauthenticated, Ok),
+            ("/berth.v1.Certificates/CheckToken", Unauthenticated, Ok),
         ] {
             assert_eq!(code(path, None, None), nobody, "{path}");
             assert_eq!(code(path, Some(&worker), None), by_worker, "{path}");

@@ -18,7 +18,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use super::certificate::{self, MANAGER_NAME, node_name, role_word};
+use super::certificate::{self, ANY_NODE, MANAGER_NAME, SERVER_MARK, node_name, role_word};
 use super::node_identity::{Identity, IdentityError};
 use super::request::{self, RequestError};
 use super::token;
@@ -61,6 +61,14 @@ pub struct Grant {
     pub index: u64,
     /// Now.
     pub now: Timestamp,
+}
+
+/// A certificate for HTTP, with its key.
+pub struct ServerCertificate {
+    /// The certificate (DER), and after it what leads to a root that others may still trust.
+    pub chain: Vec<Bytes>,
+    /// Its key, PKCS#8.
+    pub key: SecretBytes,
 }
 
 /// What the first manager makes: a root, and a secret for each role.
@@ -138,7 +146,7 @@ pub fn sign(
     random: u64,
 ) -> Result<Vec<Bytes>, AuthorityError> {
     let authority = cluster.authority.as_ref().ok_or(AuthorityError::None)?;
-    let mut names = vec![node_name(grant.node)];
+    let mut names = vec![node_name(grant.node), ANY_NODE.to_owned()];
     if grant.role == NodeRole::Manager {
         names.push(MANAGER_NAME.to_owned());
     }
@@ -148,11 +156,46 @@ pub fn sign(
     params.distinguished_name.push(DnType::OrganizationalUnitName, role_word(grant.role));
     params.distinguished_name.push(DnType::CommonName, grant.node.to_string());
     params.serial_number = Some(SerialNumber::from_slice(&certificate::serial(grant.index, random)));
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    finish(params, cluster, authority, key, grant.now)
+}
+
+/// A certificate with a new key for a manager that serves HTTP under `names` (host names and addresses). It is no node's: it
+/// names none, and nobody takes it from a client.
+///
+/// # Errors
+/// When a name is not one, or the cluster's key cannot be used.
+pub fn sign_server(
+    cluster: &Cluster,
+    names: &[String],
+    now: Timestamp,
+    random: u64,
+) -> Result<ServerCertificate, AuthorityError> {
+    let authority = cluster.authority.as_ref().ok_or(AuthorityError::None)?;
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, cluster.id.to_string());
+    params.distinguished_name.push(DnType::CommonName, "Berth HTTP");
+    // Positive (RFC 5280 section 4.1.2.2), and without the mark of a node's.
+    params.serial_number = Some(SerialNumber::from_slice(&[&[SERVER_MARK], &random.to_be_bytes()[..]].concat()));
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = request::new_key()?;
+    let chain = finish(params, cluster, authority, &request::key_pair(&key)?, now)?;
+    Ok(ServerCertificate { chain, key })
+}
+
+/// Signs, with the time that certificates of the cluster are good for.
+fn finish(
+    mut params: CertificateParams,
+    cluster: &Cluster,
+    authority: &Authority,
+    key: &impl PublicKeyData,
+    now: Timestamp,
+) -> Result<Vec<Bytes>, AuthorityError> {
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
-    params.not_before = date(before(grant.now, BACKDATED))?;
-    params.not_after = date(grant.now.after(cluster.spec.certificate_lifetime))?;
+    params.not_before = date(before(now, BACKDATED))?;
+    params.not_after = date(now.after(cluster.spec.certificate_lifetime))?;
     let leaf = params.signed_by(key, &issuer(&authority.root)?)?;
     Ok(std::iter::once(leaf.der().to_vec().into()).chain(authority.bridge.clone()).collect())
 }
@@ -257,6 +300,19 @@ mod tests {
         assert!(text.contains(&node_name(known.node)), "it answers to its own name");
         assert!(!text.contains(MANAGER_NAME) && !text.contains("somebody"), "and to no other");
         assert_eq!(certificate::public_key(&chain[0]).unwrap(), key.public_key_raw());
+    }
+
+    #[test]
+    fn a_certificate_for_http_is_of_the_ca_and_of_no_node() {
+        let cluster = founded();
+        let names = ["berth.example".to_owned(), "10.0.0.1".to_owned(), "fd00::1".to_owned()];
+        let server = sign_server(&cluster, &names, NOW, u64::MAX).unwrap();
+        let authority = cluster.authority.as_ref().unwrap();
+        assert_eq!(signer(&server.chain[0], authority.trusted()), Some(&authority.root.certificate));
+        assert!(NodeCertificate::parse(&server.chain[0]).is_err());
+        assert!(Identity::new(server.key, server.chain.clone(), authority.trusted().cloned().collect()).is_err());
+        assert!(String::from_utf8_lossy(&server.chain[0]).contains("berth.example"));
+        assert!(sign_server(&cluster, &["no name \u{e4}".to_owned()], NOW, 1).is_err());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 /// First byte of a node certificate's serial number; then come the index and [`SERIAL_RANDOM`] random bytes.
 const SERIAL_MARK: u8 = 1;
+/// First byte of the serial number of a certificate for HTTP, which is no node's.
+pub(super) const SERVER_MARK: u8 = 2;
 /// Random bytes of a serial number.
 const SERIAL_RANDOM: usize = 8;
 
@@ -86,6 +88,13 @@ pub fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(x509(certificate)?.public_key().subject_public_key.data.to_vec())
 }
 
+/// From when and until when a certificate is good; `None` when it is no certificate.
+pub fn validity(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
+    let certificate = x509(certificate)?;
+    let validity = certificate.validity();
+    Some((timestamp(validity.not_before.timestamp()), timestamp(validity.not_after.timestamp())))
+}
+
 /// SHA-256 of a certificate in hexadecimal.
 pub fn fingerprint(certificate: &[u8]) -> String {
     digest(&SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -106,6 +115,9 @@ pub fn node_name(node: NodeId) -> String {
 
 /// The name that every manager answers to.
 pub const MANAGER_NAME: &str = "manager.berth";
+
+/// The name that every node answers to where it does not matter which: to those that read its metrics.
+pub const ANY_NODE: &str = "node.berth";
 
 /// The serial number of a certificate that was signed with the state at `index` known.
 pub(super) fn serial(index: u64, random: u64) -> Vec<u8> {

@@ -140,6 +140,13 @@ impl Identity {
     }
 }
 
+/// A section of a PEM file (RFC 7468).
+pub fn pem(label: &str, der: &[u8]) -> String {
+    let mut text = String::new();
+    section(&mut text, label, der);
+    text
+}
+
 fn section(text: &mut String, label: &str, der: &[u8]) {
     // Writing to a string does not fail.
     let _ = writeln!(text, "-----BEGIN {label}-----");

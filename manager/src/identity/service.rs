@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use berth_proto::id::{Id, NodeId};
-use berth_proto::object::{Authority, Cluster, Meta, Node, NodeStatus};
+use berth_proto::object::{ApiToken, Authority, Cluster, Meta, Node, NodeStatus};
 use berth_proto::pb::certificates_server::{Certificates, CertificatesServer};
 use berth_proto::spec::NodeSpec;
 use berth_proto::state::NodeRole;
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use rcgen::SubjectPublicKeyInfo;
 use tonic::{Code, Request, Response, Status};
 
+use crate::api;
 use crate::raft::{ProposeError, Proposer};
 use crate::store::{Hub, State, Transaction};
 
@@ -270,6 +271,21 @@ impl Certificates for CertificateService {
         let peer = peer.ok_or_else(|| Status::unauthenticated("there is no certificate to confirm"))?;
         CertificateService::confirm(self, peer).await.inspect_err(note("Confirm", from))?;
         Ok(Response::new(pb::ConfirmResponse {}))
+    }
+
+    async fn check_token(
+        &self,
+        request: Request<pb::CheckTokenRequest>,
+    ) -> Result<Response<pb::CheckTokenResponse>, Status> {
+        let digest = request.get_ref().digest.as_ref().try_into();
+        let digest = digest.map_err(|_| Status::invalid_argument("digest: has not the 32 bytes of SHA-256"))?;
+        let state = self.hub.snapshot();
+        let found = api::token::of_digest(&state, &digest, now());
+        let said = |token: &ApiToken| pb::CheckTokenResponse {
+            name: token.name.to_string(),
+            role: pb::ApiRole::from(token.role).into(),
+        };
+        Ok(Response::new(found.map(said).unwrap_or_default()))
     }
 }
 

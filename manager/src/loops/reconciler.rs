@@ -11,6 +11,7 @@ use berth_proto::time::Timestamp;
 use berth_scheduler::{ClusterView, Placement, TaskGroup, schedule};
 
 use super::dirty::Dirty;
+use super::tally::{Tally, Waits};
 use crate::allocator::attach::{AttachError, Attachments};
 use crate::allocator::endpoint::EndpointError;
 use crate::allocator::{AllocatorConfig, Book, endpoint, ingress, network};
@@ -51,6 +52,14 @@ pub struct Reconciler {
     /// When the waiting tasks of a service were last told why they wait.
     explained: BTreeMap<ServiceId, Timestamp>,
     making_way: MakingWay,
+    /// Why tasks wait.
+    waits: Waits,
+    tally: Tally,
+}
+
+/// How long a task has waited for its node. One that was made in this pass has no time yet.
+fn waited(task: &Task, now: Timestamp) -> Duration {
+    if task.meta.version == 0 { Duration::ZERO } else { now.since(task.meta.created_at) }
 }
 
 /// The works of a pass.
@@ -71,6 +80,8 @@ impl Reconciler {
             unpublished: None,
             explained: BTreeMap::new(),
             making_way: MakingWay::default(),
+            waits: Waits::default(),
+            tally: Tally::default(),
         };
         for node in state.nodes() {
             new.view.upsert_node(node.clone());
@@ -150,6 +161,17 @@ impl Reconciler {
 
     /// Looks at everything that is worth it and says what to write. Transactions of one service come in order.
     pub fn pass(&mut self, state: &State, now: Timestamp, ids: &mut dyn IdSource) -> Vec<Transaction> {
+        self.pass_by_stages(state, now, ids, &mut |_| {})
+    }
+
+    /// The same, saying which loop has just had its turn: for who measures.
+    pub fn pass_by_stages(
+        &mut self,
+        state: &State,
+        now: Timestamp,
+        ids: &mut dyn IdSource,
+        done: &mut dyn FnMut(Loop),
+    ) -> Vec<Transaction> {
         if std::mem::take(&mut self.dirty.networks) {
             let mut transaction = Transaction::new(now, Loop::Allocator.as_str());
             let failures = network::decide(&mut self.book, &mut transaction, &mut Turn::new(state, now, ids));
@@ -165,6 +187,7 @@ impl Reconciler {
             transactions = given;
             self.unpublished = failed;
         }
+        done(Loop::Allocator);
         let dirty = std::mem::take(&mut self.dirty);
         let mut works = Works::new();
         for id in self.due(dirty, now) {
@@ -179,15 +202,31 @@ impl Reconciler {
                     self.waiting.remove(&id);
                     self.held.remove(&id);
                     self.explained.remove(&id);
+                    self.waits.clear(id);
                 }
             }
         }
+        done(Loop::Orchestrator);
         self.address(&mut works, state, now, ids);
+        done(Loop::Allocator);
         self.place(&mut works, state, now);
+        done(Loop::Scheduler);
         for work in works.into_values() {
             transactions.extend(work.into_transactions(now));
         }
         transactions
+    }
+
+    /// What was done since the last time that somebody asked.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// How many tasks wait for a node, by reason.
+    pub fn waits(&self) -> BTreeMap<&'static str, u64> {
+        let mut waits = self.waits.sum();
+        waits.insert("preemption", self.making_way.count());
+        waits
     }
 
     /// Puts the mirrors right after a transaction was refused, and marks its services for another look.
@@ -254,6 +293,7 @@ impl Reconciler {
         removal::finish(work);
         self.waiting.remove(&id);
         self.held.remove(&id);
+        self.waits.clear(id);
         match turn.wake {
             Some(at) => self.timers.insert(id, at),
             None => self.timers.remove(&id),
@@ -292,6 +332,7 @@ impl Reconciler {
         }
         if let Some(message) = depends::held_by(work, turn.state) {
             self.held.insert(work.service.id);
+            self.waits.add(work.service.id, "dependency", new.len());
             work.act_as(Loop::Orchestrator);
             for at in new {
                 placement::hold(work, at, &message, "");
@@ -306,6 +347,7 @@ impl Reconciler {
             };
             if let Err(error) = given {
                 self.waiting.insert(work.service.id);
+                self.waits.add(work.service.id, "network", 1);
                 placement::hold(work, at, "waiting for its network", &error);
             }
         }
@@ -362,6 +404,7 @@ impl Reconciler {
             let Some(work) = works.get_mut(&arrival.service) else { continue };
             let Some(at) = at(arrival.service, arrival.task) else { continue };
             placement::place(work, at, arrival.node, "tasks of lower priority have made way", now);
+            self.tally.placed.push(waited(work.task(at), now));
             self.hold_room(work.task(at), arrival.node, state);
         }
         for placement in &plan.placements {
@@ -371,6 +414,7 @@ impl Reconciler {
         }
         for refusal in &plan.refusals {
             self.waiting.insert(refusal.service);
+            self.waits.refused(refusal);
             let Some(work) = works.get_mut(&refusal.service) else { continue };
             // The figures change with every task that comes or goes anywhere; thousands of waiting tasks cannot follow.
             let last = self.explained.get(&refusal.service);
@@ -408,8 +452,10 @@ impl Reconciler {
     fn take_place(&mut self, work: &mut Work, at: TaskRef, placement: &Placement, state: &State, now: Timestamp) {
         if placement.evicts.is_empty() {
             placement::place(work, at, placement.node, &placement.reason.to_string(), now);
+            self.tally.placed.push(waited(work.task(at), now));
         } else {
             placement::make_way(work, at, placement);
+            self.tally.evicted += placement.evicts.len() as u64;
             let Placement { task, service, node, ref evicts, .. } = *placement;
             self.making_way.wait(Nominee { task, service, node, evicts: evicts.clone() });
             self.waiting.insert(placement.service);
@@ -463,6 +509,7 @@ impl Reconciler {
     }
 
     fn forget_service(&mut self, id: ServiceId, now: Timestamp) {
+        self.waits.clear(id);
         self.dirty.room |= self.book.remove_service(id, now);
         self.waiting.remove(&id);
         self.held.remove(&id);

@@ -1,14 +1,18 @@
 //! The loop around the reconciler: waits for commits, timers and the period, proposes what it says, and looks again at what
 //! was refused. Runs on the leader only; decides nothing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use futures::future::join_all;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::LoopMetrics;
 use super::reconciler::{Reconciler, ReconcilerConfig};
+use super::spans;
 use crate::clock::now;
 use crate::orchestrator::IdSource;
 use crate::raft::{ProposeError, Proposer};
@@ -37,6 +41,8 @@ pub async fn run(
     hub: Hub,
     proposer: Proposer,
     config: ReconcilerConfig,
+    tracer: Tracer,
+    metrics: LoopMetrics,
     stop: CancellationToken,
 ) -> Result<(), LoopsError> {
     let (state, commits) = hub.subscribe();
@@ -47,6 +53,7 @@ pub async fn run(
         hub,
         proposer,
         config,
+        tracer,
         reconciler,
         commits,
         ids: RandomIds,
@@ -54,14 +61,19 @@ pub async fn run(
         full,
         retry: None,
         unpublished: None,
+        metrics: metrics.clone(),
     };
-    shell.run(stop).await
+    let ended = shell.run(stop).await;
+    // Another leads, and knows what waits.
+    metrics.pending(&BTreeMap::new());
+    ended
 }
 
 struct Shell {
     hub: Hub,
     proposer: Proposer,
     config: ReconcilerConfig,
+    tracer: Tracer,
     reconciler: Reconciler,
     commits: Subscription,
     ids: RandomIds,
@@ -71,6 +83,7 @@ struct Shell {
     retry: Option<Instant>,
     /// What was said last of nodes without an address on the ingress network.
     unpublished: Option<String>,
+    metrics: LoopMetrics,
 }
 
 impl Shell {
@@ -108,7 +121,12 @@ impl Shell {
     async fn pass(&mut self, stop: &CancellationToken) -> Result<(), LoopsError> {
         let state = self.hub.snapshot();
         self.last = now().max(Timestamp(self.last.0 + 1));
-        let transactions = self.reconciler.pass(&state, self.last, &mut self.ids);
+        let mut lap = self.metrics.begin();
+        let transactions =
+            self.reconciler.pass_by_stages(&state, self.last, &mut self.ids, &mut |stage| lap.done(stage));
+        lap.end();
+        self.metrics.tally(&self.reconciler.take_tally());
+        self.metrics.pending(&self.reconciler.waits());
         self.tell_unpublished();
         if transactions.is_empty() {
             return Ok(());
@@ -123,7 +141,10 @@ impl Shell {
         };
         for (transaction, outcome) in transactions.iter().zip(outcomes) {
             match outcome {
-                Ok(_) => {}
+                Ok(_) => {
+                    self.metrics.decided("committed");
+                    spans::written(&self.tracer, transaction, &state, self.last);
+                }
                 Err(ProposeError::NotLeader { .. }) => return Err(LoopsError::NotLeader),
                 Err(ProposeError::Stopped) => return Err(LoopsError::Stopped),
                 Err(error @ (ProposeError::Conflict(_) | ProposeError::TooLarge { .. } | ProposeError::Lost)) => {
@@ -147,6 +168,7 @@ impl Shell {
 
     fn refused(&mut self, transaction: &Transaction, error: &ProposeError) {
         let stale = matches!(error, ProposeError::Conflict(conflict) if conflict.is_stale());
+        self.metrics.decided(if stale { "overtaken" } else { "refused" });
         if stale {
             tracing::debug!(%error, "a decision was overtaken; looking again");
         } else {

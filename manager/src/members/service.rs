@@ -15,9 +15,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::known_caller;
 use crate::clock;
-use crate::dispatcher::{Floors, Registry, hearsay, settle};
+use crate::dispatcher::{Figures, Floors, Registry, hearsay, settle};
 use crate::raft::{Members, MembersError, ProposeError, Proposer, RaftNode};
-use crate::store::{State, Transaction};
+use crate::store::{Hub, State, Transaction};
 
 /// Metadata of a refusal: `IP:PORT` of the manager that leads.
 pub const LEADER: &str = "berth-leader";
@@ -29,14 +29,17 @@ pub struct ManagersService {
     proposer: Proposer,
     registry: Registry,
     floors: Floors,
+    figures: Figures,
+    hub: Hub,
     leads: watch::Receiver<bool>,
 }
 
 impl ManagersService {
     /// The service of the manager that takes part by `raft`.
-    pub fn new(raft: &RaftNode, registry: Registry, floors: Floors) -> Self {
+    pub fn new(raft: &RaftNode, registry: Registry, floors: Floors, figures: Figures) -> Self {
         let (members, proposer) = (raft.members(), raft.proposer().clone());
-        Self { members, proposer, registry, floors, leads: raft.leads() }
+        let (hub, leads) = (raft.hub().clone(), raft.leads());
+        Self { members, proposer, registry, floors, figures, hub, leads }
     }
 
     /// As a tonic service.
@@ -161,5 +164,16 @@ impl Managers for ManagersService {
         let words = words.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let moved = self.registry.merge(by, words);
         Ok(Response::new(pb::HeardResponse { moved: moved.iter().map(ToString::to_string).collect() }))
+    }
+
+    async fn measured(&self, request: Request<pb::MeasuredRequest>) -> Result<Response<pb::MeasuredResponse>, Status> {
+        known_caller(&request)?;
+        self.check_leads()?;
+        let (state, now) = (self.hub.snapshot(), clock::now());
+        for pb::measured_request::Node { node_id, figures } in request.into_inner().nodes {
+            let node = node_id.parse().map_err(|error| Status::invalid_argument(format!("nodes.node_id: {error}")))?;
+            self.figures.take(node, figures.unwrap_or_default(), &state, now);
+        }
+        Ok(Response::new(pb::MeasuredResponse {}))
     }
 }

@@ -79,7 +79,7 @@ fn has_run(task: &Task) -> bool {
 }
 
 fn wanted(service: &Service) -> Option<u64> {
-    match service.spec.mode {
+    match service.mode() {
         ServiceMode::Replicated { replicas } => Some(replicas),
         ServiceMode::ReplicatedJob { total_completions, .. } => Some(total_completions),
         ServiceMode::Global | ServiceMode::GlobalJob => None,

@@ -77,7 +77,8 @@ pub(super) fn fill(
         }
         let desired = desired_now(tasks, work, turn);
         let version = work.service.spec_version;
-        let new = NewTask { slot, version, desired, restarts: RestartRecord::default(), iteration };
+        let (restarts, traced) = (RestartRecord::default(), work.service.traced);
+        let new = NewTask { slot, version, desired, restarts, iteration, traced };
         create(work, tasks, new, turn);
     }
 }

@@ -44,8 +44,8 @@ pub fn decide_replicated(work: &mut Work, max_concurrent: u64, total: u64, turn:
         let tasks = slots.entry(slot).or_default();
         let desired = desired_now(tasks, work, turn);
         let version = work.service.spec_version;
-        let restarts = RestartRecord::default();
-        create(work, tasks, NewTask { slot, version, desired, restarts, iteration: Some(iteration) }, turn);
+        let (restarts, traced) = (RestartRecord::default(), work.service.traced);
+        create(work, tasks, NewTask { slot, version, desired, restarts, iteration: Some(iteration), traced }, turn);
     }
 }
 

@@ -96,7 +96,7 @@ fn replace(
 ) {
     debug_assert!(desired <= working(work));
     let version = version_of_replacement(work, old);
-    let new = NewTask { slot: old.slot, version, desired, restarts, iteration: old.job_iteration };
+    let new = NewTask { slot: old.slot, version, desired, restarts, iteration: old.job_iteration, traced: None };
     create(work, slot, new, turn);
 }
 

@@ -13,6 +13,7 @@
 //! | [`start`] | letting prepared tasks start |
 //! | [`depends`] | holding a service until those that it depends on are up |
 //! | [`removal`] | ending a service |
+//! | [`traced`] | how long what is made is part of a change's trace |
 //!
 //! Invariants: deciding twice changes nothing; a slot has at most one task that is meant to work, two while a start-first
 //! update replaces it; a task is never moved or restarted, only replaced.
@@ -26,6 +27,7 @@ pub mod replicated;
 pub mod scale;
 pub mod slot;
 pub mod start;
+pub mod traced;
 pub mod turn;
 pub mod work;
 
@@ -39,7 +41,7 @@ pub fn decide(work: &mut Work, turn: &mut Turn<'_>) {
     if work.service.pending_delete {
         return removal::decide(work);
     }
-    match work.service.spec.mode {
+    match work.service.mode() {
         ServiceMode::Replicated { replicas } => replicated::decide(work, replicas, turn),
         ServiceMode::Global => global::decide(work, turn),
         ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
@@ -49,4 +51,5 @@ pub fn decide(work: &mut Work, turn: &mut Turn<'_>) {
     }
     work.act_as(Loop::Orchestrator);
     start::decide(work, turn);
+    traced::decide(work);
 }

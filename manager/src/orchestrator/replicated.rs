@@ -36,7 +36,8 @@ pub fn decide(work: &mut Work, replicas: u64, turn: &mut Turn<'_>) {
         let tasks = slots.entry(slot).or_default();
         let desired = desired_now(tasks, work, turn);
         let version = work.service.spec_version;
-        let new = NewTask { slot, version, desired, restarts: RestartRecord::default(), iteration: None };
+        let (restarts, traced) = (RestartRecord::default(), work.service.traced);
+        let new = NewTask { slot, version, desired, restarts, iteration: None, traced };
         create(work, tasks, new, turn);
     }
     work.act_as(Loop::Updater);

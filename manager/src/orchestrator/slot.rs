@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use berth_proto::object::{Meta, RestartRecord, Slot, SpecVersion, Task, TaskStatus};
 use berth_proto::spec::PublishMode;
 use berth_proto::state::{DesiredState, TaskState};
+use berth_proto::trace::TraceContext;
 
 use super::turn::Turn;
 use super::work::{TaskRef, Work};
@@ -70,6 +71,8 @@ pub struct NewTask {
     pub restarts: RestartRecord,
     /// Run of the job.
     pub iteration: Option<u64>,
+    /// The trace of the change that it is made for.
+    pub traced: Option<TraceContext>,
 }
 
 /// Makes a task and notes it in its slot.
@@ -97,6 +100,7 @@ pub fn create(work: &mut Work, slot: &mut SlotTasks, new: NewTask, turn: &mut Tu
         restarts: new.restarts,
         job_iteration: new.iteration,
         nominated: None,
+        traced: new.traced,
     };
     let at = work.create(task);
     slot.all.push(at);

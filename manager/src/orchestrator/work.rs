@@ -29,6 +29,9 @@ pub enum Loop {
 }
 
 impl Loop {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Orchestrator, Self::Updater, Self::Allocator, Self::Scheduler, Self::Reaper];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -124,7 +124,7 @@ pub fn groups(
 
 /// How many tasks of the service there should be at once; on each node, for global services.
 pub fn wanted(service: &Service) -> u64 {
-    match service.spec.mode {
+    match service.mode() {
         ServiceMode::Replicated { replicas } => replicas,
         ServiceMode::ReplicatedJob { max_concurrent, total_completions } => match max_concurrent {
             0 => total_completions,

@@ -61,6 +61,11 @@ impl MakingWay {
         self.waiting.contains_key(&task)
     }
 
+    /// How many wait here.
+    pub fn count(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
     /// The service has tasks that wait here.
     pub fn concerns(&self, service: ServiceId) -> bool {
         self.waiting.values().any(|nominee| nominee.service == service)

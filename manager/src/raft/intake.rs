@@ -9,12 +9,14 @@ use openraft::ServerState;
 use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::Conflict;
 
 use super::gather::Gather;
 use super::handover::Stepping;
+use super::metrics::RaftMetrics;
 use super::proposer::ProposeError;
 use super::types::{Request, Response, typ};
 
@@ -63,11 +65,16 @@ impl Leading {
 
 impl Intake {
     /// Starts to take batches in until `stop`.
-    pub fn start(raft: typ::Raft, stepping: Stepping, stop: CancellationToken) -> (Self, JoinHandle<()>) {
+    pub fn start(
+        raft: typ::Raft,
+        stepping: Stepping,
+        metrics: RaftMetrics,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let leading = Leading { raft, stepping };
         let waiting = Gather::new(waiting, |waiting: &Waiting| waiting.batch.encoded().len(), MAX_ENTRY_BYTES, QUEUE);
-        let writer = Writer { leading: leading.clone(), waiting };
+        let writer = Writer { leading: leading.clone(), waiting, metrics };
         (Self { queue, leading }, tokio::spawn(writer.run(stop)))
     }
 
@@ -92,6 +99,7 @@ impl Intake {
 struct Writer {
     leading: Leading,
     waiting: Gather<Waiting>,
+    metrics: RaftMetrics,
 }
 
 impl Writer {
@@ -129,9 +137,11 @@ impl Writer {
         }
         // Raft itself waits for as long as the others do not answer, and for ever where the entry is one that the snapshot of
         // a later leader has passed over.
+        let began = Instant::now();
         let written = tokio::time::timeout(COMMIT_PATIENCE, self.leading.raft.client_write(request)).await;
         match written.map_err(|_| ProposeError::Lost)? {
             Ok(written) => {
+                self.metrics.commit.observe(began.elapsed().as_secs_f64());
                 let Response { outcomes } = written.data;
                 Ok((written.log_id.index, outcomes))
             }

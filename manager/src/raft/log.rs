@@ -98,7 +98,7 @@ struct Shared {
     /// Written with the next append: losing it costs nothing but applying later.
     committed: Mutex<Option<typ::LogId>>,
     /// Bytes of all entries on disk.
-    bytes: AtomicU64,
+    bytes: Arc<AtomicU64>,
 }
 
 /// The newest entries, without holes, up to the end of the log.
@@ -120,7 +120,7 @@ impl LogStore {
             sealer,
             tail: Mutex::default(),
             committed: Mutex::default(),
-            bytes: AtomicU64::new(0),
+            bytes: Arc::default(),
         };
         shared.write("make tables", |_| Ok(()))?;
         let used = shared.check()?;
@@ -133,6 +133,11 @@ impl LogStore {
     /// Bytes of all entries on disk.
     pub fn bytes(&self) -> u64 {
         self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The same for who looks from time to time, and must not keep the log open.
+    pub(super) fn watch_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.bytes)
     }
 
     /// File name of the current snapshot, if there is one.

@@ -18,6 +18,7 @@
 //! | [`members`] | who takes part |
 //! | [`handover`] | a leader that is to go lets another lead |
 //! | [`node`] | one manager's part: start, stop, leadership |
+//! | [`metrics`] | what is counted and read of it |
 //! | [`recover`] | a cluster of one, of what is left or of a backup |
 //! | [`proposer`] | makes batches of transactions |
 //! | [`wire`] | everything above as protobuf messages |
@@ -35,6 +36,7 @@ pub mod intake;
 pub mod log;
 pub mod machine;
 pub mod members;
+pub mod metrics;
 pub mod node;
 pub mod outcomes;
 pub mod proposer;
@@ -50,6 +52,7 @@ pub use disk::{Disk, RealDisk};
 pub use forward::Forward;
 pub use handover::HandOverError;
 pub use members::{Members, MembersError};
+pub use metrics::{RaftFigures, RaftMetrics};
 pub use node::{Leader, RaftNode, RaftNodeError, RaftSettings};
 pub use proposer::{Committed, ProposeError, Proposer};
 pub use transport::{Connect, PlainConnect, UNKNOWN_MANAGER, tuned};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{BasicNode, Config, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use super::intake::Intake;
 use super::log::{LogError, LogStore};
 use super::machine::Machine;
 use super::members::Members;
+use super::metrics::{RaftFigures, RaftMetrics};
 use super::proposer::{ProposeError, Proposer};
 use super::snapshot::{SnapshotError, SnapshotStore};
 use super::transport::{Connect, Network, Peers, RaftService};
@@ -54,6 +55,8 @@ pub struct RaftSettings {
     pub keep_entries: u64,
     /// Where the log's file comes from. Default [`RealDisk`].
     pub disk: Arc<dyn Disk>,
+    /// What it counts.
+    pub metrics: RaftMetrics,
 }
 
 impl Default for RaftSettings {
@@ -68,6 +71,7 @@ impl Default for RaftSettings {
             snapshot_bytes: 32 << 20,
             keep_entries: 500,
             disk: Arc::new(RealDisk),
+            metrics: RaftMetrics::default(),
         }
     }
 }
@@ -160,7 +164,7 @@ impl RaftNode {
         let config = Arc::new(config(&settings)?);
         let sealer = Arc::new(dir.sealer()?);
         let log = LogStore::open(&dir.log(), &*settings.disk, Arc::clone(&sealer))?;
-        let snapshots = SnapshotStore::open(dir.snapshots(), sealer, log.clone())?;
+        let snapshots = SnapshotStore::open(dir.snapshots(), sealer, log.clone())?.counted(settings.metrics.clone());
         let machine = Machine::open(snapshots.clone())?;
         let (hub, outcomes) = (machine.hub().clone(), machine.outcomes().clone());
         let peers = Peers::new(connect);
@@ -177,7 +181,7 @@ impl RaftNode {
         let waits = !is_member.await.map_err(start_failed)?;
         let stop = CancellationToken::new();
         let stepping = Stepping::default();
-        let (intake, writer) = Intake::start(raft.clone(), stepping.clone(), stop.clone());
+        let (intake, writer) = Intake::start(raft.clone(), stepping.clone(), settings.metrics.clone(), stop.clone());
         let forward = Forward {
             id: settings.id,
             raft: raft.clone(),
@@ -187,7 +191,7 @@ impl RaftNode {
             stepping,
             rounds: Arc::default(),
         };
-        let (proposer, batcher) = Proposer::start(forward.clone(), hub.clone(), stop.clone());
+        let (proposer, batcher) = Proposer::start(forward.clone(), hub.clone(), settings.metrics.clone(), stop.clone());
         let pulse = Arc::new(Pulse::new(settings.election.0));
         let (dismissed_tx, dismissed) = watch::channel(false);
         let (cut_off_tx, cut_off) = watch::channel(false);
@@ -322,6 +326,12 @@ impl RaftNode {
         self.leads.clone()
     }
 
+    /// What a scrape reads of it.
+    pub fn figures(&self) -> RaftFigures {
+        let (log_bytes, snapshot) = (self.log.watch_bytes(), self.snapshots.watch_current());
+        RaftFigures { members: self.members(), log_bytes, snapshot }
+    }
+
     /// Bytes of the log's entries on disk.
     pub fn log_bytes(&self) -> u64 {
         self.log.bytes()
@@ -421,7 +431,7 @@ fn start_failed(error: impl std::fmt::Display) -> RaftNodeError {
     RaftNodeError::Start { problem: error.to_string() }
 }
 
-fn is_member(metrics: &RaftMetrics<u64, BasicNode>, id: u64) -> bool {
+fn is_member(metrics: &openraft::RaftMetrics<u64, BasicNode>, id: u64) -> bool {
     metrics.membership_config.membership().get_node(&id).is_some()
 }
 

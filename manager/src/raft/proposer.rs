@@ -15,6 +15,7 @@ use crate::store::{Conflict, Hub, Snapshot, State, Transaction};
 use super::forward::Forward;
 use super::gather::Gather;
 use super::intake::Written;
+use super::metrics::RaftMetrics;
 use super::types::Request;
 use super::wire;
 
@@ -81,10 +82,15 @@ struct Waiting {
 
 impl Proposer {
     /// Starts batching until `stop`.
-    pub(super) fn start(forward: Forward, hub: Hub, stop: CancellationToken) -> (Self, tokio::task::JoinHandle<()>) {
+    pub(super) fn start(
+        forward: Forward,
+        hub: Hub,
+        metrics: RaftMetrics,
+        stop: CancellationToken,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let waiting = Gather::new(waiting, |waiting: &Waiting| waiting.encoded.len(), MAX_BATCH_BYTES, MAX_BATCH);
-        let batcher = Batcher { forward, waiting };
+        let batcher = Batcher { forward, waiting, metrics };
         (Self { queue, hub }, tokio::spawn(batcher.run(stop)))
     }
 
@@ -124,6 +130,7 @@ impl Proposer {
 struct Batcher {
     forward: Forward,
     waiting: Gather<Waiting>,
+    metrics: RaftMetrics,
 }
 
 impl Batcher {
@@ -145,10 +152,12 @@ impl Batcher {
             Ok(Written { index, outcomes, .. }) => {
                 for (waiting, outcome) in batch.into_iter().zip(outcomes) {
                     let outcome = outcome.map(|()| Committed { index }).map_err(ProposeError::Conflict);
+                    self.metrics.transactions(outcome.as_ref().map(drop), 1);
                     let _ = waiting.reply.send(outcome);
                 }
             }
             Err(error) => {
+                self.metrics.transactions(Err(&error), batch.len());
                 for waiting in batch {
                     let _ = waiting.reply.send(Err(error.clone()));
                 }

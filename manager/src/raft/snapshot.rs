@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use berth_proto::object::Object;
 use berth_proto::pb;
@@ -23,6 +24,7 @@ use crate::store::State;
 
 use super::datadir::sync_parent;
 use super::log::{LogError, LogStore};
+use super::metrics::RaftMetrics;
 use super::seal::{OVERHEAD, Sealer};
 use super::types::typ;
 use super::wire;
@@ -70,8 +72,23 @@ pub struct SnapshotStore {
     dir: PathBuf,
     sealer: Arc<Sealer>,
     log: LogStore,
-    /// The current snapshot, once it was read or written.
-    current: Arc<Mutex<Option<(typ::SnapshotMeta, SnapshotFile)>>>,
+    current: Current,
+    metrics: RaftMetrics,
+}
+
+/// The current snapshot, once it was read or written; for who looks from time to time, and must not keep the log open.
+#[derive(Clone, Default)]
+pub struct Current(Arc<Mutex<Option<(typ::SnapshotMeta, SnapshotFile)>>>);
+
+impl Current {
+    /// Its file.
+    pub fn file(&self) -> Option<SnapshotFile> {
+        self.lock().as_ref().map(|(_, file)| file.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(typ::SnapshotMeta, SnapshotFile)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl std::fmt::Debug for SnapshotStore {
@@ -83,10 +100,21 @@ impl std::fmt::Debug for SnapshotStore {
 impl SnapshotStore {
     /// The snapshots in `dir`; removes what a crash left half written or replaced.
     pub fn open(dir: PathBuf, sealer: Arc<Sealer>, log: LogStore) -> Result<Self, SnapshotError> {
-        let store = Self { dir, sealer, log, current: Arc::default() };
+        let store = Self { dir, sealer, log, current: Current::default(), metrics: RaftMetrics::default() };
         let current = store.log.snapshot_name()?;
         store.remove_all_but(current.as_deref());
         Ok(store)
+    }
+
+    /// The same, counting there.
+    #[must_use]
+    pub fn counted(self, metrics: RaftMetrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// The current snapshot for who looks from time to time.
+    pub(super) fn watch_current(&self) -> Current {
+        self.current.clone()
     }
 
     /// What the current snapshot holds, if there is one.
@@ -94,13 +122,13 @@ impl SnapshotStore {
         let Some(name) = self.log.snapshot_name()? else { return Ok(None) };
         let file = SnapshotFile { path: self.dir.join(name) };
         let (meta, state) = self.read(&file)?;
-        *self.lock_current() = Some((meta.clone(), file));
+        *self.current.lock() = Some((meta.clone(), file));
         Ok(Some((meta, state)))
     }
 
     /// The current snapshot, as far as one was loaded or written.
     pub fn current(&self) -> Option<(typ::SnapshotMeta, SnapshotFile)> {
-        self.lock_current().clone()
+        self.current.lock().clone()
     }
 
     /// What the file holds.
@@ -111,10 +139,12 @@ impl SnapshotStore {
 
     /// Writes a snapshot and makes it the current one.
     pub fn write(&self, meta: &typ::SnapshotMeta, state: &State) -> Result<SnapshotFile, SnapshotError> {
-        let file = self.new_file();
+        let (file, began) = (self.new_file(), Instant::now());
         let failed = |source| SnapshotError::Write { path: file.path.clone(), source };
         write_file(&file.path, &self.sealer, meta, state).map_err(failed)?;
-        self.adopt(&file, meta)
+        let file = self.adopt(&file, meta)?;
+        self.metrics.snapshot.observe(began.elapsed().as_secs_f64());
+        Ok(file)
     }
 
     /// A place for a snapshot that is about to be written or received.
@@ -154,13 +184,9 @@ impl SnapshotStore {
         sync_parent(&path).map_err(failed)?;
         self.log.set_snapshot_name(&name)?;
         let file = SnapshotFile { path };
-        *self.lock_current() = Some((meta.clone(), file.clone()));
+        *self.current.lock() = Some((meta.clone(), file.clone()));
         self.remove_all_but(Some(&name));
         Ok(file)
-    }
-
-    fn lock_current(&self) -> MutexGuard<'_, Option<(typ::SnapshotMeta, SnapshotFile)>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Failing to remove an old file costs space and is tried again.

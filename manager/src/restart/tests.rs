@@ -32,6 +32,7 @@ fn ended(state: TaskState, ran: Duration, restarts: RestartRecord) -> Task {
         restarts,
         job_iteration: None,
         nominated: None,
+        traced: None,
     }
 }
 

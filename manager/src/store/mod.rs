@@ -9,6 +9,7 @@
 //! | [`conflict`] | why a transaction was refused |
 //! | [`contents`] | which contents of configs and secrets are kept |
 //! | [`event`] | what a commit did |
+//! | [`metrics`] | what a scrape shows of all of it |
 //! | [`peers`] | nodes as the data plane of others sees them, kept beside the nodes |
 //! | `room` | what is reserved on each node |
 //! | [`watch`] | a snapshot and the stream of commits after it |
@@ -22,6 +23,7 @@ pub mod apply;
 pub mod conflict;
 pub mod contents;
 pub mod event;
+pub mod metrics;
 pub mod object;
 pub mod peers;
 pub mod references;
@@ -37,7 +39,9 @@ pub mod watch;
 
 pub use conflict::Conflict;
 pub use event::{Author, Commit, Event};
+pub use metrics::StoreMetrics;
 pub use object::{Object, ObjectKind, ObjectRef, Stored};
+pub use room::Reserved;
 pub use state::{Snapshot, State};
 pub use transaction::{Change, Observation, Precondition, Transaction};
 pub use watch::{Hub, Step, Subscription, WatchError};

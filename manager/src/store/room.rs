@@ -13,11 +13,13 @@ use super::event::Event;
 use super::object::{Object, ObjectRef};
 use super::state::State;
 
-/// Reserved cpu (1_000_000_000 is one whole cpu) and memory in bytes.
+/// What tasks that are meant to work have reserved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Reserved {
-    nano_cpus: u64,
-    memory: u64,
+pub struct Reserved {
+    /// 1_000_000_000 is one whole cpu.
+    pub nano_cpus: u64,
+    /// Bytes.
+    pub memory: u64,
 }
 
 /// Sums over the tasks, kept beside them. Tasks that reserve nothing are not in it.
@@ -59,8 +61,13 @@ impl Room {
         });
     }
 
+    /// What is reserved on a node.
+    pub fn on_node(&self, node: NodeId) -> Reserved {
+        self.nodes.get(&node).copied().unwrap_or_default()
+    }
+
     fn change(&mut self, node: NodeId, change: impl FnOnce(&mut Reserved)) {
-        let mut sum = self.nodes.get(&node).copied().unwrap_or_default();
+        let mut sum = self.on_node(node);
         change(&mut sum);
         if sum == Reserved::default() {
             self.nodes.remove(&node);
@@ -97,7 +104,7 @@ fn holds(task: &Task) -> bool {
 
 fn fits(state: &State, node: NodeId, has: &NodeResources, spec: &ServiceSpec) -> bool {
     let asked = &spec.task.resources.reservations;
-    let held = state.room.nodes.get(&node).copied().unwrap_or_default();
+    let held = state.room.on_node(node);
     if (asked.nano_cpus > 0 && held.nano_cpus > has.nano_cpus) || (asked.memory > 0 && held.memory > has.memory) {
         return false;
     }

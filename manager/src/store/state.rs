@@ -9,9 +9,9 @@ use berth_proto::object::{Cluster, Config, Network, Node, Secret, Service, Slot,
 use berth_proto::spec::ServiceSpec;
 use berth_proto::state::{DesiredState, TaskState};
 
-use super::object::{Object, ObjectRef, Stored};
+use super::object::{Object, ObjectKind, ObjectRef, Stored};
 use super::peers::{self, Peers};
-use super::room::Room;
+use super::room::{Reserved, Room};
 use super::table::Table;
 use super::task_index::TaskIndex;
 
@@ -116,6 +116,25 @@ impl State {
         self.known(self.task_index.in_state(state))
     }
 
+    /// How many tasks are in that observed state.
+    pub fn count_in_state(&self, state: TaskState) -> u64 {
+        self.task_index.count_in_state(state)
+    }
+
+    /// How many objects of a kind there are.
+    pub fn count(&self, kind: ObjectKind) -> usize {
+        match kind {
+            ObjectKind::Cluster => self.clusters.len(),
+            ObjectKind::Node => self.nodes.len(),
+            ObjectKind::Service => self.services.len(),
+            ObjectKind::Task => self.tasks.len(),
+            ObjectKind::Network => self.networks.len(),
+            ObjectKind::Volume => self.volumes.len(),
+            ObjectKind::Config => self.configs.len(),
+            ObjectKind::Secret => self.secrets.len(),
+        }
+    }
+
     /// Services that have tasks on a network which have not ended, each once.
     pub fn services_on_network(&self, network: NetworkId) -> impl Iterator<Item = ServiceId> {
         self.task_index.services_on(network)
@@ -124,6 +143,11 @@ impl State {
     /// Every node whose address is known, as the data plane of others sees it.
     pub fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// What tasks that are meant to work have reserved on a node.
+    pub fn reserved(&self, node: NodeId) -> Reserved {
+        self.room.on_node(node)
     }
 
     /// How many tasks there are.

@@ -23,6 +23,8 @@ pub struct TaskIndex {
     by_node: OrdSet<(NodeId, TaskId)>,
     by_desired: OrdSet<(DesiredState, TaskId)>,
     by_state: OrdSet<(TaskState, TaskId)>,
+    /// How many are in each state.
+    in_state: [u64; TaskState::ALL.len()],
     /// Those that have not ended.
     by_network: OrdSet<(NetworkId, ServiceId, TaskId)>,
 }
@@ -55,6 +57,11 @@ impl TaskIndex {
         self.by_state.range(all_of(state)).map(|&(_, task)| task)
     }
 
+    /// How many tasks are in that observed state.
+    pub fn count_in_state(&self, state: TaskState) -> u64 {
+        self.in_state[state as usize]
+    }
+
     /// Services that have tasks on a network which have not ended, each once.
     pub fn services_on(&self, network: NetworkId) -> impl Iterator<Item = ServiceId> {
         let last = (network, LAST_SERVICE, LAST_TASK);
@@ -73,6 +80,8 @@ impl TaskIndex {
         step(&mut self.by_node, old.and_then(node_key), new.and_then(node_key));
         step(&mut self.by_desired, old.map(|t| (t.desired, t.id)), new.map(|t| (t.desired, t.id)));
         step(&mut self.by_state, old.map(|t| (t.status.state, t.id)), new.map(|t| (t.status.state, t.id)));
+        old.into_iter().for_each(|task| self.in_state[task.status.state as usize] -= 1);
+        new.into_iter().for_each(|task| self.in_state[task.status.state as usize] += 1);
         self.replace_networks(old, new);
     }
 

@@ -90,6 +90,11 @@ impl Hub {
         Ok(Subscription { hub: self.clone(), turn, seen })
     }
 
+    /// The commits that are still in the ring, oldest first.
+    pub fn commits(&self) -> Vec<Arc<Commit>> {
+        self.ring().commits.iter().cloned().collect()
+    }
+
     /// Publishes the state after log entry `state.index()`, what the entry did, who did it, and its encoded size.
     pub fn publish(&self, state: State, events: Vec<Event>, authors: Vec<Author>, bytes: usize) {
         let mut ring = self.ring();
@@ -112,6 +117,11 @@ impl Hub {
         (ring.events, ring.bytes) = (0, 0);
         drop(ring);
         self.announce();
+    }
+
+    /// How many readers there are.
+    pub fn readers(&self) -> usize {
+        self.shared.turn.receiver_count()
     }
 
     /// Ends every subscription.

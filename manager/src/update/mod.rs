@@ -127,6 +127,8 @@ fn fail(work: &mut Work, config: &UpdateConfig, progress: UpdateProgress, failur
 /// Makes the previous spec the current one, at its old version, so that tasks which still run it are left alone.
 fn roll_back(service: &mut Service, message: String, turn: &mut Turn<'_>) {
     let Some(previous) = service.previous.take() else { return };
+    // Nobody has asked for that.
+    service.traced = None;
     service.spec = previous.spec;
     service.spec_version = previous.version;
     service.update = Some(UpdateStatus {

@@ -37,7 +37,8 @@ pub fn swap(work: &mut Work, slot: Slot, tasks: &mut SlotTasks, order: UpdateOrd
     }
     let desired = if keep.is_some() { working(work) } else { desired_now(tasks, work, turn) };
     let version = work.service.spec_version;
-    let new = NewTask { slot, version, desired, restarts: RestartRecord::default(), iteration: None };
+    let (restarts, traced) = (RestartRecord::default(), work.service.traced);
+    let new = NewTask { slot, version, desired, restarts, iteration: None, traced };
     create(work, tasks, new, turn);
 }
 

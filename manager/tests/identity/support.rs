@@ -194,6 +194,8 @@ pub async fn calls(channel: &Channel) -> Vec<(&'static str, Result<(), tonic::St
     let share = pb::image_share_client::ImageShareClient::new(channel.clone()).resolve(share).await;
     let confirm = pb::certificates_client::CertificatesClient::new(channel.clone());
     let confirm = { confirm }.confirm(pb::ConfirmRequest {}).await;
+    let check = pb::CheckTokenRequest { digest: Bytes::from_static(&[7; 32]) };
+    let check = pb::certificates_client::CertificatesClient::new(channel.clone()).check_token(check).await;
     vec![
         ("raft", raft.map(|_| ())),
         ("propose", propose.map(|_| ())),
@@ -204,5 +206,6 @@ pub async fn calls(channel: &Channel) -> Vec<(&'static str, Result<(), tonic::St
         ("leave", leave.map(|_| ())),
         ("share", share.map(|_| ())),
         ("confirm", confirm.map(|_| ())),
+        ("check_token", check.map(|_| ())),
     ]
 }

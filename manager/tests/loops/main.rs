@@ -1,6 +1,7 @@
 //! The loops of the leader against simulated agents.
 #![allow(clippy::unwrap_used)]
 
+mod autoscale;
 mod evict;
 mod exhausted;
 mod random;
@@ -8,4 +9,5 @@ mod scenarios;
 mod shell;
 #[path = "../sim/mod.rs"]
 mod sim;
+mod traced;
 mod two;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_manager::loops::{self, ReconcilerConfig};
+use berth_manager::loops::{self, LoopMetrics, ReconcilerConfig};
 use berth_manager::raft::{DataDir, PlainConnect, RaftNode, RaftSettings};
 use berth_manager::store::{Snapshot, Transaction};
 use berth_proto::id::{NodeId, ServiceId};
@@ -11,6 +11,7 @@ use berth_proto::object::{Meta, Node, NodeStatus, Service};
 use berth_proto::spec::{NodeSpec, ServiceMode};
 use berth_proto::state::{NodeState, TaskState};
 use berth_proto::time::Timestamp;
+use berth_trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
 struct Cluster {
@@ -28,7 +29,8 @@ impl Cluster {
             .unwrap();
         let stop = CancellationToken::new();
         let config = ReconcilerConfig::default();
-        let loops = tokio::spawn(loops::run(raft.hub().clone(), raft.proposer().clone(), config, stop.clone()));
+        let (hub, proposer, metrics) = (raft.hub().clone(), raft.proposer().clone(), LoopMetrics::default());
+        let loops = tokio::spawn(loops::run(hub, proposer, config, Tracer::off(), metrics, stop.clone()));
         let cluster = Self { raft, stop, loops, _dir: dir };
         let node = Node {
             id: NodeId::from_random(1),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod dispatcher;
+mod figures;
 mod links;
 mod members;
 mod raft;
@@ -10,3 +11,4 @@ mod settled;
 #[path = "../store_support/mod.rs"]
 mod store_support;
 mod support;
+mod traces;

@@ -67,7 +67,7 @@ async fn who_is_needed_for_a_quorum_stays() {
     let leader = managers.leader().await;
     let other = managers.followers().await[0];
     let remove = |number: u8, force| {
-        let request = pb::NodeRemoveRequest { id: managers.node(number).to_string(), force };
+        let request = pb::NodeRemoveRequest { id: managers.node(number).to_string(), force, version: 0 };
         let api = managers.api(leader);
         async move { api.node_remove(Request::new(request)).await }
     };
@@ -98,7 +98,7 @@ async fn who_is_needed_for_a_quorum_stays() {
 async fn a_manager_that_is_removed_by_force_leaves_the_group() {
     let managers = Managers::of(3).await;
     let (leader, gone) = (managers.leader().await, managers.followers().await[0]);
-    let request = pb::NodeRemoveRequest { id: managers.node(gone).to_string(), force: true };
+    let request = pb::NodeRemoveRequest { id: managers.node(gone).to_string(), force: true, version: 0 };
     managers.api(leader).node_remove(Request::new(request)).await.unwrap();
     dismissed(&managers, gone).await;
     assert_eq!(managers.manager(leader).raft().voters().len(), 2);

@@ -383,6 +383,8 @@ pub struct Heard {
     pub peers: BTreeMap<String, pb::Peer>,
     pub backends: BTreeMap<String, pb::Backend>,
     pub networks: BTreeSet<String>,
+    /// Services whose tasks' use is asked for.
+    pub measures: BTreeSet<String>,
     /// Sequence of the last assignments, and the index that they were made from.
     pub told: (u64, u64),
     /// Index from which the node heard of its own tasks last.
@@ -455,6 +457,10 @@ impl Agent {
             }
         });
         Self { node, send, heard, acknowledging, _run: run }
+    }
+
+    pub async fn say(&self, said: FromAgent) {
+        self.send.send(message(said)).await.unwrap();
     }
 
     pub async fn report(&self, sequence: u64, task: &str, state: TaskState) {
@@ -537,6 +543,7 @@ fn take(heard: &mut Heard, message: ToAgent) {
                 heard.tasks.insert(task.id.clone(), task);
             }
             Item::Peer(peer) => drop(heard.peers.insert(peer.node_id.clone(), peer)),
+            Item::Measure(measure) => drop(heard.measures.insert(measure.service_id)),
             Item::Network(network) => drop(heard.networks.insert(network.spec.unwrap().name)),
             Item::Endpoints(endpoints) => {
                 heard.backends.extend(endpoints.backends.into_iter().map(|it| (it.task_id.clone(), it)));

@@ -15,7 +15,7 @@ pub fn invariants(sim: &Sim) {
     let out_of_reach = |node: NodeId| sim.state.node(node).is_none_or(|node| node.status.state == NodeState::Down);
     hold(&sim.state, &|task| sim.partitioned || task.node.is_none_or(out_of_reach));
     for service in sim.state.services().filter(|service| !service.pending_delete) {
-        let ServiceMode::Replicated { replicas } = service.spec.mode else { continue };
+        let ServiceMode::Replicated { replicas } = service.mode() else { continue };
         let wanted = sim.state.tasks_of_service(service.id).filter(|task| task.desired.wants_work());
         let slots: BTreeSet<Slot> = wanted.map(|task| task.slot).collect();
         assert!(slots.len() as u64 <= replicas, "more slots than {replicas}\n{}", sim.table());

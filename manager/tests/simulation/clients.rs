@@ -236,7 +236,7 @@ impl Client {
 
     async fn remove(&mut self, api: &ControlApi, name: &str) {
         self.operations += 1;
-        let request = pb::ServiceRemoveRequest { ids: vec![name.to_owned()] };
+        let request = pb::ServiceRemoveRequest { ids: vec![name.to_owned()], version: 0 };
         let removal = match outcome(api.service_remove(Request::new(request))).await {
             Outcome::Done(_) => Presence::Yes,
             Outcome::Unclear => Presence::Unclear,
@@ -271,8 +271,11 @@ impl Client {
         let there = self.configs.iter().find(|(_, presence)| **presence == Presence::Yes).map(|(name, _)| name.clone());
         let Some(name) = there else { return };
         self.operations += 1;
-        let request =
-            pb::ObjectRemoveRequest { kind: pb::ObjectKind::from(ObjectKind::Config).into(), ids: vec![name.clone()] };
+        let request = pb::ObjectRemoveRequest {
+            kind: pb::ObjectKind::from(ObjectKind::Config).into(),
+            ids: vec![name.clone()],
+            version: 0,
+        };
         let presence = match outcome(api.object_remove(Request::new(request))).await {
             Outcome::Done(_) => Presence::Gone,
             Outcome::Unclear => Presence::Unclear,

@@ -66,6 +66,7 @@ pub fn task(number: u128, service: &Service, slot: u64) -> Task {
         restarts: Default::default(),
         job_iteration: None,
         nominated: None,
+        traced: None,
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::counts::{Outcome, Questions};
 use super::forward::forward;
 use super::upstream::{Upstream, Watched};
 use super::wire::{self, Reply};
@@ -41,6 +42,7 @@ struct Shared {
     forwards: Semaphore,
     turn: AtomicUsize,
     running: Mutex<BTreeMap<TaskId, CancellationToken>>,
+    questions: Arc<Questions>,
 }
 
 impl Dns {
@@ -53,6 +55,7 @@ impl Dns {
                 forwards: Semaphore::new(MAX_FORWARDS),
                 turn: AtomicUsize::new(0),
                 running: Mutex::default(),
+                questions: Arc::default(),
             }),
         }
     }
@@ -67,6 +70,11 @@ impl Dns {
     /// The node's own resolver settings.
     pub fn upstream(&self) -> Arc<Upstream> {
         self.shared.upstream.get()
+    }
+
+    /// What became of the questions so far.
+    pub fn questions(&self) -> Arc<Questions> {
+        Arc::clone(&self.shared.questions)
     }
 
     /// Answers on a container's sockets from now on; sockets from before are given up. Must be called within a runtime.
@@ -110,11 +118,18 @@ impl Dns {
 impl Shared {
     fn answer(&self, task: TaskId, question: &[u8], tcp: bool) -> Reply {
         let zone = self.zone.read().unwrap_or_else(PoisonError::into_inner).clone();
-        wire::answer(&zone, task, question, tcp, self.turn.fetch_add(1, Ordering::Relaxed))
+        let reply = wire::answer(&zone, task, question, tcp, self.turn.fetch_add(1, Ordering::Relaxed));
+        if let Reply::Send(answer) = &reply {
+            self.questions.note(Outcome::of_answer(answer));
+        }
+        reply
     }
 
     async fn pass_on(&self, servers: &[std::net::IpAddr], question: &[u8], tcp: bool) -> Option<Vec<u8>> {
-        let Ok(_permit) = self.forwards.try_acquire() else { return wire::failure(question, tcp) };
+        let Ok(_permit) = self.forwards.try_acquire() else {
+            self.questions.note(Outcome::Failed);
+            return wire::failure(question, tcp);
+        };
         let own;
         let servers = if servers.is_empty() {
             own = self.upstream.get();
@@ -122,10 +137,9 @@ impl Shared {
         } else {
             servers
         };
-        match forward(servers, question, tcp).await {
-            Some(answer) => Some(answer),
-            None => wire::failure(question, tcp),
-        }
+        let answer = forward(servers, question, tcp).await;
+        self.questions.note(if answer.is_some() { Outcome::Forwarded } else { Outcome::Failed });
+        answer.or_else(|| wire::failure(question, tcp))
     }
 }
 

@@ -19,6 +19,7 @@ use crate::spec::Strategy as Placing;
 use crate::spec::*;
 use crate::state::*;
 use crate::time::Timestamp;
+use crate::trace::{SpanId, TraceContext, TraceId};
 
 fn text() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9 _./=:-]{0,12}"
@@ -283,7 +284,7 @@ fn task_spec() -> impl Strategy<Value = TaskSpec> {
         },
     );
     let log = (text(), pairs()).prop_map(|(driver, options)| LogSpec { driver, options });
-    (container(), requirements(), restart, placement, vec(network, 0..3), log, any::<u64>()).prop_map(
+    (container().boxed(), requirements().boxed(), restart, placement, vec(network, 0..3), log, any::<u64>()).prop_map(
         |(container, resources, restart, placement, networks, log, force_update)| TaskSpec {
             container,
             resources,
@@ -318,19 +319,35 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
     });
     let endpoint = (one_of(&[EndpointMode::Vip, EndpointMode::Dnsrr]), vec(port(), 0..3))
         .prop_map(|(mode, ports)| EndpointSpec { mode, ports });
-    let head = (name(), option::of(name()), pairs(), any::<i32>(), btree_map(name(), depends_on, 0..3));
-    (head, task_spec(), mode, update(), update(), endpoint).prop_map(
-        |((name, stack, labels, priority, depends_on), task, mode, update, rollback, endpoint)| ServiceSpec {
-            name,
-            stack,
-            labels,
-            task,
-            mode,
-            update,
-            rollback,
-            endpoint,
-            priority,
-            depends_on,
+    let depends_on = btree_map(name(), depends_on, 0..3);
+    let head = (name(), option::of(name()), pairs(), any::<i32>(), depends_on, option::of(autoscale().boxed()));
+    (head, task_spec().boxed(), mode, update(), update(), endpoint).prop_map(
+        |((name, stack, labels, priority, depends_on, autoscale), task, mode, update, rollback, endpoint)| {
+            ServiceSpec { name, stack, labels, task, mode, update, rollback, endpoint, priority, autoscale, depends_on }
+        },
+    )
+}
+
+fn autoscale() -> impl Strategy<Value = Autoscale> {
+    let time = || (0u32..=24 * 60).prop_map(|minutes| TimeOfDay::from_minutes(minutes).expect("within a day"));
+    let number = || option::of(any::<u64>());
+    let pace = || (duration(), duration()).prop_map(|(up, down)| Pace { up, down });
+    let window = (vec(one_of(&Weekday::ALL), 0..4), time(), time(), option::of(text()), number(), number())
+        .prop_map(|(days, from, to, timezone, min, max)| Window { days, from, to, timezone, min, max });
+    let requests = (any::<u64>(), text(), any::<u16>(), text())
+        .prop_map(|(target, metric, port, path)| RequestTarget { target, metric, port, path });
+    let targets = (option::of(any::<u32>()), option::of(any::<u32>()), option::of(requests));
+    (any::<(u64, u64)>(), targets, 0u32..=1_000_000, pace(), pace(), vec(window, 0..3)).prop_map(
+        |((min, max), (cpu, memory, requests), tolerance, stabilization, cooldown, schedule)| Autoscale {
+            min,
+            max,
+            cpu,
+            memory,
+            requests,
+            tolerance: Ratio::from_millionths(tolerance).expect("in range"),
+            stabilization,
+            cooldown,
+            schedule,
         },
     )
 }
@@ -343,8 +360,15 @@ fn meta() -> impl Strategy<Value = Meta> {
     })
 }
 
+fn traced() -> impl Strategy<Value = TraceContext> {
+    any::<(u128, u64, u8)>().prop_filter_map("zeros are no id", |(trace, span, flags)| {
+        let (trace, span) = (TraceId::new(trace.to_be_bytes())?, SpanId::new(span.to_be_bytes())?);
+        Some(TraceContext { trace, span, flags })
+    })
+}
+
 fn service() -> impl Strategy<Value = Object> {
-    let spec = || service_spec().prop_map(Arc::new);
+    let spec = || service_spec().boxed().prop_map(Arc::new);
     let revision = move || (any::<u64>(), spec()).prop_map(|(version, spec)| SpecRevision { version, spec });
     let vip = (id(), subnet()).prop_map(|(network, address)| VirtualIp { network, address });
     let endpoint = (vec(port(), 0..3), vec(vip, 0..3)).prop_map(|(ports, virtual_ips)| Endpoint { ports, virtual_ips });
@@ -359,12 +383,31 @@ fn service() -> impl Strategy<Value = Object> {
         },
     );
     let job = (any::<u64>(), time()).prop_map(|(iteration, last_execution)| JobStatus { iteration, last_execution });
-    let head = (id(), meta(), spec(), any::<u64>(), any::<bool>());
+    let autoscaled =
+        (any::<u64>(), time(), text()).prop_map(|(replicas, since, reason)| Autoscaled { replicas, since, reason });
+    let head = (id(), meta(), spec(), any::<u64>(), any::<bool>(), option::of(autoscaled), option::of(traced()));
     let rest =
         (option::of(revision()), vec(revision(), 0..2), option::of(endpoint), option::of(update), option::of(job));
     (head, rest).prop_map(
-        |((id, meta, spec, spec_version, pending_delete), (previous, history, endpoint, update, job))| {
-            Service { id, meta, spec, spec_version, previous, history, endpoint, update, job, pending_delete }.into()
+        |(
+            (id, meta, spec, spec_version, pending_delete, autoscaled, traced),
+            (previous, history, endpoint, update, job),
+        )| {
+            Service {
+                id,
+                meta,
+                spec,
+                spec_version,
+                previous,
+                history,
+                endpoint,
+                update,
+                job,
+                pending_delete,
+                autoscaled,
+                traced,
+            }
+            .into()
         },
     )
 }
@@ -405,7 +448,8 @@ fn task() -> impl Strategy<Value = Object> {
         DesiredState::Shutdown,
         DesiredState::Remove,
     ]);
-    let head = (id(), meta(), id(), name(), any::<u64>(), slot, option::of(id()), option::of(id()));
+    let head =
+        (id(), meta(), id(), name(), any::<u64>(), slot, option::of(id()), option::of(id()), option::of(traced()));
     let rest = (desired, status, vec(attachment, 0..3), vec(port(), 0..3), restarts, option::of(any::<u64>()));
     (head, rest).prop_map(|(head, rest)| {
         Task {
@@ -423,6 +467,7 @@ fn task() -> impl Strategy<Value = Object> {
             restarts: rest.4,
             job_iteration: rest.5,
             nominated: head.7,
+            traced: head.8,
         }
         .into()
     })
@@ -526,14 +571,15 @@ fn resource() -> impl Strategy<Value = Object> {
 
 fn api_token() -> impl Strategy<Value = ApiToken> {
     let role = one_of(&[ApiRole::Viewer, ApiRole::Operator, ApiRole::Admin]);
-    (name(), role, any::<[u8; 32]>(), time(), option::of(time()), text()).prop_map(
-        |(name, role, digest, created_at, expires_at, created_by)| ApiToken {
+    (name(), role, any::<[u8; 32]>(), time(), option::of(time()), text(), any::<bool>()).prop_map(
+        |(name, role, digest, created_at, expires_at, created_by, certificate)| ApiToken {
             name,
             role,
             digest,
             created_at,
             expires_at,
             created_by,
+            certificate,
         },
     )
 }

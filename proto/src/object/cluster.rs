@@ -36,8 +36,10 @@ pub struct ApiToken {
     pub name: TokenName,
     /// What it allows.
     pub role: ApiRole,
-    /// SHA-256 of the token, which has 128 random bits: nothing slower is needed.
+    /// SHA-256 of the token, which has 128 random bits: nothing slower is needed; or of the client certificate that it is.
     pub digest: [u8; 32],
+    /// It is a client certificate: shown by the connection, with proof of its key.
+    pub certificate: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it is good no more; `None` is never.

@@ -4,6 +4,7 @@ mod any;
 mod cluster;
 mod file;
 mod node;
+mod replicas;
 mod resource;
 mod service;
 mod task;
@@ -12,8 +13,11 @@ pub use any::{Object, ObjectKind, ObjectRef};
 pub use cluster::{ApiToken, Authority, Cluster, JoinSecret, Root};
 pub use file::{Config, Content, FileObject, Secret};
 pub use node::{ManagerStatus, Node, NodeDescription, NodeResources, NodeStatus, TunnelKey};
+pub use replicas::Replicas;
 pub use resource::{Network, NetworkAllocation, Volume};
-pub use service::{Endpoint, JobStatus, Service, SpecRevision, SpecVersion, UpdateProgress, UpdateStatus, VirtualIp};
+pub use service::{
+    Autoscaled, Endpoint, JobStatus, Service, SpecRevision, SpecVersion, UpdateProgress, UpdateStatus, VirtualIp,
+};
 pub use task::{Attachment, ContainerStatus, RestartRecord, Slot, Task, TaskStatus};
 
 use serde::{Deserialize, Serialize};

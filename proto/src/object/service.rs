@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Meta;
 use crate::id::{NetworkId, ServiceId};
-use crate::spec::{PortConfig, ServiceSpec};
+use crate::spec::{PortConfig, ServiceMode, ServiceSpec};
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// Version of a service's spec: the log index of the write that brought it.
 pub type SpecVersion = u64;
@@ -37,6 +39,12 @@ pub struct Service {
     pub job: Option<JobStatus>,
     /// A person asked for its removal: it ends its tasks, then goes.
     pub pending_delete: bool,
+    /// What autoscaling decided last; `None` before that, and where the spec asks for none.
+    #[serde(default)]
+    pub autoscaled: Option<Autoscaled>,
+    /// The trace of the last change that a person made, until what follows from it is done; `None` where nobody traces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traced: Option<TraceContext>,
 }
 
 impl Service {
@@ -53,6 +61,29 @@ impl Service {
             update: None,
             job: None,
             pending_delete: false,
+            autoscaled: None,
+            traced: None,
+        }
+    }
+
+    /// How many tasks it should have now: as the spec says, but for the replicas of a service that is scaled by its load. The
+    /// one place that says so.
+    pub fn mode(&self) -> ServiceMode {
+        match (self.spec.mode, &self.spec.autoscale) {
+            (ServiceMode::Replicated { replicas }, Some(autoscale)) => {
+                let first = || replicas.min(autoscale.max).max(autoscale.min);
+                let replicas = self.autoscaled.as_ref().map_or_else(first, |decided| decided.replicas);
+                ServiceMode::Replicated { replicas }
+            }
+            (mode, _) => mode,
+        }
+    }
+
+    /// Replicas that it should have now; `None` for a service that is not replicated.
+    pub fn replicas(&self) -> Option<u64> {
+        match self.mode() {
+            ServiceMode::Replicated { replicas } => Some(replicas),
+            ServiceMode::Global | ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => None,
         }
     }
 
@@ -64,6 +95,17 @@ impl Service {
         let older = self.previous.iter().chain(&self.history);
         older.filter(|revision| revision.version == version).map(|revision| &revision.spec).next()
     }
+}
+
+/// The number of replicas that autoscaling, or a person within its bounds, decided last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Autoscaled {
+    /// The number.
+    pub replicas: u64,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// A spec with its version.
@@ -117,7 +159,7 @@ pub struct UpdateStatus {
 }
 
 /// Where an update is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateProgress {
     /// Replacing tasks.
@@ -135,6 +177,16 @@ pub enum UpdateProgress {
 }
 
 impl UpdateProgress {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Updating,
+        Self::Paused,
+        Self::Completed,
+        Self::RollbackStarted,
+        Self::RollbackPaused,
+        Self::RollbackCompleted,
+    ];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -12,6 +12,7 @@ use crate::name::ServiceName;
 use crate::spec::PortConfig;
 use crate::state::{DesiredState, HealthState, TaskState};
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// One attempt to run one replica.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,9 @@ pub struct Task {
     pub job_iteration: Option<u64>,
     /// Node on which tasks of lower priority make way for it, while it waits for that (Kubernetes' `nominatedNodeName`).
     pub nominated: Option<NodeId>,
+    /// The trace of the change that it was made for. A task that replaces one that ended is part of no trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traced: Option<TraceContext>,
 }
 
 /// Which replica a task is.
@@ -72,6 +76,14 @@ impl Task {
         match self.slot {
             Slot::Replica(slot) => format!("{}.{slot}.{}", self.service_name, self.id),
             Slot::Node(node) => format!("{}.{node}.{}", self.service_name, self.id),
+        }
+    }
+
+    /// `web.1`, or `web.<host>` for a task of a global service, as people call it.
+    pub fn short_name(&self, host_name: impl FnOnce(NodeId) -> String) -> String {
+        match self.slot {
+            Slot::Replica(slot) => format!("{}.{slot}", self.service_name),
+            Slot::Node(node) => format!("{}.{}", self.service_name, host_name(node)),
         }
     }
 }

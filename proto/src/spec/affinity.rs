@@ -3,11 +3,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::name::ServiceName;
 
 /// How nodes that have room are ranked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// Fill the nodes that are in use before others are begun, without crowding one service on one node. Tasks that
@@ -19,7 +20,7 @@ pub enum Strategy {
 }
 
 /// One rule: near to, or far from, the tasks that the selector names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Affinity {
     /// Near or far.
     pub relation: Relation,
@@ -33,7 +34,7 @@ pub struct Affinity {
 }
 
 /// Near or far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Relation {
     /// In one place with at least one of the tasks.
@@ -43,7 +44,7 @@ pub enum Relation {
 }
 
 /// Whose tasks a rule speaks of.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Selector {
     /// Those of one service, by its full name; its own are allowed.
@@ -58,7 +59,7 @@ pub enum Selector {
 }
 
 /// What counts as one place.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// One node.

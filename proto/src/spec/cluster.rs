@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Labels, Strategy};
+use crate::schema::DurationText;
 use crate::state::{Availability, NodeRole};
 use crate::time::duration;
 
 /// What a person sets on a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(default)]
 pub struct NodeSpec {
     /// Its part in the cluster.
@@ -21,7 +23,7 @@ pub struct NodeSpec {
 }
 
 /// What a person sets on the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ClusterSpec {
     /// A name for people.
@@ -30,9 +32,11 @@ pub struct ClusterSpec {
     pub task_history_limit: u32,
     /// Between two heartbeats of an agent. Default 1 s.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub heartbeat_period: Duration,
     /// How long a node's certificate is good for; it is renewed in the second half of that. Default 90 days, at least 1 hour.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub certificate_lifetime: Duration,
     /// Overlay networks that say nothing of it themselves are encrypted from node to node, that of published ports among them.
     pub encrypt_networks: bool,

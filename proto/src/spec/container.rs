@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Labels, Mount};
 use crate::content::ContentDigest;
+use crate::schema::{DurationText, IpAddress};
 use crate::time::duration;
 
 /// What runs in a task's container. `None` and empty mean "as the image says" where the image can say.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ContainerSpec {
     /// Image reference as written, e.g. `nginx:1.25` or `host:5000/app@sha256:…`.
@@ -48,6 +50,7 @@ pub struct ContainerSpec {
     pub stop_signal: Option<String>,
     /// Time between the stop signal and SIGKILL. Default 10 s.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub stop_grace_period: Duration,
     /// Run a small init as pid 1 that forwards signals and reaps zombies.
     pub init: bool,
@@ -136,7 +139,7 @@ impl Default for ContainerSpec {
 }
 
 /// Compose `pull_policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PullPolicy {
     /// Ask the registry each time a task is prepared.
@@ -149,7 +152,7 @@ pub enum PullPolicy {
 }
 
 /// Names such as `NET_ADMIN`, without `CAP_`, upper case; `ALL` means every one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(default)]
 pub struct CapabilitySpec {
     /// Added to the default set.
@@ -159,7 +162,7 @@ pub struct CapabilitySpec {
 }
 
 /// System call filter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SeccompMode {
     /// Berth's default allow-list.
@@ -172,7 +175,7 @@ pub enum SeccompMode {
 }
 
 /// Soft and hard value of one resource limit; -1 means unlimited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ulimit {
     /// What is in force.
     pub soft: i64,
@@ -181,7 +184,7 @@ pub struct Ulimit {
 }
 
 /// A device of the host inside the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceMapping {
     /// Path on the host.
     pub source: String,
@@ -192,7 +195,7 @@ pub struct DeviceMapping {
 }
 
 /// A line of /etc/hosts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HostEntry {
     /// The name.
     pub host: String,
@@ -201,10 +204,11 @@ pub struct HostEntry {
 }
 
 /// Name resolution of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(default)]
 pub struct DnsSpec {
     /// Servers that unknown names are asked of; empty means the node's.
+    #[schema(value_type = Vec<IpAddress>)]
     pub nameservers: Vec<IpAddr>,
     /// Search domains.
     pub search: Vec<String>,
@@ -213,7 +217,7 @@ pub struct DnsSpec {
 }
 
 /// A config or secret shown as a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileMount {
     /// Name of the config or secret object.
     pub source: String,
@@ -246,24 +250,28 @@ pub enum FileSource {
 }
 
 /// Probe that says whether a task is healthy (Compose `healthcheck`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Healthcheck {
     /// What to run; `None` inherits the image's test.
     pub test: Option<HealthTest>,
     /// Between two probes. Default 30 s.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub interval: Duration,
     /// A probe that takes longer has failed. Default 30 s.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub timeout: Duration,
     /// Failures in a row that make it unhealthy. Default 3.
     pub retries: u32,
     /// Failures in this time after the start do not count. Default 0.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub start_period: Duration,
     /// Between two probes in the start period. Default 5 s.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub start_interval: Duration,
 }
 
@@ -281,7 +289,7 @@ impl Default for Healthcheck {
 }
 
 /// What a health check runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthTest {
     /// No health check, also not the image's.
@@ -293,7 +301,7 @@ pub enum HealthTest {
 }
 
 /// Whose namespace a container uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NamespaceMode {
     /// Its own.
@@ -304,7 +312,7 @@ pub enum NamespaceMode {
 }
 
 /// Where the output of a task goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct LogSpec {
     /// `json-file`, `local` (both: Berth's own files) or `none`.

@@ -3,6 +3,7 @@
 //! Field meanings, defaults and limits follow the Compose Specification and Docker's service API.
 
 mod affinity;
+mod autoscale;
 mod cluster;
 mod container;
 mod endpoint;
@@ -15,6 +16,10 @@ mod service;
 mod storage;
 
 pub use affinity::{Affinity, Relation, Scope, Selector, Strategy};
+pub use autoscale::{
+    Autoscale, Bounds, Pace, ParseTimeError, RequestTarget, TimeOfDay, Weekday, Window, default_cooldown, default_path,
+    default_stabilization, default_tolerance, zone,
+};
 pub use cluster::{ClusterSpec, NodeSpec};
 pub use container::{
     CapabilitySpec, ContainerSpec, DeviceMapping, DnsSpec, FileMount, FileSource, HealthTest, Healthcheck, HostEntry,

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Labels;
 use crate::name::VolumeName;
 
 /// One mount of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Mount {
     /// Absolute path in the container.
     pub target: String,
@@ -20,7 +21,7 @@ pub struct Mount {
 }
 
 /// What is mounted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MountKind {
     /// A path of the host.
@@ -34,7 +35,7 @@ pub enum MountKind {
 }
 
 /// A path of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BindMount {
     /// Absolute path on the host.
     pub source: String,
@@ -50,7 +51,7 @@ pub struct BindMount {
 }
 
 /// mount(2) propagation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Propagation {
     /// Not at all, with what is below.
@@ -69,7 +70,7 @@ pub enum Propagation {
 }
 
 /// A volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolumeMount {
     /// Name of the volume; `None`, and no `name_template`, is an anonymous one that goes with its task.
     pub name: Option<VolumeName>,
@@ -94,7 +95,7 @@ pub struct VolumeMount {
 }
 
 /// Memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(default)]
 pub struct TmpfsMount {
     /// Bytes; `None` is half the memory, as the kernel has it.
@@ -106,7 +107,7 @@ pub struct TmpfsMount {
 }
 
 /// The files of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImageMount {
     /// Image reference.
     pub source: String,

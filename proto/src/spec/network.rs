@@ -5,16 +5,18 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Labels;
 use crate::name::{NetworkName, StackName};
+use crate::schema::{IpAddress, Subnet};
 use crate::validate::network_options;
 
 /// The network that published ports lead through from node to node. It is always there, and no task joins it.
 pub const INGRESS_NETWORK: &str = "ingress";
 
 /// A network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkSpec {
     /// Unique name.
     pub name: NetworkName,
@@ -61,7 +63,7 @@ impl NetworkSpec {
 }
 
 /// How a network is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkDriver {
     /// Spans all nodes.
@@ -82,26 +84,46 @@ impl NetworkDriver {
     pub fn stays_on_node(self) -> bool {
         matches!(self, Self::Bridge | Self::Host | Self::None)
     }
+
+    /// `cluster` when it spans nodes, else `local`.
+    pub fn scope(self) -> &'static str {
+        if self == Self::Overlay { "cluster" } else { "local" }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+            Self::Bridge => "bridge",
+            Self::Host => "host",
+            Self::None => "none",
+            Self::Macvlan => "macvlan",
+        }
+    }
 }
 
 /// A pool of addresses.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IpamPool {
     /// The subnet.
+    #[schema(value_type = Subnet)]
     pub subnet: IpNet,
     /// Tasks get addresses from this part of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Subnet>)]
     pub ip_range: Option<IpNet>,
     /// The gateway; default the first address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<IpAddress>)]
     pub gateway: Option<IpAddr>,
     /// Addresses that are taken, by name.
     #[serde(default)]
+    #[schema(value_type = BTreeMap<String, IpAddress>)]
     pub aux_addresses: BTreeMap<String, IpAddr>,
 }
 
 /// How the tasks of a service join a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkAttachmentSpec {
     /// Name of the network object, or one of `host`, `none`, `bridge`.
     pub network: NetworkName,
@@ -110,9 +132,11 @@ pub struct NetworkAttachmentSpec {
     pub aliases: Vec<String>,
     /// A fixed IPv4 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<IpAddress>)]
     pub ipv4: Option<IpAddr>,
     /// A fixed IPv6 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<IpAddress>)]
     pub ipv6: Option<IpAddr>,
     /// Order in which networks are joined, highest first.
     #[serde(default)]

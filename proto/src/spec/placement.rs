@@ -4,11 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::{Affinity, Strategy};
 
 /// Where tasks of a service may run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(default)]
 pub struct Placement {
     /// All must hold.
@@ -31,7 +32,7 @@ pub struct Placement {
 }
 
 /// `os/architecture` as in the OCI image index.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default, ToSchema)]
 pub struct Platform {
     /// E.g. `linux`; empty matches any.
     pub os: String,
@@ -40,7 +41,7 @@ pub struct Platform {
 }
 
 /// Spread evenly over the values of a node attribute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Preference {
     /// E.g. `node.labels.zone`.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Limits and reservations of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(default)]
 pub struct Requirements {
     /// What the kernel lets it use at most.
@@ -15,7 +16,7 @@ pub struct Requirements {
 }
 
 /// Enforced by cgroups. `None` is no limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(default)]
 pub struct Limits {
     /// 1_000_000_000 is one whole cpu.
@@ -33,7 +34,7 @@ pub struct Limits {
 }
 
 /// Set aside by the scheduler.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(default)]
 pub struct Reservations {
     /// 1_000_000_000 is one whole cpu.
@@ -47,7 +48,7 @@ pub struct Reservations {
 }
 
 /// Compose `reservations.devices`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(default)]
 pub struct DeviceRequest {
     /// Capabilities that the device must have, e.g. `gpu`.

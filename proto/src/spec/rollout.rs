@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use crate::schema::DurationText;
 use crate::time::duration;
 
 /// When a task that ended is replaced (Compose `deploy.restart_policy`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct RestartPolicy {
     /// After which ends.
@@ -15,11 +17,13 @@ pub struct RestartPolicy {
     /// Wait before the replacement starts; doubled for each failure in the window, up to a minute. Default 5 s,
     /// as Docker Swarm has it.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub delay: Duration,
     /// At most this many in the window; `None` is without end.
     pub max_attempts: Option<u64>,
     /// Attempts older than this are forgotten; zero remembers all. Default 0.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub window: Duration,
 }
 
@@ -35,7 +39,7 @@ impl Default for RestartPolicy {
 }
 
 /// Which ends lead to a replacement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartCondition {
     /// None.
@@ -48,18 +52,20 @@ pub enum RestartCondition {
 }
 
 /// How a changed spec reaches the tasks (Compose `deploy.update_config`, `deploy.rollback_config`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct UpdateConfig {
     /// Tasks replaced at the same time; 0 is all at once. Default 1.
     pub parallelism: u64,
     /// Wait between two groups. Default 0.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub delay: Duration,
     /// What happens when too many new tasks fail.
     pub failure_action: FailureAction,
     /// How long a new task is watched for failure. Default 5 s.
     #[serde(with = "duration")]
+    #[schema(value_type = DurationText)]
     pub monitor: Duration,
     /// Share of failed tasks that is borne. Default 0.
     pub max_failure_ratio: Ratio,
@@ -81,7 +87,7 @@ impl Default for UpdateConfig {
 }
 
 /// What happens when too many new tasks fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureAction {
     /// Stop where it is and wait for a person.
@@ -94,7 +100,7 @@ pub enum FailureAction {
 }
 
 /// Order of old and new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpdateOrder {
     /// Stop the old task, then start the new one.

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
-    ContainerSpec, EndpointSpec, Labels, LogSpec, NetworkAttachmentSpec, Placement, Requirements, RestartPolicy,
-    UpdateConfig,
+    Autoscale, ContainerSpec, EndpointSpec, Labels, LogSpec, NetworkAttachmentSpec, Placement, Requirements,
+    RestartPolicy, UpdateConfig,
 };
 use crate::name::{ServiceName, StackName};
 
 /// A service: how many of what should run, where, and how it changes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceSpec {
     /// Unique name; `<stack>_<service>` when it came from a stack.
     pub name: ServiceName,
@@ -38,6 +39,9 @@ pub struct ServiceSpec {
     /// Higher ones may evict lower ones.
     #[serde(default)]
     pub priority: i32,
+    /// How the number of replicas follows the load; `None` leaves it to people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<Autoscale>,
     /// Services that must be up first, by full name (Compose `depends_on`).
     #[serde(default)]
     pub depends_on: BTreeMap<ServiceName, DependsOn>,
@@ -56,6 +60,7 @@ impl ServiceSpec {
             rollback: UpdateConfig::default(),
             endpoint: EndpointSpec::default(),
             priority: 0,
+            autoscale: None,
             depends_on: BTreeMap::new(),
         }
     }
@@ -71,7 +76,7 @@ impl ServiceSpec {
 }
 
 /// What each task of a service runs. Two tasks with equal `TaskSpec` need not be replaced by one another.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskSpec {
     /// The container.
     pub container: ContainerSpec,
@@ -111,7 +116,7 @@ impl TaskSpec {
 }
 
 /// How many tasks a service has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceMode {
     /// A number of replicas, in slots 1..=n.
@@ -156,7 +161,7 @@ impl ServiceMode {
 }
 
 /// What a service waits for before its first tasks are started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DependsOn {
     /// The state to wait for.
     pub condition: DependencyCondition,
@@ -173,7 +178,7 @@ fn yes() -> bool {
 }
 
 /// Compose `depends_on.condition`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DependencyCondition {
     /// A task of it is running.

@@ -5,12 +5,14 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::Labels;
 use crate::name::{ConfigName, SecretName, StackName, VolumeName};
+use crate::schema::Base64;
 
 /// A named volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolumeSpec {
     /// Unique name.
     pub name: VolumeName,
@@ -33,7 +35,7 @@ fn local() -> String {
 }
 
 /// A config: a file that is not secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigSpec {
     /// Unique name.
     pub name: ConfigName,
@@ -48,6 +50,7 @@ pub struct ConfigSpec {
     pub template_driver: Option<TemplateDriver>,
     /// The content, at most 1000 KiB.
     #[serde(with = "base64_bytes")]
+    #[schema(value_type = Base64)]
     pub data: Bytes,
 }
 
@@ -71,7 +74,7 @@ pub struct SecretSpec {
 }
 
 /// How placeholders in a config or secret are filled in (Compose `template_driver`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TemplateDriver {
     /// In the manner of Go's text/template, with what Docker Swarm gives it.

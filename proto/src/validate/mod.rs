@@ -3,6 +3,7 @@
 //! Pure. What depends on the cluster (a name that is taken, a network that does not exist) is checked where the cluster's
 //! state is; here is what one spec alone can be refused for.
 
+mod autoscale;
 mod container;
 mod mount;
 mod network;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Checker, container, network, resources};
+use super::{Checker, autoscale, container, network, resources};
 use crate::spec::{
     EndpointMode, LogSpec, Placement, Preference, PublishMode, Scope, ServiceMode, ServiceSpec, TaskSpec,
 };
@@ -13,6 +13,7 @@ pub const MAX_TASKS: u64 = 1_000_000;
 pub(super) fn check(spec: &ServiceSpec, check: &mut Checker) {
     check.labels("labels", &spec.labels);
     check.within("mode", |check| mode(spec.mode, check));
+    autoscale::check(spec, check);
     check.within("endpoint", |check| endpoint(spec, check));
     check.within("task", |check| task(&spec.task, check));
     for (field, config) in [("update", &spec.update), ("rollback", &spec.rollback)] {

@@ -198,3 +198,83 @@ fn placeholders_are_checked_before_a_task_starts() {
         assert!(found.starts_with(wrong) && found.is_empty() == wrong.is_empty(), "{data:?}: {found}");
     }
 }
+
+mod autoscaling {
+    use std::time::Duration;
+
+    use super::{errors, web};
+    use crate::spec::{Autoscale, RequestTarget, ServiceMode, ServiceSpec, Weekday, Window};
+
+    fn requests() -> RequestTarget {
+        RequestTarget { target: 50, metric: "http_requests_total".into(), port: 80, path: "/metrics".into() }
+    }
+
+    fn window() -> Window {
+        let time = |text: &str| text.parse().expect("a time");
+        let (from, to) = (time("08:00"), time("18:00"));
+        Window { days: vec![Weekday::Mon, Weekday::Fri], from, to, timezone: None, min: Some(3), max: None }
+    }
+
+    fn scaled() -> ServiceSpec {
+        let mut spec = web();
+        spec.task.resources.reservations.nano_cpus = 500_000_000;
+        let requests = Some(requests());
+        let schedule = vec![Window { timezone: Some("Europe/Berlin".into()), ..window() }];
+        spec.autoscale = Some(Autoscale { cpu: Some(60), requests, schedule, ..Autoscale::between(1, 10) });
+        spec
+    }
+
+    #[test]
+    fn a_plain_one_is_valid_and_so_is_none_at_night() {
+        assert_eq!(errors(&scaled()), Vec::<String>::new());
+        let mut spec = scaled();
+        let night = Window { min: Some(0), max: Some(0), ..window() };
+        spec.autoscale.as_mut().expect("set").schedule.push(night);
+        assert_eq!(errors(&spec), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_mistake_names_its_field() {
+        type Change = fn(&mut ServiceSpec, &mut Autoscale);
+        let cases: [(Change, &str); 21] = [
+            (|_, a| a.min = 0, "autoscale.min: must be at least 1"),
+            (|s, _| s.mode = ServiceMode::Replicated { replicas: 11 }, "mode.replicas: 11 is not between the 1 and 10"),
+            (|s, _| s.mode = ServiceMode::Global, "autoscale: only replicated services"),
+            (|_, a| (a.min, a.max, a.schedule) = (5, 4, Vec::new()), "autoscale.max: 4 is less than min, which is 5"),
+            (|_, a| a.max = 2_000_000, "autoscale.max: 2000000 is over the limit"),
+            (|_, a| a.cpu = Some(0), "autoscale.cpu: 0 is not between 1 and 1000 percent"),
+            (|_, a| a.memory = Some(80), "autoscale.memory: is a share of the memory that a replica reserves"),
+            (|s, _| s.task.resources.reservations.nano_cpus = 0, "autoscale.cpu: is a share of the cpu"),
+            (|_, a| a.requests = Some(RequestTarget { target: 0, ..requests() }), "autoscale.requests.target: must be"),
+            (
+                |_, a| a.requests = Some(RequestTarget { metric: "9a".into(), ..requests() }),
+                "autoscale.requests.metric",
+            ),
+            (|_, a| a.requests = Some(RequestTarget { metric: "a{}".into(), ..requests() }), "not the name of a Prom"),
+            (|_, a| a.requests = Some(RequestTarget { port: 0, ..requests() }), "autoscale.requests.port: must be"),
+            (|_, a| a.requests = Some(RequestTarget { path: "a b".into(), ..requests() }), "autoscale.requests.path"),
+            (|_, a| a.cooldown.up = Duration::from_secs(3_601), "autoscale.cooldown.up: may be one hour at most"),
+            (|_, a| a.stabilization.down = Duration::MAX, "autoscale.stabilization.down: may be one hour at most"),
+            (|_, a| a.schedule[0].to = a.schedule[0].from, "autoscale.schedule[0].to: is when it begins"),
+            (
+                |_, a| a.schedule[0].timezone = Some("Mars/Olympus".into()),
+                "autoscale.schedule[0].timezone: \"Mars/Olym",
+            ),
+            (|_, a| a.schedule[0].min = None, "autoscale.schedule[0]: changes neither min nor max"),
+            (|_, a| a.schedule[0].min = Some(11), "autoscale.schedule[0].max: 10 is less than min, which is 11"),
+            (|_, a| a.schedule[0].days.reverse(), "autoscale.schedule[0].days: must name each day once"),
+            (
+                |_, a| (a.cpu, a.requests, a.schedule) = (None, None, Vec::new()),
+                "autoscale: says nothing that the number of replicas follows (set cpu, memory, requests or schedule)",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut spec = scaled();
+            let mut autoscale = spec.autoscale.take().expect("set");
+            change(&mut spec, &mut autoscale);
+            spec.autoscale = Some(autoscale);
+            let errors = errors(&spec);
+            assert!(errors.len() == 1 && errors[0].contains(expected), "{expected}: {errors:?}");
+        }
+    }
+}

@@ -106,6 +106,7 @@ pub fn running(id: TaskId, service: ServiceId, on: NodeId) -> Task {
         restarts: RestartRecord::default(),
         job_iteration: None,
         nominated: None,
+        traced: None,
     }
 }
 

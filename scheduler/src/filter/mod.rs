@@ -59,6 +59,44 @@ pub enum Miss {
     Guarded,
 }
 
+impl Miss {
+    /// The word for the filter.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Down => "node_down",
+            Self::Unknown => "node_unknown",
+            Self::Drained => "node_drained",
+            Self::Paused => "node_paused",
+            Self::Constraint(_) => "constraint",
+            Self::Platform => "platform",
+            Self::Capability(_) => "capability",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Generic(_) => "generic",
+            Self::HostPort(_) => "host_port",
+            Self::MaxPerNode => "max_per_node",
+            Self::Affinity(_) | Self::Guarded => "affinity",
+        }
+    }
+
+    /// The words of all filters.
+    pub const WORDS: [&'static str; 13] = [
+        "node_down",
+        "node_unknown",
+        "node_drained",
+        "node_paused",
+        "constraint",
+        "platform",
+        "capability",
+        "cpu",
+        "memory",
+        "generic",
+        "host_port",
+        "max_per_node",
+        "affinity",
+    ];
+}
+
 /// Whether the nodes of a class may have tasks with this demand, as far as they are equal: the sample speaks for all.
 pub(crate) fn class_qualifies(demand: &Demand, sample: &Node) -> bool {
     let constraints = demand.constraints.iter().filter(|constraint| !constraint::is_own(constraint));

@@ -58,6 +58,7 @@ pub fn task(n: u128, of: u128, on: Option<NodeId>, state: TaskState) -> Task {
         restarts: RestartRecord::default(),
         job_iteration: None,
         nominated: None,
+        traced: None,
     }
 }
 

@@ -17,6 +17,7 @@ use berth_manager::identity::{Credentials, JoinToken};
 use berth_proto::id::NodeId;
 use berth_proto::object::{NodeDescription, NodeResources};
 use berth_proto::pb;
+use berth_trace::Tracer;
 use nix::sys::socket::{Shutdown, SockaddrIn, getpeername, shutdown};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -133,6 +134,7 @@ async fn join(number: usize, manager: String, token: JoinToken, stop: Cancellati
         reports: Arc::new(Telling(Arc::clone(&board))),
         records: None,
         now: || SystemTime::now().into(),
+        tracer: Tracer::off(),
         restored: Restored::default(),
         shutdown: stop.clone(),
     });
@@ -180,6 +182,7 @@ fn identity(number: usize, node: NodeId) -> Identity {
         routes: watch::Sender::default().subscribe(),
         images: watch::channel([crate::IMAGE.to_owned()].into()).1,
         keys: watch::Sender::default().subscribe(),
+        figures: watch::Sender::default().subscribe(),
         // Nobody reaches the agents: they have no containers to look into.
         address: String::new(),
         session: String::new(),

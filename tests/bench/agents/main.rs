@@ -13,6 +13,8 @@
 mod figures;
 #[path = "fleet.rs"]
 mod fleet;
+#[path = "../inside.rs"]
+mod inside;
 #[path = "machine.rs"]
 mod machine;
 #[path = "../process.rs"]
@@ -35,7 +37,7 @@ fn main() {
     let network = if words.iter().any(|word| word == "shared") { "bridge" } else { "host" };
     let numbers = words.iter().filter(|word| *word != "shared");
     let counts: Vec<usize> = numbers.map(|word| word.parse().expect("a number of agents")).collect();
-    run::raise_limit();
+    inside::raise_limit();
     for count in if counts.is_empty() { vec![1_000, 5_000] } else { counts } {
         // A thread of its own: it enters the host's network, and what it starts is there too.
         std::thread::spawn(move || run::run(count, network)).join().expect("the figures are taken");

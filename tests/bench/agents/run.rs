@@ -1,20 +1,18 @@
 //! One manager and a number of agents, from the join to the return of all at once.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::time::{Duration, Instant};
 
 use berth_proto::pb::{self, control_client::ControlClient};
 use berth_proto::spec::{ContainerSpec, NetworkAttachmentSpec, ServiceMode, ServiceSpec};
 use berth_proto::state::{NodeState, TaskState};
-use berth_tests::{Cluster, Host};
-use nix::sched::{CloneFlags, setns};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use berth_tests::Cluster;
 use tonic::transport::Channel;
 
 use crate::IMAGE;
 use crate::figures::Samples;
 use crate::fleet::{CPUS, Fleet};
+use crate::inside::enter_network;
 use crate::process::{cpu, forget_peak, memory, peak};
 use crate::wire::{control, runtime};
 
@@ -24,12 +22,6 @@ const IDLE: Duration = Duration::from_secs(20);
 const SERVICES: u64 = 5;
 /// Between two looks at the manager's state.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// As many open files as the system allows, for this process and the manager that it starts.
-pub fn raise_limit() {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("limits can be read");
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("up to the hard limit");
-}
 
 /// Prints the figures of `count` agents whose tasks are all on `network`.
 pub fn run(count: usize, network: &str) {
@@ -48,12 +40,6 @@ pub fn run(count: usize, network: &str) {
         idle(manager).await;
         return_at_once(&mut control, manager, &fleet, count).await;
     });
-}
-
-/// Threads that are started from here on are in the host's network.
-fn enter_network(host: &Host) {
-    let namespace = File::open(format!("/proc/{}/ns/net", host.namespace_pid())).expect("the host is there");
-    setns(namespace, CloneFlags::CLONE_NEWNET).expect("the benchmark runs as root");
 }
 
 async fn join(control: &mut ControlClient<Channel>, manager: i32, count: usize, token: &str) -> Fleet {

@@ -22,6 +22,7 @@ use crate::registry::retry::Backoff;
 use crate::registry::session::Session;
 use crate::spec::manifest::Descriptor;
 use crate::store::{Inner, blocking};
+use crate::traffic::Source as Counted;
 
 /// Chunks between network and disk; a full queue holds the network back.
 const QUEUE: usize = 16;
@@ -70,6 +71,18 @@ enum Giver {
     Peer(usize),
     /// More than one, or nobody knows.
     Several,
+}
+
+impl Giver {
+    /// The same in the words of who counts.
+    fn counted(self) -> Option<Counted> {
+        match self {
+            Self::Nobody => None,
+            Self::Registry => Some(Counted::Registry),
+            Self::Peer(_) => Some(Counted::Peers),
+            Self::Several => Some(Counted::Several),
+        }
+    }
 }
 
 /// What is here of the blob.
@@ -237,7 +250,7 @@ impl Download {
         };
         let (sender, receiver) = mpsc::channel::<Bytes>(QUEUE);
         let writing = blocking(move || write_all(fetched, start, giver, receiver));
-        let reading = self.pass_on(start, stream, sender);
+        let reading = self.pass_on(start, giver, stream, sender);
         // Both end: the reader drops the sender, a failing writer drops the receiver.
         let (written, read) = futures::join!(writing, reading);
         let (fetched, written) = written?;
@@ -256,6 +269,7 @@ impl Download {
     async fn pass_on(
         &self,
         start: u64,
+        giver: Giver,
         mut stream: Bytestream,
         sender: mpsc::Sender<Bytes>,
     ) -> Result<(), SourceError> {
@@ -266,6 +280,7 @@ impl Download {
             let chunk = chunk?;
             let before = done;
             done += chunk.len() as u64;
+            giver.counted().into_iter().for_each(|from| self.inner.traffic.came(from, chunk.len()));
             if sender.send(chunk).await.is_err() {
                 // The writer takes no more and says why.
                 return Ok(());
@@ -282,7 +297,10 @@ impl Download {
         self.progress.layer(self.blob.digest, LayerState::Verifying);
         let (inner, blamed) = (Arc::clone(&self.inner), fetched.giver);
         let (part, actual) = match blocking(move || fetched.part.finish(&inner.layout)).await? {
-            Verdict::Stored => return Ok(Checked::Stored),
+            Verdict::Stored => {
+                blamed.counted().into_iter().for_each(|from| self.inner.traffic.stored(from));
+                return Ok(Checked::Stored);
+            }
             Verdict::Wrong(part, actual) => (*part, actual),
         };
         if blamed == Giver::Nobody {

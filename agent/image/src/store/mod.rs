@@ -37,6 +37,7 @@ use crate::reference::Reference;
 use crate::registry::credentials::RegistryAuth;
 use crate::registry::http::HttpClients;
 use crate::spec::config::ImageConfig;
+use crate::traffic::Traffic;
 
 /// Longest manifest, index or configuration; registries accept 4 MiB.
 pub(crate) const MAX_DOCUMENT: u64 = 8 * 1024 * 1024;
@@ -74,6 +75,7 @@ pub(crate) struct Inner {
     pub downloads: SingleFlight<Digest, Result<(), ImageError>>,
     pub download_permits: Semaphore,
     pub part_locks: PartLocks,
+    pub traffic: Arc<Traffic>,
     pub http: HttpClients,
 }
 
@@ -86,6 +88,11 @@ impl ImageStore {
         let root = root.as_ref().to_path_buf();
         let inner = blocking(move || Inner::open(&root, options)).await?;
         Ok(ImageStore { inner: Arc::new(inner) })
+    }
+
+    /// How much came from where.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.inner.traffic)
     }
 
     /// The store's directory.
@@ -249,6 +256,7 @@ impl Inner {
             downloads: SingleFlight::new(),
             download_permits: Semaphore::new(options.max_downloads.max(1)),
             part_locks: PartLocks::default(),
+            traffic: Arc::default(),
             http: HttpClients::new(options.extra_ca_files.clone(), options.retry.stall_timeout),
             options,
         })

@@ -13,8 +13,10 @@ use berth_proto::pb;
 use berth_proto::pb::control_client::ControlClient;
 use berth_proto::pb::daemon_client::DaemonClient;
 use berth_proto::pb::node_service_client::NodeServiceClient;
+use berth_trace::Traceparent;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::ui::Failure;
@@ -63,8 +65,8 @@ impl Client {
     }
 
     /// What the cluster offers.
-    pub fn control(&self) -> ControlClient<Channel> {
-        ControlClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    pub fn control(&self) -> ControlClient<InterceptedService<Channel, Traceparent>> {
+        ControlClient::with_interceptor(self.channel.clone(), Traceparent).max_decoding_message_size(MAX_ANSWER)
     }
 
     /// What the node offers.

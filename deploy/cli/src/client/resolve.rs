@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use berth_proto::id::Id;
-use berth_proto::object::{Config, Network, Node, Secret, Service, Slot, Task, Volume};
+use berth_proto::object::{Config, Network, Node, Secret, Service, Task, Volume};
 use berth_proto::state::TaskState;
 
 use super::world::World;
@@ -192,10 +192,7 @@ fn preference(task: &Task) -> (bool, bool, berth_proto::time::Timestamp) {
 
 /// `web.1`, or `web.<host>` for a task of a global service.
 pub fn short_task_name(world: &World, task: &Task) -> String {
-    match task.slot {
-        Slot::Replica(slot) => format!("{}.{slot}", task.service_name),
-        Slot::Node(node) => format!("{}.{}", task.service_name, world.node_name(node)),
-    }
+    task.short_name(|node| world.node_name(node))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use berth_compose::Stack;
+use berth_http::api::model::{PlannedChange, is_empty, kind_word};
+use berth_manager::api::stack;
 use berth_proto::name::StackName;
 use berth_proto::object::Service;
 use berth_proto::pb;
@@ -61,7 +63,7 @@ pub async fn run(args: ApplyArgs, context: &Context) -> Outcome {
     let client = context.connect().await?;
     let planned = send(&client, &request(&args, &stack, true, HashMap::new())).await?;
     show(&planned, &args)?;
-    if args.dry_run || plan::is_empty(&planned.plan) {
+    if args.dry_run || is_empty(&planned.plan) {
         return Ok(0);
     }
     confirm_removals(&planned.plan, args.force.yes)?;
@@ -108,17 +110,7 @@ fn request(
     dry_run: bool,
     expected_versions: HashMap<String, u64>,
 ) -> pb::StackApplyRequest {
-    pb::StackApplyRequest {
-        stack: stack.name.to_string(),
-        services: stack.services.iter().map(Into::into).collect(),
-        networks: stack.networks.iter().map(Into::into).collect(),
-        volumes: stack.volumes.iter().map(Into::into).collect(),
-        configs: stack.configs.iter().map(Into::into).collect(),
-        secrets: stack.secrets.iter().map(Into::into).collect(),
-        prune: args.prune,
-        dry_run,
-        expected_versions,
-    }
+    pb::StackApplyRequest { expected_versions, ..stack::request(stack, args.prune, dry_run) }
 }
 
 /// Spec versions that the plan was made from: a service that the plan did not see must not be there.
@@ -137,15 +129,13 @@ fn show(planned: &pb::StackApplyResponse, args: &ApplyArgs) -> Result<(), Failur
     let foresight = planned.foresight.as_ref().filter(|_| args.dry_run);
     terminal::print(match (args.format, foresight) {
         (Format::Table, foresight) => plan::text(&planned.plan) + &foresight.map(foresight::text).unwrap_or_default(),
-        (format, None) => listing::data(&plan::rows(&planned.plan), format)?,
-        (format, Some(foresight)) => listing::data(&plan::foreseen(&planned.plan, foresight::rows(foresight)), format)?,
+        (format, foresight) => listing::data(&PlannedChange::all(&planned.plan, foresight), format)?,
     })
 }
 
 fn confirm_removals(planned: &[pb::PlannedChange], yes: bool) -> Result<(), Failure> {
     let removed = planned.iter().filter(|change| change.action() == Action::Remove);
-    let names: Vec<String> =
-        removed.map(|change| format!("{} {}", plan::kind_word(change.kind()), change.name)).collect();
+    let names: Vec<String> = removed.map(|change| format!("{} {}", kind_word(change.kind()), change.name)).collect();
     if names.is_empty() { Ok(()) } else { prompt::confirm(&format!("Remove {}?", names.join(", ")), yes) }
 }
 

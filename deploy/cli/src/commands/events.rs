@@ -1,12 +1,13 @@
 //! `berth events`.
 
+use berth_proto::filter::Filters;
 use berth_proto::pb::ObjectKind;
 use berth_proto::time::Timestamp;
 use clap::Args;
 
 use crate::cli::Context;
 use crate::client::refusal::refused;
-use crate::flags::common::Filters;
+use crate::flags::common::parse_filters;
 use crate::flags::when::parse_when;
 use crate::rollout::wait::now;
 use crate::ui::{Failure, Format, Outcome, terminal};
@@ -42,7 +43,7 @@ const KINDS: [ObjectKind; 8] = [
 
 /// Prints changes as they are committed, until interrupted.
 pub async fn run(args: EventsArgs, context: &Context) -> Outcome {
-    let filters = Filters::parse(&args.filter, &["type", "action", "event", "name", "id", "actor"])?;
+    let filters = parse_filters(&args.filter, &["type", "action", "event", "name", "id", "actor"])?;
     let time = |text: &Option<String>| -> Result<Option<Timestamp>, Failure> {
         text.as_deref().map(|text| parse_when(text, now())).transpose().map_err(Failure::usage)
     };

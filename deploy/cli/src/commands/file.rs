@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 
+use berth_proto::filter;
 use berth_proto::id::TaskId;
 use berth_proto::object::Service;
 use berth_proto::pb;
@@ -46,13 +47,8 @@ pub async fn rolled_out(
 
 /// Prints the rows that match the filters, by name.
 pub fn list(mut rows: Vec<FileRow>, list: &ListFlags) -> Outcome {
-    let filters = list.filters(&["id", "name", "label", "stack"])?;
-    rows.retain(|row| {
-        filters.allow("id", |wanted| row.id.starts_with(wanted))
-            && filters.allow("name", |wanted| row.name.starts_with(wanted))
-            && filters.allow("stack", |wanted| row.stack.as_deref() == Some(wanted))
-            && filters.allow_labels("label", &row.labels)
-    });
+    let filters = list.filters_of(&filter::FILE)?;
+    rows.retain(|row| filters.file(&row.id, &row.name, row.stack.as_deref(), &row.labels));
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     terminal::done(listing::list(&rows, list.look())?)
 }

@@ -76,8 +76,7 @@ pub enum Command {
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     /// Manage the tokens of the HTTP API and the dashboard
-    // Hidden until the daemon serves what they open.
-    #[command(subcommand, hide = true)]
+    #[command(subcommand)]
     Token(token::TokenCommand),
     /// Show what happens in the cluster
     Events(events::EventsArgs),
@@ -95,6 +94,16 @@ pub enum Command {
 }
 
 impl Command {
+    /// What its span is called; `None` for one that starts no task.
+    pub fn traced_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Apply(_) => Some("berth apply"),
+            Self::Scale(_) => Some("berth scale"),
+            Self::Service(command) => command.traced_name(),
+            _ => None,
+        }
+    }
+
     /// Runs it.
     pub async fn run(self, context: &Context) -> Outcome {
         match self {

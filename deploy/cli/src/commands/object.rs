@@ -1,5 +1,6 @@
 //! What `network|volume|config|secret inspect|rm` have in common.
 
+use berth_http::api::model::kind_word;
 use berth_proto::pb;
 use berth_proto::pb::ObjectKind;
 use clap::Args;
@@ -10,7 +11,6 @@ use crate::client::refusal::refused;
 use crate::client::world::World;
 use crate::flags::common::InspectFlags;
 use crate::ui::{Failure, Outcome, listing, terminal};
-use crate::view::plan::kind_word;
 
 /// Names or ids to remove.
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub struct InspectArgs {
 pub async fn remove(args: RmArgs, context: &Context, kind: ObjectKind) -> Outcome {
     let client = context.connect().await?;
     for name in &args.names {
-        let request = pb::ObjectRemoveRequest { kind: kind.into(), ids: vec![name.clone()] };
+        let request = pb::ObjectRemoveRequest { kind: kind.into(), ids: vec![name.clone()], version: 0 };
         let what = format!("cannot remove {} {name}", kind_word(kind));
         client.control().object_remove(request).await.map_err(|status| refused(&what, &status))?;
         terminal::print_line(name)?;

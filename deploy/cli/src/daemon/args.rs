@@ -27,9 +27,15 @@ pub struct DaemonArgs {
     /// Address that other nodes reach this one at: IP[:PORT] [default: that of the default route]
     #[arg(long, value_name = "ADDRESS")]
     pub advertise_addr: Option<Advertise>,
-    /// Address for HTTP: /healthz and /readyz; `none` for no HTTP
+    /// Address for HTTP: dashboard, API and metrics, over TLS unless it is a loopback address; `none` for no HTTP
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4778")]
     pub http_addr: HttpAddr,
+    /// Certificate for HTTP, PEM, with those that lead to its root; read again when it changes [default: one of the cluster's CA]
+    #[arg(long, value_name = "FILE", requires = "http_key")]
+    pub http_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "http_cert")]
+    pub http_key: Option<PathBuf>,
     /// Address to listen at for other nodes: IP:PORT [default: every address, the port of --advertise-addr]
     #[arg(long, value_name = "ADDRESS")]
     pub listen_addr: Option<SocketAddr>,
@@ -54,6 +60,9 @@ pub struct DaemonArgs {
     /// How old a key of encrypted networks grows before this node changes it
     #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = parse_key_period)]
     pub key_period: Duration,
+    /// Where traces go by OTLP with gRPC: http://HOST:4317 or https://… [default: OTEL_EXPORTER_OTLP_ENDPOINT, else nowhere]
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// error, warn, info, debug, trace, or filters as in RUST_LOG
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
@@ -126,7 +135,10 @@ impl FromStr for HttpAddr {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "none" => Ok(Self::None),
-            _ => text.parse().map(Self::At).map_err(|_| "not IP:PORT, or none".to_owned()),
+            _ => text
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "not IP:PORT (0.0.0.0:4778 is every address of this machine), or none".to_owned()),
         }
     }
 }

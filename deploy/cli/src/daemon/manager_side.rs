@@ -12,6 +12,7 @@ use berth_manager::raft::{RaftSettings, recover};
 use berth_proto::id::NodeId;
 use berth_proto::pb::node_service_server::NodeServiceServer;
 use berth_proto::state::NodeRole;
+use berth_trace::TraceLayer;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -118,19 +119,30 @@ async fn serve(
     let handle = manager.handle();
     let mut socket = Socket::bind(&node.args.socket).await.map_err(|error| failed("cannot listen", &error))?;
     let listener = socket.take().expect("a fresh socket has its listener");
-    let http = http::start(node.args.http_addr, http::Readiness::Manager(Box::new(handle.clone())), end).await?;
     let mut nodes = match nodes {
         Some(nodes) => nodes,
         None => serve_nodes(node, manager, agent, end).await?,
     };
     let (channel, sessions) = inprocess::pair();
     let dispatcher = Server::builder()
+        .layer(node.metrics.grpc())
         .add_service(manager.dispatcher().into_server())
         .serve_with_incoming_shutdown(sessions, end.clone().cancelled_owned());
     let gateway =
-        Gateway::new(handle.node, agent.local_service(), handle.hub.clone(), Arc::new(reach.clone()), end.clone());
+        Gateway::new(handle.node, agent.local_service(), handle.hub.clone(), Arc::new(reach.clone()), end.clone())
+            .with_user_names(name_of_user);
+    let control = ControlApi::new(handle.clone(), env!("CARGO_PKG_VERSION")).with_user_names(name_of_user);
+    let (tasks, calls) = inprocess::pair();
+    let calls = Server::builder()
+        .add_service(NodeServiceServer::new(gateway.clone()))
+        .serve_with_incoming_shutdown(calls, end.clone().cancelled_owned());
+    // Beside HTTP, which asks over it.
+    let _calls = Served::start(calls);
+    let http = http::of_manager(node, &handle, control.clone(), tasks, agent, end).await?;
     let commands = Server::builder()
-        .add_service(ControlApi::new(handle, env!("CARGO_PKG_VERSION")).with_user_names(name_of_user).into_server())
+        .layer(TraceLayer::new(handle.tracer.clone()))
+        .layer(node.metrics.grpc())
+        .add_service(control.into_server())
         .add_service(NodeServiceServer::new(gateway))
         .add_service(daemon.clone().into_server())
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end.clone().cancelled_owned());
@@ -209,6 +221,7 @@ async fn serve_nodes(
 ) -> Result<Served, Failure> {
     let incoming = serving::listen(node).await?;
     let server = Server::builder()
+        .layer(node.metrics.grpc())
         .layer(Access::with_state(manager.handle().hub))
         .add_service(manager.raft_service().into_server())
         .add_service(manager.managers_service().into_server())
@@ -226,6 +239,7 @@ async fn config(node: &Node, own: Option<NodeId>, join: bool) -> ManagerConfig {
         node: own,
         join,
         connect: Arc::new(node.credentials.clone()),
+        tracer: node.tracer.clone(),
         ..ManagerConfig::new(node.args.data_dir.join("manager"))
     };
     // The first network is given its subnet before any agent has told the routes of its machine.

@@ -12,7 +12,8 @@
 //! | [`gateway`] | calls about tasks, to the node that has them |
 //! | [`reach`] | the agent's way to managers and nodes |
 //! | [`inprocess`] | a way to a server in the same process |
-//! | [`http`] | `/healthz`, `/readyz` |
+//! | [`http`] | HTTP on managers and on workers |
+//! | [`metrics`] | what every node shows of itself |
 //! | [`notify`] | telling a service manager that it is ready |
 //! | [`leave`] | a node that leaves its cluster |
 //! | [`take_back`] | taking away everything that a daemon made |
@@ -31,6 +32,7 @@ pub mod join;
 pub mod leave;
 pub mod logging;
 pub mod manager_side;
+pub mod metrics;
 pub mod node;
 pub mod notify;
 pub mod reach;

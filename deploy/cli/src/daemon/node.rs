@@ -17,6 +17,7 @@ use berth_manager::identity::{Credentials, Identity};
 use berth_manager::raft::datadir::take_lock;
 use berth_proto::id::{Id, NodeId};
 use berth_proto::state::NodeRole;
+use berth_trace::Tracer;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -25,14 +26,19 @@ use tokio_util::sync::CancellationToken;
 use super::args::{DaemonArgs, DataPathArg, NODE_PORT, ServiceBackendArg};
 use super::leave::{self, DaemonService, Leaving};
 use super::manager_side::{self, ManagerSide};
+use super::metrics::NodeMetrics;
 use super::reach::NodeReach;
 use super::wanted::{Doubt, Hearing};
-use super::{failed, join, notify, share, worker_side};
+use super::{failed, http, join, notify, share, worker_side};
+use crate::traced;
 use crate::ui::failure::REMOVED;
 use crate::ui::{Failure, OrFail};
 
 /// How long the agent may take to write down what it knows.
 const AGENT_STOP: Duration = Duration::from_secs(5);
+
+/// How long the collector may take for the last spans.
+const TRACES_STOP: Duration = Duration::from_secs(2);
 
 /// What both sides need.
 pub struct Node {
@@ -48,6 +54,10 @@ pub struct Node {
     pub recovered: AtomicBool,
     /// Somebody on it wants it to leave its cluster.
     pub leaving: Leaving,
+    /// Where spans go.
+    pub tracer: Tracer,
+    /// What it counts and shows.
+    pub metrics: NodeMetrics,
 }
 
 /// How one side of the node ended.
@@ -70,8 +80,21 @@ pub struct RunningAgent {
     done: tokio::task::JoinHandle<agent::Ended>,
 }
 
-/// Runs the node until SIGTERM or SIGINT, or until it is not part of a cluster any more.
-pub async fn run(mut args: DaemonArgs) -> Result<(), Failure> {
+/// Runs the node until SIGTERM or SIGINT, or until it is not part of a cluster any more. Its spans are sent meanwhile, where
+/// somebody wants them.
+pub async fn run(args: DaemonArgs) -> Result<(), Failure> {
+    http::check(&args)?;
+    let Some((tracer, exporting)) = traced::start(args.otlp_endpoint.as_deref())? else {
+        return run_traced(args, Tracer::off()).await;
+    };
+    let outcome = run_traced(args, tracer).await;
+    if let Err(unsent) = exporting.finish(TRACES_STOP).await {
+        tracing::warn!("{unsent}");
+    }
+    outcome
+}
+
+async fn run_traced(mut args: DaemonArgs, tracer: Tracer) -> Result<(), Failure> {
     args.data_dir = share::absolute(&args.data_dir);
     std::fs::create_dir_all(&args.data_dir).or_fail(|| format!("cannot make {}", args.data_dir.display()))?;
     let _lock = take_lock(&args.data_dir).map_err(|error| failed("cannot start", &error))?;
@@ -82,13 +105,16 @@ pub async fn run(mut args: DaemonArgs) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let advertise = args.advertise_addr.map_or_else(own_address, |address| address.0);
+    let credentials = Credentials::empty();
     let node = Node {
         args,
         advertise,
-        credentials: Credentials::empty(),
+        metrics: NodeMetrics::new(credentials.clone()),
+        credentials,
         doubt: Doubt::default(),
         recovered: AtomicBool::default(),
         leaving: Leaving::default(),
+        tracer,
     };
     let known = Identity::load(&node.identity_dir());
     if let Some(identity) = known.map_err(|error| failed("cannot read the node's certificate", &error))? {
@@ -224,6 +250,7 @@ impl Node {
             ServiceBackendArg::Ebpf => Some(ServiceBackend::Ebpf),
         };
         config.secure.period = self.args.key_period;
+        config.tracer = self.tracer.clone();
         share::separate(&mut config, &self.args.data_dir);
         let agent = Agent::open(config, Arc::new(reach.clone())).await;
         let agent = Arc::new(agent.map_err(|error| failed("cannot start the agent", &error))?);

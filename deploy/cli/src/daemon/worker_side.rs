@@ -29,9 +29,10 @@ pub async fn run(node: &Node, running: &RunningAgent, stop: &CancellationToken) 
     let end = stop.child_token();
     let mut socket = Socket::bind(&node.args.socket).await.map_err(|error| failed("cannot listen", &error))?;
     let listener = socket.take().expect("a fresh socket has its listener");
-    let http = http::start(node.args.http_addr, http::Readiness::Worker(agent.link()), &end).await?;
+    let http = http::of_worker(node, agent, &end).await?;
     let incoming = serving::listen(node).await?;
     let nodes = Server::builder()
+        .layer(node.metrics.grpc())
         .layer(Access::by_certificate(Arc::new(AskAManager(agent.standing()))))
         .add_service(NodeServiceServer::new(agent.local_service()))
         .add_service(agent.share_service().into_server())
@@ -42,6 +43,7 @@ pub async fn run(node: &Node, running: &RunningAgent, stop: &CancellationToken) 
     let local = Routes::new(NodeServiceServer::new(agent.local_service()));
     let routes = local.add_service(running.daemon.clone().into_server()).into_axum_router().fallback(elsewhere);
     let commands = Server::builder()
+        .layer(node.metrics.grpc())
         .add_routes(Routes::from(routes))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end.clone().cancelled_owned());
     let (mut nodes, mut commands) = (Served::start(nodes), Served::start(commands));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use berth_proto::filter::{Filters, Known};
 use clap::Args;
 
 use super::value::parse_duration;
@@ -33,49 +34,29 @@ impl ListFlags {
 
     /// The filters, each with a key that is one of `known`.
     pub fn filters(&self, known: &[&str]) -> Result<Filters, Failure> {
-        Filters::parse(&self.filter, known)
+        parse_filters(&self.filter, known)
+    }
+
+    /// The same, of the filters that lists of one kind know.
+    pub fn filters_of(&self, known: &[Known]) -> Result<Filters, Failure> {
+        self.filters(&known.iter().map(|(key, _)| *key).collect::<Vec<_>>())
     }
 }
 
-/// Parsed `--filter key=value`: values of one key are alternatives, keys must all match.
-#[derive(Debug, Clone, Default)]
-pub struct Filters(Vec<(String, String)>);
-
-impl Filters {
-    /// Reads `key=value` texts; refuses keys that are not known.
-    pub fn parse(texts: &[String], known: &[&str]) -> Result<Self, Failure> {
-        let pairs = texts.iter().map(|text| {
-            let (key, value) = text
-                .split_once('=')
-                .ok_or_else(|| Failure::usage(format!("--filter {text:?} is not of the form key=value")))?;
-            if !known.contains(&key) {
-                return Err(
-                    Failure::usage(format!("unknown filter {key:?}")).hint(format!("known here: {}", known.join(", ")))
-                );
-            }
-            Ok((key.to_owned(), value.to_owned()))
-        });
-        Ok(Self(pairs.collect::<Result<_, _>>()?))
-    }
-
-    /// The values asked for.
-    pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
-    }
-
-    /// True when nothing is asked of `key`, or one of its values satisfies `matches`.
-    pub fn allow(&self, key: &str, matches: impl Fn(&str) -> bool) -> bool {
-        let mut asked = self.values(key).peekable();
-        asked.peek().is_none() || asked.any(matches)
-    }
-
-    /// [`Filters::allow`] for labels: `key` or `key=value`, and all of them must match.
-    pub fn allow_labels(&self, key: &str, labels: &std::collections::BTreeMap<String, String>) -> bool {
-        self.values(key).all(|wanted| match wanted.split_once('=') {
-            Some((name, value)) => labels.get(name).is_some_and(|has| has == value),
-            None => labels.contains_key(wanted),
-        })
-    }
+/// Reads `key=value` texts; refuses keys that are not known.
+pub fn parse_filters(texts: &[String], known: &[&str]) -> Result<Filters, Failure> {
+    let pairs = texts.iter().map(|text| {
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("--filter {text:?} is not of the form key=value")))?;
+        if !known.contains(&key) {
+            return Err(
+                Failure::usage(format!("unknown filter {key:?}")).hint(format!("known here: {}", known.join(", ")))
+            );
+        }
+        Ok((key.to_owned(), value.to_owned()))
+    });
+    Ok(Filters::new(pairs.collect::<Result<_, _>>()?))
 }
 
 /// How one object is printed.
@@ -122,19 +103,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_of_a_key_are_alternatives_and_keys_add_up() {
-        let texts = ["name=web", "name=db", "label=a=1"].map(str::to_owned);
-        let filters = Filters::parse(&texts, &["name", "label"]).expect("known keys");
-        assert!(filters.allow("name", |wanted| "db" == wanted));
-        assert!(!filters.allow("name", |wanted| "x" == wanted));
-        assert!(filters.allow("mode", |_| false));
-        let labels = [("a".to_owned(), "1".to_owned())].into();
-        assert!(filters.allow_labels("label", &labels) && !filters.allow_labels("label", &Default::default()));
-    }
-
-    #[test]
     fn an_unknown_filter_lists_the_known_ones() {
-        let failure = Filters::parse(&["colour=red".to_owned()], &["name", "mode"]).expect_err("unknown");
+        let failure = parse_filters(&["colour=red".to_owned()], &["name", "mode"]).expect_err("unknown");
         assert_eq!(failure.to_string(), "error: unknown filter \"colour\"\nhint: known here: name, mode");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use berth_manager::update::diff::same_container;
 use berth_proto::id::{ServiceId, TaskId};
-use berth_proto::object::{Service, Task, UpdateProgress};
+use berth_proto::object::{Replicas, Service, Task, UpdateProgress};
 use berth_proto::spec::ServiceMode;
 use berth_proto::state::{HealthState, TaskState};
 use berth_proto::time::Timestamp;
@@ -14,7 +14,6 @@ use crate::client::resolve::short_task_name;
 use crate::client::world::World;
 use crate::ui::human::ellipsis;
 use crate::ui::progress::Stage;
-use crate::view::service::Replicas;
 
 /// A task that runs for this long without an end is believed to stay up.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -167,7 +166,7 @@ impl<'w> View<'w> {
     }
 
     fn is_complete(&self) -> bool {
-        match self.service.spec.mode {
+        match self.service.mode() {
             ServiceMode::Replicated { replicas } => {
                 let running = self.current.iter().filter(|task| is_up(task)).count() as u64;
                 running == replicas && self.replicas.running == replicas

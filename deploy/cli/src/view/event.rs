@@ -1,5 +1,6 @@
 //! Lines of `events`: committed changes as they happen. Pure.
 
+use berth_manager::loops::autoscale::ACTOR as AUTOSCALER;
 use berth_proto::pb;
 use berth_proto::pb::object::Object as Kind;
 use berth_proto::pb::watch_event::Action;
@@ -56,7 +57,12 @@ impl EventRow {
         let (kind, id, name) = match object {
             Kind::Cluster(o) => ("cluster", o.id, o.spec.map(|spec| spec.name)),
             Kind::Node(o) => ("node", o.id, o.description.map(|description| description.hostname)),
-            Kind::Service(o) => ("service", o.id, o.spec.map(|spec| spec.name)),
+            Kind::Service(o) => {
+                if self.actor == AUTOSCALER {
+                    self.detail = o.autoscaled.map(|decided| decided.reason).unwrap_or_default();
+                }
+                ("service", o.id, o.spec.map(|spec| spec.name))
+            }
             Kind::Network(o) => ("network", o.id, o.spec.map(|spec| spec.name)),
             Kind::Volume(o) => ("volume", o.id, o.spec.map(|spec| spec.name)),
             Kind::Config(o) => ("config", o.id, o.spec.map(|spec| spec.name)),
@@ -85,5 +91,36 @@ impl EventRow {
         let by = if actor.is_empty() { String::new() } else { format!(", by {actor}") };
         let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
         format!("{time} {kind} {action} {name} ({id}{by}){detail}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_proto::object::{Autoscaled, Service};
+
+    #[test]
+    fn a_number_that_follows_the_load_says_why() {
+        let spec = serde_json::json!({ "name": "web", "task": { "container": { "image": "nginx" } } });
+        let spec = serde_json::from_value(spec).expect("a spec");
+        let mut service = Service::new(crate::fixture::id(1), spec);
+        let reason = "cpu 83 % of 50 %: 3 → 5 replicas".to_owned();
+        service.autoscaled = Some(Autoscaled { replicas: 5, since: Timestamp(0), reason });
+        let line = |actor: &str| {
+            let event = pb::WatchEvent {
+                index: 7,
+                action: Action::Updated.into(),
+                object: Some(pb::Object { object: Some(Kind::Service((&service).into())) }),
+                at: 0,
+                actor: actor.to_owned(),
+            };
+            EventRow::new(event).expect("an event").line()
+        };
+        assert!(
+            line("autoscaler").ends_with(", by autoscaler): cpu 83 % of 50 %: 3 → 5 replicas\n"),
+            "{}",
+            line("autoscaler")
+        );
+        assert!(line("updater").ends_with(", by updater)\n"), "another's change has nothing to do with it");
     }
 }

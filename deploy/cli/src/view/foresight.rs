@@ -1,93 +1,19 @@
 //! What the scheduler says before anything happens: where the replicas of an apply would go, which moves would help. Pure.
 
+use berth_http::api::model::{NodeLoss, NodeShare, Placement, Refusal};
 use berth_proto::pb;
 use serde::Serialize;
 
-/// One service.
-#[derive(Debug, Clone, Serialize)]
-pub struct ServiceRow {
-    /// Its name.
-    pub service: String,
-    /// Nodes that have or get replicas.
-    pub nodes: Vec<NodeRow>,
-    /// Replicas that no node takes.
-    pub refusals: Vec<RefusalRow>,
-    /// Tasks of lower priority that would have to make way.
-    pub evicts: Vec<String>,
-    /// Nodes after whose loss replicas would find no place; empty if the service survives any one.
-    pub losses: Vec<LossRow>,
-}
-
-/// Replicas on one node.
-#[derive(Debug, Clone, Serialize)]
-pub struct NodeRow {
-    /// Host name.
-    pub node: String,
-    /// Replicas that are there and stay.
-    pub stay: u32,
-    /// Replicas that come.
-    pub come: u32,
-    /// What speaks for the node; empty when none comes.
-    pub why: String,
-}
-
-/// Replicas that find no node.
-#[derive(Debug, Clone, Serialize)]
-pub struct RefusalRow {
-    /// How many.
-    pub replicas: u32,
-    /// Why, and what would help.
-    pub why: String,
-}
-
-/// The loss of one node.
-#[derive(Debug, Clone, Serialize)]
-pub struct LossRow {
-    /// Host name.
-    pub node: String,
-    /// Replicas that find no place then.
-    pub homeless: u32,
-}
-
-/// The services of a foresight, in its order.
-pub fn rows(foresight: &pb::Foresight) -> Vec<ServiceRow> {
-    let node = |node: &pb::PlannedNode| NodeRow {
-        node: node.node.clone(),
-        stay: node.stay,
-        come: node.come,
-        why: node.why.clone(),
-    };
-    let refusal = |refusal: &pb::PlannedRefusal| RefusalRow {
-        replicas: refusal.replicas,
-        why: refusal.reason.as_ref().map(|reason| reason.text.clone()).unwrap_or_default(),
-    };
-    let losses = |service: &str| {
-        let of = |loss: &pb::NodeLoss| {
-            let homeless = loss.homeless.iter().find(|homeless| homeless.service == service)?.tasks;
-            Some(LossRow { node: loss.node.clone(), homeless })
-        };
-        foresight.losses.iter().filter_map(of).collect()
-    };
-    let service = |service: &pb::PlannedService| ServiceRow {
-        service: service.service.clone(),
-        nodes: service.nodes.iter().map(node).collect(),
-        refusals: service.refusals.iter().map(refusal).collect(),
-        evicts: service.evicts.clone(),
-        losses: losses(&service.service),
-    };
-    foresight.services.iter().map(service).collect()
-}
-
 /// A foresight for people.
 pub fn text(foresight: &pb::Foresight) -> String {
-    let services = rows(foresight);
+    let services = Placement::all(foresight);
     if services.is_empty() {
         return String::new();
     }
     let mut text = "where the replicas would go, as things are now:\n".to_owned();
     for service in &services {
         text.push_str(&format!("  {}\n", service.service));
-        for NodeRow { node, stay, come, why } in &service.nodes {
+        for NodeShare { node, stay, come, why } in &service.nodes {
             let counts = match (stay, come) {
                 (0, come) => format!("{come} new"),
                 (stay, 0) => format!("{stay} stay"),
@@ -96,13 +22,13 @@ pub fn text(foresight: &pb::Foresight) -> String {
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
             text.push_str(&format!("    {node}: {counts}{why}\n"));
         }
-        for RefusalRow { replicas, why } in &service.refusals {
+        for Refusal { replicas, why } in &service.refusals {
             text.push_str(&format!("    nowhere: {replicas}: {why}\n"));
         }
         if !service.evicts.is_empty() {
             text.push_str(&format!("    would take the place of {}\n", service.evicts.join(", ")));
         }
-        for LossRow { node, homeless } in &service.losses {
+        for NodeLoss { node, homeless } in &service.losses {
             text.push_str(&format!("    after the loss of {node}: no place for {homeless}\n"));
         }
     }

@@ -1,24 +1,13 @@
 //! Rows of `network ls`, `volume ls`, `config ls` and `secret ls`. Pure.
 
 use berth_proto::object::{Config, Meta, Network, Secret, Volume};
-use berth_proto::spec::{Labels, NetworkDriver};
+use berth_proto::spec::Labels;
 use berth_proto::time::Timestamp;
 use serde::Serialize;
 
 use crate::ui::Row;
 use crate::ui::human::ago;
 use crate::ui::listing::short_id;
-
-/// The word for a driver.
-pub fn driver(driver: NetworkDriver) -> &'static str {
-    match driver {
-        NetworkDriver::Overlay => "overlay",
-        NetworkDriver::Bridge => "bridge",
-        NetworkDriver::Host => "host",
-        NetworkDriver::None => "none",
-        NetworkDriver::Macvlan => "macvlan",
-    }
-}
 
 /// A line of `network ls`.
 #[derive(Debug, Clone, Serialize)]
@@ -53,8 +42,8 @@ impl NetworkRow {
             id: network.id.to_string(),
             name: network.spec.name.to_string(),
             stack: network.spec.stack.as_ref().map(ToString::to_string),
-            driver: driver(network.spec.driver),
-            scope: if network.spec.driver == NetworkDriver::Overlay { "cluster" } else { "local" },
+            driver: network.spec.driver.as_str(),
+            scope: network.spec.driver.scope(),
             internal: network.spec.internal,
             encrypted: network.allocation.as_ref().is_some_and(|given| given.encrypted),
             subnets: pools.map(|(subnet, _)| subnet.to_string()).collect(),

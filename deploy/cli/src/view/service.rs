@@ -1,69 +1,13 @@
-//! Rows of `service ls` and `stack services`, and the count of replicas. Pure.
+//! Rows of `service ls` and `stack services`. Pure.
 
-use berth_proto::object::{Service, Task};
-use berth_proto::spec::{PortConfig, Protocol, PublishMode, ServiceMode};
-use berth_proto::state::TaskState;
+use berth_proto::object::{Replicas, Service};
+use berth_proto::spec::{PortConfig, Protocol, PublishMode};
+use berth_proto::time::Timestamp;
 use serde::Serialize;
 
 use crate::client::world::World;
 use crate::ui::Row;
 use crate::ui::listing::short_id;
-
-/// How many tasks of a service run, and how many should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Replicas {
-    /// Tasks that run and are meant to.
-    pub running: u64,
-    /// Tasks that should.
-    pub desired: u64,
-    /// Jobs: tasks of this run that have ended well.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub completed: Option<u64>,
-    /// Jobs: how many have to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub total: Option<u64>,
-}
-
-impl Replicas {
-    /// Counts the tasks of `service` among `tasks`.
-    pub fn count<'a>(service: &Service, tasks: impl Iterator<Item = &'a Task>) -> Self {
-        let iteration = service.job.map(|job| job.iteration);
-        let mut count = Self::default();
-        let (mut wanted, mut completed) = (0, 0);
-        for task in tasks.filter(|task| task.service == service.id) {
-            let works = task.desired.wants_work();
-            count.running += u64::from(task.status.state == TaskState::Running && works);
-            let current = task.job_iteration == iteration;
-            completed += u64::from(current && task.status.state == TaskState::Complete);
-            wanted += u64::from(works && !task.status.state.is_terminal() || current && works && iteration.is_some());
-        }
-        match service.spec.mode {
-            ServiceMode::Replicated { replicas } => count.desired = replicas,
-            ServiceMode::Global => count.desired = wanted,
-            ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
-                count.desired = max_concurrent.min(total_completions.saturating_sub(completed));
-                count.completed = Some(completed);
-                count.total = Some(total_completions);
-            }
-            ServiceMode::GlobalJob => {
-                count.desired = wanted.saturating_sub(completed);
-                count.completed = Some(completed);
-                count.total = Some(wanted.max(completed));
-            }
-        }
-        count
-    }
-}
-
-impl std::fmt::Display for Replicas {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.running, self.desired)?;
-        match (self.completed, self.total) {
-            (Some(completed), Some(total)) => write!(f, " ({completed}/{total} completed)"),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// A line of `service ls`.
 #[derive(Debug, Clone, Serialize)]
@@ -78,6 +22,9 @@ pub struct ServiceRow {
     pub mode: &'static str,
     /// Tasks.
     pub replicas: Replicas,
+    /// How their number follows the load, where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<AutoscaleRow>,
     /// Image as written.
     pub image: String,
     /// Published ports.
@@ -86,6 +33,44 @@ pub struct ServiceRow {
     pub update_status: Option<&'static str>,
     #[serde(skip)]
     max_per_node: u64,
+}
+
+/// How the number of replicas follows the load.
+#[derive(Debug, Clone, Serialize)]
+pub struct AutoscaleRow {
+    /// Fewest, outside of the schedule's windows.
+    pub min: u64,
+    /// Most, outside of the schedule's windows.
+    pub max: u64,
+    /// Since when the number is what it is; null as long as it is the first one.
+    pub since: Option<Timestamp>,
+    /// Why it is.
+    pub reason: Option<String>,
+}
+
+impl AutoscaleRow {
+    /// Of a service that is scaled by its load.
+    fn new(service: &Service) -> Option<Self> {
+        let spec = service.spec.autoscale.as_ref()?;
+        let decided = service.autoscaled.as_ref();
+        Some(Self {
+            min: spec.min,
+            max: spec.max,
+            since: decided.map(|decided| decided.since),
+            reason: decided.map(|decided| decided.reason.clone()),
+        })
+    }
+}
+
+/// A line about the number of replicas of a service that is scaled by its load.
+pub fn scaled_by_load(service: &Service) -> Option<String> {
+    let AutoscaleRow { min, max, since, reason } = AutoscaleRow::new(service)?;
+    let why = match (since, reason) {
+        (Some(since), Some(reason)) => format!(", since {since}: {reason}"),
+        _ => String::new(),
+    };
+    let replicas = service.replicas().unwrap_or_default();
+    Some(format!("{} is scaled by its load between {min} and {max}: {replicas} replicas{why}", service.spec.name))
 }
 
 impl ServiceRow {
@@ -100,6 +85,7 @@ impl ServiceRow {
             stack: spec.stack.as_ref().map(ToString::to_string),
             mode: spec.mode.as_str(),
             replicas: Replicas::count(service, world.tasks_of(service.id)),
+            autoscale: AutoscaleRow::new(service),
             image: spec.task.container.image.clone(),
             ports: ports.clone(),
             update_status: service.update.as_ref().map(|update| update.progress.as_str()),
@@ -112,10 +98,13 @@ impl Row for ServiceRow {
     const HEADS: &'static [&'static str] = &["ID", "NAME", "MODE", "REPLICAS", "IMAGE", "PORTS"];
 
     fn cells(&self, no_trunc: bool) -> Vec<String> {
-        let replicas = match self.max_per_node {
-            0 => self.replicas.to_string(),
-            max => format!("{} (max {max} per node)", self.replicas),
-        };
+        let mut replicas = self.replicas.to_string();
+        if let Some(AutoscaleRow { min, max, .. }) = &self.autoscale {
+            replicas.push_str(&format!(" (auto {min}-{max})"));
+        }
+        if self.max_per_node > 0 {
+            replicas.push_str(&format!(" (max {} per node)", self.max_per_node));
+        }
         let ports: Vec<String> = self.ports.iter().map(port).collect();
         vec![
             short_id(&self.id, no_trunc),
@@ -173,6 +162,24 @@ mod tests {
     #[test]
     fn services_are_listed_as_docker_lists_them() {
         insta::assert_snapshot!(list(&rows(), Look::default()).expect("renders"));
+    }
+
+    #[test]
+    fn a_service_that_is_scaled_by_its_load_shows_its_bounds_and_why() {
+        let mut world = world();
+        let autoscale = json!({ "min": 2, "max": 10, "cpu": 50 });
+        let web = add_service(&mut world, 1, "web", json!({ "autoscale": autoscale }));
+        add_task(&mut world, web, 10, 1, TaskState::Running, 1000);
+        let service = world.services.get_mut(&web).expect("added");
+        assert_eq!(scaled_by_load(service).expect("is"), "web is scaled by its load between 2 and 10: 2 replicas");
+        let reason = "cpu 83 % of 50 %: 2 → 4 replicas".to_owned();
+        service.autoscaled = Some(berth_proto::object::Autoscaled { replicas: 4, since: Timestamp(0), reason });
+        let said = scaled_by_load(service).expect("is");
+        assert!(said.ends_with(": 4 replicas, since 1970-01-01T00:00:00Z: cpu 83 % of 50 %: 2 → 4 replicas"), "{said}");
+        let row = ServiceRow::new(&world.services[&web], &world);
+        assert_eq!(row.cells(false)[3], "1/4 (auto 2-10)");
+        let json = serde_json::to_value(&row).expect("a row");
+        assert_eq!((&json["autoscale"]["max"], &json["replicas"]["desired"]), (&json!(10), &json!(4)));
     }
 
     #[test]

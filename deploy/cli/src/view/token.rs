@@ -15,6 +15,8 @@ pub struct TokenRow {
     pub name: String,
     /// What it allows.
     pub role: ApiRole,
+    /// It is a client certificate.
+    pub certificate: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// Who made it.
@@ -35,6 +37,7 @@ impl TokenRow {
         Self {
             role: token.role().into(),
             name: token.name,
+            certificate: token.certificate,
             created_at,
             created_by: token.created_by,
             expires_at,
@@ -45,11 +48,12 @@ impl TokenRow {
 }
 
 impl Row for TokenRow {
-    const HEADS: &'static [&'static str] = &["NAME", "ROLE", "CREATED", "CREATED BY", "EXPIRES"];
+    const HEADS: &'static [&'static str] = &["NAME", "ROLE", "KIND", "CREATED", "CREATED BY", "EXPIRES"];
 
     fn cells(&self, _no_trunc: bool) -> Vec<String> {
         let role = self.role.to_string();
-        vec![self.name.clone(), role, self.created.clone(), self.created_by.clone(), self.expires.to_lowercase()]
+        let kind = if self.certificate { "certificate" } else { "token" }.to_owned();
+        vec![self.name.clone(), role, kind, self.created.clone(), self.created_by.clone(), self.expires.to_lowercase()]
     }
 
     fn key(&self, _no_trunc: bool) -> String {

@@ -1,7 +1,7 @@
 //! `x-berth` of a service: what Berth does that the Compose Specification has no words for.
 
 use berth_proto::name::{ServiceName, StackName};
-use berth_proto::spec::{Affinity, Relation, Scope, Selector, Strategy};
+use berth_proto::spec::{Affinity, Autoscale, Relation, Scope, Selector, Strategy};
 
 use super::Converter;
 use super::field::Fields;
@@ -19,6 +19,7 @@ pub(super) struct Extension {
     pub strategy: Option<Strategy>,
     pub affinity: Vec<Affinity>,
     pub gang: bool,
+    pub autoscale: Option<Autoscale>,
 }
 
 impl Converter<'_> {
@@ -26,12 +27,13 @@ impl Converter<'_> {
         let Some(map) = fields.get(KEY).and_then(|own| self.extension_map(fields, "", own)) else {
             return Extension::default();
         };
-        self.unknown(fields, "", map, &["priority", "strategy", "affinity", "gang"]);
+        self.unknown(fields, "", map, &["priority", "strategy", "affinity", "gang", "autoscale"]);
         Extension {
             priority: self.priority(fields, map).unwrap_or_default(),
             strategy: self.strategy(fields, map),
             affinity: self.affinity(stack, fields, map),
             gang: self.flag(fields, "gang", map.get("gang")).unwrap_or_default(),
+            autoscale: self.autoscale(fields, map),
         }
     }
 
@@ -139,7 +141,7 @@ impl Converter<'_> {
         flag
     }
 
-    fn extension_map<'n>(&mut self, fields: &Fields<'_>, at: &str, node: &'n Node) -> Option<&'n Map> {
+    pub(super) fn extension_map<'n>(&mut self, fields: &Fields<'_>, at: &str, node: &'n Node) -> Option<&'n Map> {
         let map = node.as_map();
         if map.is_none() {
             self.wrong_type(fields, at, node, "a mapping");
@@ -147,7 +149,7 @@ impl Converter<'_> {
         map
     }
 
-    fn unknown(&mut self, fields: &Fields<'_>, at: &str, map: &Map, known: &[&'static str]) {
+    pub(super) fn unknown(&mut self, fields: &Fields<'_>, at: &str, map: &Map, known: &[&'static str]) {
         for (key, span, _) in map.iter().filter(|(key, ..)| !known.contains(key)) {
             let hint = suggest::did_you_mean(key, known.iter().copied());
             let problem = Problem::UnknownField { field: key.to_owned() };
@@ -155,9 +157,19 @@ impl Converter<'_> {
         }
     }
 
-    fn wrong_type(&mut self, fields: &Fields<'_>, at: &str, node: &Node, expected: &str) {
+    pub(super) fn wrong_type(&mut self, fields: &Fields<'_>, at: &str, node: &Node, expected: &str) {
         let problem = Problem::WrongType { expected: expected.to_owned(), found: node.kind() };
         self.extension_error(fields, at, node.span, problem);
+    }
+
+    pub(super) fn refuse_extension(
+        &mut self,
+        fields: &Fields<'_>,
+        at: &str,
+        node: &Node,
+        reason: impl Into<String>,
+    ) -> &mut crate::diag::Diagnostic {
+        self.extension_error(fields, at, node.span, Problem::Refused(reason.into()))
     }
 
     fn extension_error(

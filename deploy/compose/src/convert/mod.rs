@@ -1,5 +1,6 @@
 //! A project to specs. Pure: contents of configs and secrets were read when the project was loaded.
 
+mod autoscale;
 mod container;
 mod deploy;
 mod extension;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use berth_proto::name::{ServiceName, StackName};
-use berth_proto::spec::{DependencyCondition, DependsOn, LogSpec, ServiceSpec, TaskSpec};
+use berth_proto::spec::{DependencyCondition, DependsOn, LogSpec, ServiceMode, ServiceSpec, TaskSpec};
 
 use super::Converter;
 use super::field::Fields;
@@ -21,6 +21,13 @@ impl Converter<'_> {
         deploy.placement.strategy = own.strategy;
         deploy.placement.affinity = own.affinity;
         deploy.placement.gang = own.gang;
+        // Where no number is given, it begins with the fewest replicas.
+        let has_number = fields.get("scale").is_some() || node.at(&["deploy", "replicas"]).is_some();
+        if let (ServiceMode::Replicated { replicas }, Some(autoscale), false) =
+            (&mut deploy.mode, &own.autoscale, has_number)
+        {
+            *replicas = autoscale.min;
+        }
         let spec = ServiceSpec {
             name,
             stack: Some(stack.clone()),
@@ -39,6 +46,7 @@ impl Converter<'_> {
             rollback: deploy.rollback,
             endpoint: self.endpoint(&fields),
             priority: own.priority,
+            autoscale: own.autoscale,
             depends_on: self.depends_on(&fields),
         };
         self.validate(&spec, &fields, &mount_spans);

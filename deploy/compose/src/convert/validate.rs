@@ -13,6 +13,11 @@ use crate::source::Span;
 const PLACES: &[(&str, &[&[&str]])] = &[
     ("mode", &[&["scale"], &["deploy", "replicas"], &["deploy", "mode"]]),
     ("endpoint", &[&["ports"]]),
+    ("autoscale", &[&["x-berth", "autoscale"]]),
+    ("autoscale.requests", &[&["x-berth", "autoscale", "requests"]]),
+    ("autoscale.stabilization", &[&["x-berth", "autoscale", "stabilization"]]),
+    ("autoscale.cooldown", &[&["x-berth", "autoscale", "cooldown"]]),
+    ("autoscale.schedule", &[&["x-berth", "autoscale", "schedule"]]),
     ("labels", &[&["deploy", "labels"]]),
     ("update", &[&["deploy", "update_config"]]),
     ("rollback", &[&["deploy", "rollback_config"]]),

@@ -149,6 +149,11 @@ pub fn plan(desired: &Stack, present: &Present<'_>, prune: bool) -> Plan {
     planner.plan
 }
 
+/// What differs between two specs of a service, field by field.
+pub fn service_changes(old: &ServiceSpec, new: &ServiceSpec) -> Vec<Change> {
+    fields::service(old, new)
+}
+
 /// The spec to write for a service that is there: what is wanted, with what only `--force` sets kept.
 #[must_use]
 pub fn carry_over(mut desired: ServiceSpec, present: &ServiceSpec) -> ServiceSpec {

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use berth_manager::api::token;
+use berth_manager::api::{Actor, token};
 use berth_manager::store::State;
-use berth_proto::object::ApiToken;
 use berth_proto::state::ApiRole;
 use berth_proto::time::Timestamp;
 use bytes::Bytes;
@@ -22,6 +21,22 @@ pub struct Caller {
     pub role: ApiRole,
     /// How it was shown.
     pub shown: Shown,
+    /// What was shown: another token may have its name by now.
+    pub(crate) digest: [u8; 32],
+}
+
+impl Caller {
+    /// Whether its token is still good: for what goes on long after it was let in.
+    pub fn is_good(&self, state: &State, now: Timestamp) -> bool {
+        token::of_digest(state, &self.digest, now).is_some()
+    }
+}
+
+impl Caller {
+    /// The name that what it does goes under.
+    pub fn actor(&self) -> Actor {
+        Actor(format!("token {}", self.name).into())
+    }
 }
 
 /// How a caller said who it is.
@@ -35,7 +50,8 @@ pub enum Shown {
     Certificate,
 }
 
-/// The certificate (DER) that was shown on the connection, of a trusted root; in the extensions of its requests.
+/// The certificate (DER) that was shown on the connection, with proof of its key; in the extensions of its requests. That it was
+/// shown says nothing yet: whoever it is of is found among the tokens, by its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate(pub Bytes);
 
@@ -69,14 +85,20 @@ impl<'a> Claim<'a> {
         certificate.map_or(Self::None, |certificate| Self::Certificate(&certificate.0))
     }
 
+    /// What it would be known by, and how it was shown; `None` when it can be nobody's.
+    pub fn digest(self) -> Option<([u8; 32], Shown)> {
+        match self {
+            Self::None | Self::Malformed => None,
+            Self::Token(text, shown) => Some((token::digest_of_text(text)?, shown)),
+            Self::Certificate(der) => Some((token::digest_of(der), Shown::Certificate)),
+        }
+    }
+
     /// Who that is; `None` when it is nobody that this state knows.
     pub fn verify(self, state: &State, now: Timestamp) -> Option<Caller> {
-        let (found, shown): (&ApiToken, Shown) = match self {
-            Self::None | Self::Malformed => return None,
-            Self::Token(text, shown) => (token::of_text(state, text, now)?, shown),
-            Self::Certificate(der) => (token::of_certificate(state, der, now)?, Shown::Certificate),
-        };
-        Some(Caller { name: found.name.as_str().into(), role: found.role, shown })
+        let (digest, shown) = self.digest()?;
+        let found = token::of_digest(state, &digest, now)?;
+        Some(Caller { name: found.name.as_str().into(), role: found.role, shown, digest })
     }
 }
 

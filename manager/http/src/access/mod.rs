@@ -6,15 +6,18 @@
 //! | `origin.rs` | whether a browser was sent here by another site |
 //! | `guard.rs` | the layers: authentication, roles, headers |
 //! | `session.rs` | logging in and out |
+//! | `trace.rs` | requests that belong to a trace |
 
 mod caller;
 mod guard;
 mod origin;
 mod session;
+mod trace;
 
-pub use caller::{Caller, ClientCertificate};
-pub use guard::{Login, authenticate, headers, nothing_here, require};
+pub use caller::{Caller, Claim, ClientCertificate, Shown};
+pub use guard::{Login, authenticate, headers, not_allowed, not_valid, nothing_here, require, too_many};
 pub use session::routes;
+pub use trace::trace;
 
 /// Headers for tests.
 #[cfg(test)]

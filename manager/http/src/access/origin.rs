@@ -20,6 +20,11 @@ pub fn is_own(headers: &HeaderMap) -> bool {
     origin.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
 }
 
+/// Whether the request says where it comes from, as every browser does that acts.
+pub fn is_said(headers: &HeaderMap) -> bool {
+    headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN)
+}
+
 /// Whether a request could do something: that is not only read, or opens a connection that talks both ways.
 pub fn is_acting(method: &Method, headers: &HeaderMap) -> bool {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::caller::COOKIE;
 use super::guard::too_many;
 use super::origin;
+use crate::metrics::LoginFailure;
 use crate::problem::Problem;
 use crate::routes::{Needs, Routes};
 use crate::site::Site;
@@ -51,10 +52,12 @@ async fn log_in(
     let text = credentials.token.trim();
     let mut throttle = site.throttle.lock().unwrap_or_else(PoisonError::into_inner);
     if !throttle.allows(from.ip(), now) {
+        site.counts.login_failed(LoginFailure::TooMany);
         return too_many().into_response();
     }
     if token::of_text(&site.manager.hub.snapshot(), text, now).is_none() {
         throttle.failed(from.ip(), now);
+        site.counts.login_failed(LoginFailure::WrongToken);
         return Redirect::to("/login?wrong").into_response();
     }
     (AppendHeaders([(SET_COOKIE, cookie(text, KEPT, site.secure))]), Redirect::to("/")).into_response()

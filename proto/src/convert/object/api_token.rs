@@ -21,6 +21,7 @@ impl From<&ApiToken> for pb::ApiToken {
             created_at: token.created_at.0,
             expires_at: token.expires_at.map(|at| at.0),
             created_by: token.created_by.clone(),
+            certificate: token.certificate,
         }
     }
 }
@@ -37,6 +38,7 @@ impl TryFrom<pb::ApiToken> for ApiToken {
             created_at: Timestamp(message.created_at),
             expires_at: message.expires_at.map(Timestamp),
             created_by: message.created_by,
+            certificate: message.certificate,
         })
     }
 }

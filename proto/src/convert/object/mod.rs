@@ -8,6 +8,7 @@ mod node;
 mod resource;
 mod service;
 mod task;
+mod trace;
 
 use crate::convert::{ConvertError, list, optional, parse, required, to_list};
 use crate::object::{Cluster, Meta};

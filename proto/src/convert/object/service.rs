@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::convert::{ConvertError, enum_of, enums, list, optional, parse, required, to_list};
-use crate::object::{Endpoint, JobStatus, Service, SpecRevision, UpdateProgress, UpdateStatus, VirtualIp};
+use crate::object::{Autoscaled, Endpoint, JobStatus, Service, SpecRevision, UpdateProgress, UpdateStatus, VirtualIp};
 use crate::pb;
 use crate::time::Timestamp;
 
@@ -28,6 +28,8 @@ impl From<&Service> for pb::Service {
                 .job
                 .map(|job| pb::JobStatus { iteration: job.iteration, last_execution: job.last_execution.0 }),
             pending_delete: service.pending_delete,
+            autoscaled: service.autoscaled.as_ref().map(Into::into),
+            traced: service.traced.as_ref().map(Into::into),
         }
     }
 }
@@ -49,7 +51,21 @@ impl TryFrom<pb::Service> for Service {
                 .job
                 .map(|job| JobStatus { iteration: job.iteration, last_execution: Timestamp(job.last_execution) }),
             pending_delete: message.pending_delete,
+            autoscaled: message.autoscaled.map(Into::into),
+            traced: optional(message.traced, "traced")?,
         })
+    }
+}
+
+impl From<&Autoscaled> for pb::Autoscaled {
+    fn from(decided: &Autoscaled) -> Self {
+        Self { replicas: decided.replicas, since: decided.since.0, reason: decided.reason.clone() }
+    }
+}
+
+impl From<pb::Autoscaled> for Autoscaled {
+    fn from(message: pb::Autoscaled) -> Self {
+        Self { replicas: message.replicas, since: Timestamp(message.since), reason: message.reason }
     }
 }
 

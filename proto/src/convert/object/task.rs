@@ -36,6 +36,7 @@ impl From<&Task> for pb::Task {
             restarts: Some((&task.restarts).into()),
             job_iteration: task.job_iteration,
             nominated: text_opt(task.nominated.as_ref()),
+            traced: task.traced.as_ref().map(Into::into),
         }
     }
 }
@@ -64,6 +65,7 @@ impl TryFrom<pb::Task> for Task {
             restarts: message.restarts.map(Into::into).unwrap_or_default(),
             job_iteration: message.job_iteration,
             nominated: parse_opt(message.nominated, "nominated")?,
+            traced: optional(message.traced, "traced")?,
         })
     }
 }

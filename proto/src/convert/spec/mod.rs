@@ -1,5 +1,6 @@
 //! Specs: [`crate::spec`] and their messages in `spec.proto`.
 
+mod autoscale;
 mod cluster;
 mod container;
 mod endpoint;

@@ -23,6 +23,7 @@ impl From<&ServiceSpec> for pb::ServiceSpec {
             rollback: Some((&spec.rollback).into()),
             endpoint: Some((&spec.endpoint).into()),
             priority: spec.priority,
+            autoscale: spec.autoscale.as_ref().map(Into::into),
             depends_on: spec.depends_on.iter().map(depends_on).collect(),
         }
     }
@@ -42,6 +43,7 @@ impl TryFrom<pb::ServiceSpec> for ServiceSpec {
             rollback: optional(spec.rollback, "rollback")?.unwrap_or_default(),
             endpoint: optional(spec.endpoint, "endpoint")?.unwrap_or_default(),
             priority: spec.priority,
+            autoscale: optional(spec.autoscale, "autoscale")?,
             depends_on: spec.depends_on.into_iter().map(dependency).collect::<Result<_, _>>()?,
         })
     }

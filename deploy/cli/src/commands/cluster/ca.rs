@@ -1,7 +1,8 @@
-//! `berth cluster ca rotate`.
+//! `berth cluster ca rotate | show`.
 
 use std::time::Duration;
 
+use berth_manager::identity::node_identity::pem;
 use berth_proto::pb;
 use clap::{Args, Subcommand};
 use tokio::time::Instant;
@@ -24,7 +25,13 @@ pub enum CaCommand {
     /// Replace the root certificate while everything runs
     #[command(mut_arg("detach", |arg| arg.help("Return at once instead of waiting until every node has a new certificate")))]
     Rotate(RotateArgs),
+    /// Print the root certificates (PEM), which show browsers and programs that a manager is one of this cluster
+    Show(ShowArgs),
 }
+
+/// Flags of `cluster ca show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {}
 
 /// Flags of `cluster ca rotate`.
 #[derive(Debug, Args)]
@@ -36,9 +43,19 @@ pub struct RotateArgs {
 impl CaCommand {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Outcome {
-        let Self::Rotate(args) = self;
-        rotate(args, context).await
+        match self {
+            Self::Rotate(args) => rotate(args, context).await,
+            Self::Show(args) => show(args, context).await,
+        }
     }
+}
+
+/// Prints the roots, the one that signs now first: while one is being replaced there are two.
+async fn show(_: ShowArgs, context: &Context) -> Outcome {
+    let client = context.connect().await?;
+    let answer = client.control().cluster_roots(pb::ClusterRootsRequest { stale: context.stale }).await;
+    let roots = answer.map_err(|status| refused("cannot show the root certificates", &status))?.into_inner().roots;
+    terminal::done(roots.iter().map(|root| pem("CERTIFICATE", root)).collect::<String>())
 }
 
 /// Begins a rotation and waits until every node that is up has a certificate of the new root.

@@ -26,7 +26,7 @@ pub struct LsArgs {
 pub async fn run(args: LsArgs, context: &Context) -> Outcome {
     let filters = args.list.filters(&["reference", "dangling"])?;
     let client = context.connect().await?;
-    let answer = client.node().image_list(pb::ImageListRequest { all: args.all }).await;
+    let answer = client.node().image_list(pb::ImageListRequest { all: args.all, node_id: String::new() }).await;
     let images = answer.map_err(|status| refused("cannot list images", &status))?.into_inner().images;
     let now = now();
     let mut rows: Vec<_> = images.iter().flat_map(|one| image::rows(one, now)).collect();

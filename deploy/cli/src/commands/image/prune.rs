@@ -6,7 +6,7 @@ use clap::Args;
 use super::rm::report;
 use crate::cli::Context;
 use crate::client::refusal::refused;
-use crate::flags::common::Filters;
+use crate::flags::common::parse_filters;
 use crate::flags::value::parse_label;
 use crate::rollout::wait::now;
 use crate::ui::{Failure, Outcome, human, prompt, terminal};
@@ -27,7 +27,7 @@ pub struct PruneArgs {
 
 /// Removes the images that nothing uses.
 pub async fn run(args: PruneArgs, context: &Context) -> Outcome {
-    let filters = Filters::parse(&args.filter, &["until", "label"])?;
+    let filters = parse_filters(&args.filter, &["until", "label"])?;
     let what = if args.all { "all images that no task uses" } else { "all images without a name" };
     prompt::confirm(&format!("Remove {what}?"), args.force)?;
     let until = match filters.values("until").next() {

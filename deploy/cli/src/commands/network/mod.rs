@@ -3,6 +3,7 @@
 mod check;
 mod create;
 
+use berth_proto::filter;
 use berth_proto::pb::ObjectKind;
 use clap::Subcommand;
 
@@ -44,17 +45,10 @@ impl NetworkCommand {
 }
 
 async fn ls(list: ListFlags, context: &Context) -> Outcome {
-    let filters = list.filters(&["id", "name", "driver", "scope", "label", "stack"])?;
+    let filters = list.filters_of(&filter::NETWORK)?;
     let world = context.connect().await?.world(&[ObjectKind::Network]).await?;
-    let mut rows: Vec<NetworkRow> = world.networks.values().map(NetworkRow::new).collect();
-    rows.retain(|row| {
-        filters.allow("id", |wanted| row.id.starts_with(wanted))
-            && filters.allow("name", |wanted| row.name.contains(wanted))
-            && filters.allow("driver", |wanted| row.driver == wanted)
-            && filters.allow("scope", |wanted| row.scope == wanted)
-            && filters.allow("stack", |wanted| row.stack.as_deref() == Some(wanted))
-            && filters.allow_labels("label", &row.labels)
-    });
+    let matching = world.networks.values().filter(|network| filters.network(network));
+    let mut rows: Vec<NetworkRow> = matching.map(NetworkRow::new).collect();
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     terminal::done(listing::list(&rows, list.look())?)
 }

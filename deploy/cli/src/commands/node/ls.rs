@@ -1,5 +1,6 @@
 //! `berth node ls`.
 
+use berth_proto::filter;
 use berth_proto::pb::ObjectKind;
 use clap::Args;
 
@@ -7,8 +8,6 @@ use crate::cli::Context;
 use crate::flags::common::ListFlags;
 use crate::ui::{Outcome, listing, terminal};
 use crate::view::node::NodeRow;
-
-const FILTERS: [&str; 6] = ["id", "name", "role", "availability", "label", "node.label"];
 
 /// Flags of `node ls`.
 #[derive(Debug, Args)]
@@ -19,19 +18,11 @@ pub struct LsArgs {
 
 /// Lists the nodes.
 pub async fn run(args: LsArgs, context: &Context) -> Outcome {
-    let filters = args.list.filters(&FILTERS)?;
+    let filters = args.list.filters_of(&filter::NODE)?;
     let client = context.connect().await?;
     let own = client.info().await?.node_id;
     let world = client.world(&[ObjectKind::Node]).await?;
-    let matching = world.nodes.values().filter(|node| {
-        let id = node.id.to_string();
-        filters.allow("id", |wanted| id.starts_with(wanted))
-            && filters.allow("name", |wanted| world.node_name(node.id).starts_with(wanted))
-            && filters.allow("role", |wanted| node.spec.role.as_str() == wanted)
-            && filters.allow("availability", |wanted| node.spec.availability.as_str() == wanted)
-            && filters.allow_labels("label", &node.spec.labels)
-            && filters.allow_labels("node.label", &node.spec.labels)
-    });
+    let matching = world.nodes.values().filter(|node| filters.node(node));
     let mut rows: Vec<NodeRow> = matching.map(|node| NodeRow::new(node, &own)).collect();
     rows.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
     terminal::done(listing::list(&rows, args.list.look())?)

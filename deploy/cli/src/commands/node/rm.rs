@@ -22,7 +22,7 @@ pub struct RmArgs {
 pub async fn run(args: RmArgs, context: &Context) -> Outcome {
     let client = context.connect().await?;
     for word in &args.nodes {
-        let request = pb::NodeRemoveRequest { id: word.clone(), force: args.force };
+        let request = pb::NodeRemoveRequest { id: word.clone(), force: args.force, version: 0 };
         let what = format!("cannot remove node {word}");
         client.control().node_remove(request).await.map_err(|status| refused(&what, &status))?;
         terminal::print_line(word)?;

@@ -16,7 +16,7 @@ use super::{logs, scale};
 use crate::cli::Context;
 use crate::ui::{Failure, Outcome};
 
-pub use ls::{FILTERS, rows};
+pub use ls::rows;
 
 /// Commands on services.
 #[derive(Debug, Subcommand)]
@@ -44,6 +44,17 @@ pub enum ServiceCommand {
 }
 
 impl ServiceCommand {
+    /// What its span is called; `None` for one that starts no task.
+    pub fn traced_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Create(_) => Some("berth service create"),
+            Self::Update(_) => Some("berth service update"),
+            Self::Scale(_) => Some("berth service scale"),
+            Self::Rollback(_) => Some("berth service rollback"),
+            _ => None,
+        }
+    }
+
     /// Runs it.
     pub async fn run(self, context: &Context) -> Outcome {
         match self {

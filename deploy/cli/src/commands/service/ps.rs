@@ -6,7 +6,8 @@ use crate::cli::Context;
 use crate::client::resolve;
 use crate::commands::task::TaskList;
 use crate::flags::common::ListFlags;
-use crate::ui::Outcome;
+use crate::ui::{Outcome, terminal};
+use crate::view::service::scaled_by_load;
 
 /// Flags of `service ps`.
 #[derive(Debug, Args)]
@@ -23,7 +24,9 @@ pub async fn run(args: PsArgs, context: &Context) -> Outcome {
     let list = TaskList::open(&args.list, context).await?;
     let mut tasks = Vec::new();
     for word in &args.services {
-        tasks.extend(list.world.tasks_of(resolve::service(&list.world, word)?.id));
+        let service = resolve::service(&list.world, word)?;
+        scaled_by_load(service).into_iter().for_each(terminal::say);
+        tasks.extend(list.world.tasks_of(service.id));
     }
     list.show(tasks.into_iter())
 }

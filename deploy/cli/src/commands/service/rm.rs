@@ -18,7 +18,7 @@ pub struct RmArgs {
 /// Removes the services; their tasks are stopped.
 pub async fn run(args: RmArgs, context: &Context) -> Outcome {
     let client = context.connect().await?;
-    let request = pb::ServiceRemoveRequest { ids: args.services.clone() };
+    let request = pb::ServiceRemoveRequest { ids: args.services.clone(), version: 0 };
     client
         .control()
         .service_remove(request)

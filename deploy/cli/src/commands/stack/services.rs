@@ -1,5 +1,6 @@
 //! `berth stack services`.
 
+use berth_proto::filter;
 use berth_proto::pb::ObjectKind;
 use clap::Args;
 
@@ -20,7 +21,7 @@ pub struct ServicesArgs {
 
 /// Lists the services of a stack.
 pub async fn run(args: ServicesArgs, context: &Context) -> Outcome {
-    let filters = args.list.filters(&service::FILTERS)?;
+    let filters = args.list.filters_of(&filter::SERVICE)?;
     let world = context.connect().await?.world(&[ObjectKind::Service, ObjectKind::Task]).await?;
     must_exist(&world, &args.stack)?;
     let mut rows = service::rows(&world, &filters);

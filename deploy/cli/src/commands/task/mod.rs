@@ -4,15 +4,15 @@ mod explain;
 mod inspect;
 mod ls;
 
+use berth_proto::filter::{self, Filters};
 use berth_proto::object::Task;
 use berth_proto::pb::ObjectKind;
 use clap::Subcommand;
 
 use crate::cli::Context;
 use crate::client::Client;
-use crate::client::resolve::short_task_name;
 use crate::client::world::World;
-use crate::flags::common::{Filters, ListFlags};
+use crate::flags::common::ListFlags;
 use crate::rollout::wait::now;
 use crate::ui::{Failure, Outcome, listing, terminal};
 use crate::view::task;
@@ -40,9 +40,6 @@ impl TaskCommand {
     }
 }
 
-/// Filters that lists of tasks know.
-const FILTERS: [&str; 7] = ["id", "name", "service", "stack", "node", "state", "desired-state"];
-
 /// What a list of tasks is made from: of all, of services, of a stack, of nodes.
 pub struct TaskList<'f> {
     /// The connection.
@@ -56,7 +53,7 @@ pub struct TaskList<'f> {
 impl<'f> TaskList<'f> {
     /// Checks the flags and fetches the world.
     pub async fn open(flags: &'f ListFlags, context: &Context) -> Result<Self, Failure> {
-        let filters = flags.filters(&FILTERS)?;
+        let filters = flags.filters_of(&filter::TASK)?;
         let client = context.connect().await?;
         let world = client.world(&[ObjectKind::Service, ObjectKind::Task, ObjectKind::Node]).await?;
         Ok(Self { client, world, filters, flags })
@@ -72,17 +69,8 @@ impl<'f> TaskList<'f> {
 /// The tasks that match.
 fn matching<'w>(world: &World, tasks: impl Iterator<Item = &'w Task>, filters: &Filters) -> Vec<&'w Task> {
     let fits = |task: &&Task| {
-        let id = task.id.to_string();
-        let stack = world.services.get(&task.service).and_then(|service| service.spec.stack.as_ref());
-        let node = task.node.map(|node| (node.to_string(), world.node_name(node))).unwrap_or_default();
-        let service = task.service.to_string();
-        filters.allow("id", |wanted| id.starts_with(wanted))
-            && filters.allow("name", |wanted| short_task_name(world, task).starts_with(wanted) || task.name() == wanted)
-            && filters.allow("service", |wanted| *task.service_name == *wanted || service.starts_with(wanted))
-            && filters.allow("stack", |wanted| stack.is_some_and(|stack| stack.as_str() == wanted))
-            && filters.allow("node", |wanted| node.1 == wanted || (!wanted.is_empty() && node.0.starts_with(wanted)))
-            && filters.allow("state", |wanted| task.status.state.as_str() == wanted)
-            && filters.allow("desired-state", |wanted| task.desired.as_str() == wanted)
+        let stack = world.services.get(&task.service).and_then(|service| service.spec.stack.as_deref());
+        filters.task(task, stack, |node| world.node_name(node))
     };
     tasks.filter(fits).collect()
 }

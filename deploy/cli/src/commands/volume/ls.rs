@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_proto::filter;
 use berth_proto::pb;
 use berth_proto::pb::ObjectKind;
 use berth_proto::time::Timestamp;
@@ -23,14 +24,9 @@ pub struct LsArgs {
 
 /// Lists the volumes of the cluster and those that only this node knows.
 pub async fn run(args: LsArgs, context: &Context) -> Outcome {
-    let filters = args.list.filters(&["name", "driver", "label", "stack"])?;
+    let filters = args.list.filters_of(&filter::VOLUME)?;
     let mut rows = all(&context.connect().await?).await?;
-    rows.retain(|row| {
-        filters.allow("name", |wanted| row.name.contains(wanted))
-            && filters.allow("driver", |wanted| row.driver == wanted)
-            && filters.allow("stack", |wanted| row.stack.as_deref() == Some(wanted))
-            && filters.allow_labels("label", &row.labels)
-    });
+    rows.retain(|row| filters.volume(&row.name, &row.driver, row.stack.as_deref(), &row.labels));
     terminal::done(listing::list(&rows, args.list.look())?)
 }
 

@@ -80,7 +80,8 @@ async fn rm(args: RmArgs, context: &Context) -> Outcome {
         let name = known.as_ref().map_or_else(|_| word.clone(), |volume| volume.spec.name.to_string());
         let what = format!("cannot remove volume {name}");
         if known.is_ok() {
-            let request = pb::ObjectRemoveRequest { kind: ObjectKind::Volume.into(), ids: vec![name.clone()] };
+            let request =
+                pb::ObjectRemoveRequest { kind: ObjectKind::Volume.into(), ids: vec![name.clone()], version: 0 };
             client.control().object_remove(request).await.map_err(|status| refused(&what, &status))?;
         }
         let request = pb::LocalVolumeRemoveRequest { names: vec![name.clone()], force: args.force };

@@ -27,7 +27,7 @@ use tonic::transport::{Channel, Server};
 use super::inprocess;
 
 /// Largest answer that is passed on in one piece.
-const MAX_ANSWER: usize = 64 << 20;
+pub const MAX_ANSWER: usize = 64 << 20;
 
 /// The service of a manager's socket. Clones share everything.
 #[derive(Clone)]
@@ -38,6 +38,7 @@ pub struct Gateway {
     here: Channel,
     hub: Hub,
     reach: Arc<dyn Reach>,
+    name_of_user: fn(u32) -> Option<String>,
 }
 
 impl Gateway {
@@ -51,7 +52,13 @@ impl Gateway {
                 tracing::error!(%error, "this node's tasks can no longer be asked");
             }
         });
-        Self { own, local, here, hub, reach }
+        Self { own, local, here, hub, reach, name_of_user: |_| None }
+    }
+
+    /// Where the names of users come from who run commands in tasks.
+    #[must_use]
+    pub fn with_user_names(self, name_of_user: fn(u32) -> Option<String>) -> Self {
+        Self { name_of_user, ..self }
     }
 
     /// A client of the node that has the task. A task that the managers have forgotten may still have its logs here.

@@ -2,10 +2,12 @@
 
 use std::pin::Pin;
 
+use berth_manager::api::{actor, audit};
 use berth_proto::pb;
 use berth_proto::pb::node_service_server::NodeService;
 use futures::stream::{self, SelectAll};
 use futures::{Stream, StreamExt};
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Gateway, logs, route};
@@ -28,9 +30,9 @@ fn answers<M: Send + 'static>(stream: Streaming<M>) -> Answers<M> {
     stream.boxed()
 }
 
-fn task_of(input: &pb::ExecInput) -> Result<&str, Status> {
+fn start_of(input: &pb::ExecInput) -> Result<&pb::ExecStart, Status> {
     match &input.input {
-        Some(pb::exec_input::Input::Start(start)) => Ok(&start.task_id),
+        Some(pb::exec_input::Input::Start(start)) => Ok(start),
         _ => Err(Status::invalid_argument("the first message is `start`")),
     }
 }
@@ -63,13 +65,21 @@ impl NodeService for Gateway {
     }
 
     async fn exec(&self, request: Request<Streaming<pb::ExecInput>>) -> Result<Response<Self::ExecStream>, Status> {
-        let (start, input) = first(request.into_inner()).await?;
-        Ok(self.node_of(task_of(&start)?)?.exec(input).await?.map(answers))
+        // What comes from this process was recorded by what let it in.
+        let from_socket = request.extensions().get::<UdsConnectInfo>().is_some();
+        let actor = from_socket.then(|| actor::of(&request, self.name_of_user));
+        let (first, input) = first(request.into_inner()).await?;
+        let start = start_of(&first)?;
+        let mut node = self.node_of(&start.task_id)?;
+        if let Some(actor) = actor {
+            audit::exec(&self.hub.snapshot(), &actor, start);
+        }
+        Ok(node.exec(input).await?.map(answers))
     }
 
     async fn attach(&self, request: Request<Streaming<pb::ExecInput>>) -> Result<Response<Self::AttachStream>, Status> {
         let (start, input) = first(request.into_inner()).await?;
-        Ok(self.node_of(task_of(&start)?)?.attach(input).await?.map(answers))
+        Ok(self.node_of(&start_of(&start)?.task_id)?.attach(input).await?.map(answers))
     }
 
     async fn stats(&self, request: Request<pb::StatsRequest>) -> Result<Response<Self::StatsStream>, Status> {
@@ -157,7 +167,12 @@ impl NodeService for Gateway {
         &self,
         request: Request<pb::ImageListRequest>,
     ) -> Result<Response<pb::ImageListResponse>, Status> {
-        self.local.image_list(request).await
+        let pb::ImageListRequest { all, node_id } = request.into_inner();
+        if node_id.is_empty() {
+            return self.local.image_list(Request::new(pb::ImageListRequest { all, node_id })).await;
+        }
+        let node = node_id.parse().map_err(|error| Status::invalid_argument(format!("node: {error}")))?;
+        self.client(node)?.image_list(pb::ImageListRequest { all, node_id: String::new() }).await
     }
 
     async fn image_inspect(
