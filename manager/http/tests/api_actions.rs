@@ -10,7 +10,7 @@ use api_support::{Asking, service};
 use berth_manager::store::State;
 use berth_proto::id::ServiceId;
 use berth_proto::object::Task;
-use berth_proto::state::TaskState;
+use berth_proto::state::{ApiRole, TaskState};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::{Server, eventually};
@@ -66,6 +66,26 @@ async fn numbers_at_their_end_are_only_numbers() {
     assert!(explained.json["unplaced"]["text"].is_string(), "{:?}", explained.json);
     let restarted = api.act("/services/web/restart").await.ok(200);
     assert_eq!(restarted.json["spec"]["task"]["force_update"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_follows_its_load_is_scaled_within_its_bounds() {
+    let server = Server::start().await;
+    let _node = server.node("alpha").await;
+    let api = Asking(&server);
+    let mut elastic = service("elastic");
+    elastic["mode"] = json!({"replicated": {"replicas": 1}});
+    let requests = json!({"target": 10, "metric": "requests_total", "port": 80});
+    elastic["autoscale"] = json!({"min": 1, "max": 4, "requests": requests});
+    let made = api.post("/services", elastic).await.ok(201);
+    assert_eq!((&made.json["autoscaled"], &made.json["replicas"]["desired"]), (&Value::Null, &json!(1)));
+    let scaled = api.post("/services/elastic/scale", json!({"replicas": 3})).await.ok(200);
+    assert_eq!((&scaled.json["autoscaled"]["replicas"], &scaled.json["replicas"]["desired"]), (&json!(3), &json!(3)));
+    let answer = api.post("/services/elastic/scale", json!({"replicas": 5})).await;
+    let refused = answer.problem(409);
+    assert!(refused.contains('4') && refused.contains("elastic"), "{refused}");
+    let (_, page) = server.get("/services/elastic", Some(ApiRole::Viewer)).await;
+    assert!(page.contains("1 to 4 replicas"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,7 +98,7 @@ impl Service {
 }
 
 /// The number of replicas that autoscaling, or a person within its bounds, decided last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Autoscaled {
     /// The number.
     pub replicas: u64,

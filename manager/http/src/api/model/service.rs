@@ -5,7 +5,7 @@ use std::sync::Arc;
 use berth_manager::store::State;
 use berth_proto::id::{NetworkId, ServiceId};
 use berth_proto::name::{ServiceName, StackName};
-use berth_proto::object::{self, Replicas, SpecVersion, UpdateProgress};
+use berth_proto::object::{self, Autoscaled, Replicas, SpecVersion, UpdateProgress};
 use berth_proto::schema::IpAddress;
 use berth_proto::spec::{PortConfig, ServiceSpec};
 use berth_proto::time::Timestamp;
@@ -27,6 +27,8 @@ pub struct Service {
     pub mode: &'static str,
     /// How many tasks run, and how many should.
     pub replicas: Replicas,
+    /// What autoscaling, or a person within its bounds, decided last; null before that, and where the spec asks for none.
+    pub autoscaled: Option<Autoscaled>,
     /// Image as written.
     pub image: String,
     /// Published ports, with those that were chosen for it.
@@ -122,6 +124,7 @@ impl Service {
             stack: spec.stack.clone(),
             mode: spec.mode.as_str(),
             replicas: Replicas::count(service, tasks),
+            autoscaled: service.autoscaled.clone(),
             image: spec.task.container.image.clone(),
             ports: ports.clone(),
             update_status: service.update.as_ref().map(|update| update.progress),
