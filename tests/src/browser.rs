@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fantoccini::actions::{InputSource, KeyAction, KeyActions};
@@ -46,7 +47,11 @@ pub struct Browser {
     driver: Child,
     /// Its profile, and what the driver said.
     home: TempDir,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One at a time in each test program: beside a cluster on the same two processors, a second one makes both too slow to be used.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Browser {
     /// Opens one on this machine, which trusts whoever the machines on the wire say they are: the cluster's authority is its own.
@@ -59,6 +64,8 @@ impl Browser {
             let is_there = Path::new(program).exists();
             assert!(is_there, "{program} is missing: apt-get install chromium chromium-driver, or use tests/run.sh");
         }
+        // A test that has failed leaves nothing behind.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let home = tempfile::tempdir().expect("a directory for the browser");
         let mut driver = start(outside, home.path());
         let port = port(&mut driver, home.path());
@@ -75,7 +82,7 @@ impl Browser {
                 panic!("Chromium does not start: {other:?}: {}", said(home.path()))
             }
         };
-        Self { client, runtime, driver, home }
+        Self { client, runtime, driver, home, _turn: turn }
     }
 
     /// Goes to an address; returns when the page is there and its scripts have run.

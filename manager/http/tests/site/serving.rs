@@ -1,11 +1,10 @@
 //! What is served to whom in the clear: limits, silences, ends, and what nobody can say of himself.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{PATIENCE, Server, client, eventually};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::Method;
@@ -18,7 +17,6 @@ use berth_manager::api::Actor;
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
 use berth_proto::state::ApiRole;
-use support::{PATIENCE, Server, client, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

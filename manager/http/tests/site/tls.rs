@@ -1,13 +1,12 @@
 //! Over TLS: whose certificate is shown to clients, and which of theirs lets them in.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{PATIENCE, Server, client_with, eventually, trusting};
 use axum::Extension;
 use axum::http::Method;
 use berth_http::access::Caller;
@@ -21,7 +20,6 @@ use bytes::Bytes;
 use rcgen::{CertificateParams, KeyPair};
 use reqwest::Client;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use support::{PATIENCE, Server, client_with, eventually, trusting};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;

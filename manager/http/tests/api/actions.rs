@@ -1,19 +1,16 @@
 //! What is done with objects over the API.
 #![allow(clippy::unwrap_used)]
 
-mod api_support;
-mod support;
-
 use std::sync::Arc;
 
-use api_support::{Asking, service};
+use crate::asking::{Asking, service};
+use crate::support::{Server, eventually};
 use berth_manager::store::State;
 use berth_proto::id::ServiceId;
 use berth_proto::object::Task;
 use berth_proto::state::{ApiRole, TaskState};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Server, eventually};
 
 fn running(state: &State, service: ServiceId) -> Vec<Arc<Task>> {
     let running = |task: &&Arc<Task>| task.status.state == TaskState::Running;

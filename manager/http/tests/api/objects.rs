@@ -1,15 +1,12 @@
 //! Objects over the API: made, listed, read, replaced, removed.
 #![allow(clippy::unwrap_used)]
 
-mod api_support;
-mod support;
-
 use std::collections::BTreeSet;
 
-use api_support::{Asking, service};
+use crate::asking::{Asking, service};
+use crate::support::Server;
 use reqwest::Method;
 use serde_json::json;
-use support::Server;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_made_read_replaced_and_removed() {
@@ -167,7 +164,7 @@ async fn a_token_is_shown_once_and_good_until_it_is_taken_away() {
     assert!(made.json["token"]["expires_at"].is_string() && made.location() == "/api/v1/tokens/ci");
     assert_eq!(made.json["token"]["created_by"], "token admin");
     let by_it = async || {
-        let request = support::client().get(server.url("/api/v1/services")).bearer_auth(&text);
+        let request = crate::support::client().get(server.url("/api/v1/services")).bearer_auth(&text);
         request.send().await.unwrap().status().as_u16()
     };
     assert_eq!(by_it().await, 200);

@@ -1,11 +1,9 @@
 //! Every route asked by nobody, viewer, operator and admin: what is new cannot be forgotten.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::Server;
 use berth_http::routes::{self, Needs};
 use berth_proto::state::ApiRole;
-use support::Server;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_lets_in_who_has_its_role_and_nobody_else() {

@@ -2,15 +2,13 @@
 //! forms do.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support;
-
 use axum::http::Method;
 use berth_http::routes::{Needs, all};
 use berth_proto::object::{ContainerStatus, TaskStatus};
 use berth_proto::state::{ApiRole, TaskState};
 
-use support::dom::Page;
-use support::{Server, now};
+use crate::support::dom::Page;
+use crate::support::{Server, now};
 
 const SHOP: &str = "services:
   web:
@@ -390,7 +388,7 @@ async fn a_token_is_shown_once_and_to_an_admin_alone() {
     let token = page.one("#made").attribute("value").unwrap().to_owned();
     assert!(token.starts_with("berth_api_"), "{token}");
     let works = async || {
-        let request = support::client().get(server.url("/apply")).bearer_auth(&token);
+        let request = crate::support::client().get(server.url("/apply")).bearer_auth(&token);
         request.send().await.unwrap().status().as_u16()
     };
     assert_eq!(works().await, 200);

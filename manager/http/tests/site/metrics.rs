@@ -1,14 +1,12 @@
 //! `/metrics` of a manager: who may see it, right numbers, and no more series than there are things.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::{Server, eventually};
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
 use berth_proto::state::ApiRole;
-use support::{Server, eventually};
 use tonic::Request;
 
 /// A scrape, as Prometheus' own text format.

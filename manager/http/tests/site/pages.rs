@@ -2,11 +2,11 @@
 //! what the forms do, and the stream that tells a page to look again.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::support::dom::Page;
+use crate::support::{PATIENCE, Server, client, now};
 use axum::http::Method;
 use berth_http::routes::{Needs, all};
 use berth_proto::id::{NodeId, ServiceId};
@@ -14,8 +14,6 @@ use berth_proto::object::{Cluster, Node, Service, TaskStatus};
 use berth_proto::spec::{ClusterSpec, ServiceMode, ServiceSpec};
 use berth_proto::state::{ApiRole, Availability, NodeRole, TaskState};
 use reqwest::{RequestBuilder, Response};
-use support::dom::Page;
-use support::{PATIENCE, Server, client, now};
 use tokio_stream::StreamExt;
 
 const ATTACK: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>";
@@ -90,7 +88,7 @@ fn may(role: ApiRole, needs: Needs) -> bool {
     }
 }
 
-async fn with_a_service() -> (Server, support::Agent, ServiceId) {
+async fn with_a_service() -> (Server, crate::support::Agent, ServiceId) {
     let server = Server::start().await;
     let node = server.node("one").await;
     let service = server.service("web", 2).await;
@@ -379,7 +377,7 @@ async fn a_service_is_scaled_updated_restarted_rolled_back_and_removed() {
         server.send(&format!("{path}/restart"), ApiRole::Operator, &[("version", &version)]).await.0
     };
     // The update loop may write in between, and that is a conflict.
-    support::eventually("a restart", async || match restart().await {
+    crate::support::eventually("a restart", async || match restart().await {
         303 => Ok(()),
         other => Err(other),
     })

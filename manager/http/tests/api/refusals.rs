@@ -1,15 +1,12 @@
 //! What the API refuses, and how it says so.
 #![allow(clippy::unwrap_used)]
 
-mod api_support;
-mod support;
-
-use api_support::{Asking, reply, service};
+use crate::asking::{Asking, reply, service};
+use crate::support::Server;
 use berth_proto::state::ApiRole;
 use reqwest::Method;
 use reqwest::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use serde_json::json;
-use support::Server;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_shows_nothing_or_something_wrong_is_told_how_to_come_in() {

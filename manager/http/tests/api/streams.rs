@@ -1,15 +1,14 @@
 //! What people see and do in tasks over HTTP: logs, terminals, figures. Nodes are played by a server that says what it is told.
 #![allow(clippy::unwrap_used)]
 
-mod streams_support;
-mod support;
-
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use crate::sockets::{Events, ask};
+use crate::support::{Agent, Server, eventually, served};
 use axum::body::to_bytes;
 use axum::http::StatusCode;
 use berth_proto::pb;
@@ -20,8 +19,6 @@ use berth_proto::pb::node_service_server::{NodeService, NodeServiceServer};
 use berth_proto::state::ApiRole;
 use futures::{SinkExt, Stream, StreamExt};
 use serde_json::{Value, json};
-use streams_support::{Events, ask};
-use support::{Agent, Server, eventually, served};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -295,7 +292,7 @@ async fn all(mut socket: Socket) -> (Vec<Message>, u16) {
 }
 
 async fn next(socket: &mut Socket) -> Message {
-    tokio::time::timeout(support::PATIENCE, socket.next()).await.expect("a message").unwrap().unwrap()
+    tokio::time::timeout(crate::support::PATIENCE, socket.next()).await.expect("a message").unwrap().unwrap()
 }
 
 fn texts(messages: &[Message]) -> Vec<Value> {

@@ -1,12 +1,11 @@
 //! What is committed, as clients see it: `/api/v1/watch` and `/api/v1/events/stream`.
 #![allow(clippy::unwrap_used)]
 
-mod streams_support;
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::sockets::{Events, ask, changes};
+use crate::support::Server;
 use axum::http::StatusCode;
 use berth_manager::api::Actor;
 use berth_proto::pb;
@@ -15,8 +14,6 @@ use berth_proto::spec::{ContainerSpec, ServiceSpec};
 use berth_proto::state::ApiRole;
 use bytes::Bytes;
 use serde_json::Value;
-use streams_support::{Events, ask, changes};
-use support::Server;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Request;

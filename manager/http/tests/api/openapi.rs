@@ -1,15 +1,13 @@
 //! The OpenAPI document: it says what there is, and everything that there is.
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::Server;
 use berth_http::api::openapi;
 use berth_http::routes::{self, Needs};
 use berth_proto::state::ApiRole;
 use serde_json::{Value, json};
-use support::Server;
 
 fn operations(document: &Value) -> BTreeMap<(String, String), &Value> {
     let mut found = BTreeMap::new();

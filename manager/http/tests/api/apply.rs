@@ -1,15 +1,12 @@
 //! Compose files over the API: planned, applied, refused.
 #![allow(clippy::unwrap_used)]
 
-mod api_support;
-mod support;
-
-use api_support::Asking;
+use crate::asking::Asking;
+use crate::support::Server;
 use berth_proto::state::ApiRole;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
-use support::Server;
 
 const FILE: &str = "
 name: shop
@@ -135,7 +132,7 @@ async fn only_yaml_is_taken_and_not_too_much_of_it() {
     let server = Server::start().await;
     let send = async |media: &str, body: String| {
         let request = server.ask(Method::POST, "/api/v1/apply?dryRun=true", Some(ApiRole::Operator)).await;
-        api_support::reply(request.header(CONTENT_TYPE, media).body(body).send().await.unwrap()).await
+        crate::asking::reply(request.header(CONTENT_TYPE, media).body(body).send().await.unwrap()).await
     };
     for media in ["application/yaml", "text/yaml; charset=utf-8", "application/x-yaml", "text/x-yaml"] {
         send(media, file()).await.ok(200);
