@@ -59,6 +59,7 @@ while read -r name; do units+=(--test "$name"); done < <(cargo metadata --no-dep
 import json, sys
 packages = [p for p in json.load(sys.stdin)["packages"] if p["name"] != "berth-tests"]
 print(*sorted({t["name"] for p in packages for t in p["targets"] if "test" in t["kind"]}), sep="\n")')
+[ ${#units[@]} -gt 0 ] || { echo "tests/run.sh: no test is found" >&2; exit 1; }
 cargo test --workspace --locked --lib --bins "${units[@]}"
 step "documentation"
 env --unset RUSTC_WORKSPACE_WRAPPER RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --locked
