@@ -59,9 +59,9 @@ if ! find_kernel; then
     find_kernel || fail 2 "the kernel package has no vmlinuz or no overlay.ko"
 fi
 
-# As `cargo test --workspace --exclude berth-tests` builds them: what that has built is used again.
+# As `cargo build --workspace --all-targets` builds them: what that has built is used again.
 say "building the tests"
-binaries=$(cargo test --quiet --locked --workspace --exclude berth-tests --test runtime_run --test runtime_life --no-run \
+binaries=$(cargo test --quiet --locked --workspace --test runtime_run --test runtime_life --no-run \
     --message-format json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\/runtime_[^"]*\)".*/\1/p')
 [ "$(wc -w <<< "$binaries")" = 2 ] || fail 2 "cargo built no runtime_run and runtime_life: $binaries"
 
