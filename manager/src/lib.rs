@@ -11,6 +11,7 @@
 //! | [`orchestrator`] | how many tasks should exist: replicated, global, jobs; replacing what ended |
 //! | [`restart`] | whether and when a task that ended is replaced |
 //! | [`update`] | rolling update, monitoring, rollback |
+//! | [`autoscale`] | how many replicas a service needs by what its tasks use |
 //! | [`constraint`] | whether a task may stay on its node |
 //! | [`reaper`] | what is forgotten |
 //! | [`allocator`] | subnets, addresses, virtual addresses, published ports |
