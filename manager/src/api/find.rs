@@ -44,8 +44,10 @@ pub fn node<'s>(state: &'s State, word: &str) -> Result<&'s Arc<Node>, Refused> 
 
 /// A task by id, unique beginning of an id, or full name.
 pub fn task<'s>(state: &'s State, word: &str) -> Result<&'s Arc<Task>, Refused> {
-    let id = word.rsplit_once('.').map_or(word, |(_, id)| id);
-    by_id(ObjectKind::Task, id, state.tasks(), |task| task.name())
+    let (before, id) = word.rsplit_once('.').map_or((None, word), |(before, id)| (Some(before), id));
+    // The slot of a short name would be the beginning of some other task's id.
+    let fits = |task: &&Arc<Task>| before.is_none_or(|before| task.name() == format!("{before}.{}", task.id));
+    by_id(ObjectKind::Task, id, state.tasks().filter(fits), |task| task.name())
 }
 
 /// Host name of a node; its id when it never said.
