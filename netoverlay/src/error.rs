@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use berth_proto::id::{NetworkId, TaskId};
 
 use crate::kernel::{KernelError, PortError};
-use crate::plan::PortClash;
+use crate::plan::{PortClash, Publisher};
 
 /// Why an operation of [`crate::Overlay`] failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,20 @@ pub enum OverlayError {
     /// A spare thread for blocking work was not to be had: the process is shutting down.
     #[error("the network worker was stopped")]
     Stopped,
+}
+
+impl OverlayError {
+    /// The task of this node that has what was asked for.
+    pub fn holder(&self) -> Option<TaskId> {
+        match self {
+            Self::AddressTaken { holder, .. } => Some(*holder),
+            Self::Clash(clash) => match clash.winner {
+                Publisher::Task { id, .. } => Some(id),
+                Publisher::Service { .. } => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 impl From<PortClash> for OverlayError {

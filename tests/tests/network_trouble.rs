@@ -96,6 +96,7 @@ services:
     image: berth/hello:1
     stop_signal: SIGKILL
     networks: { back: { ipv4_address: 10.99.0.77 } }
+    ports: [{ target: 80, published: 8081, mode: host }]
     deploy: { restart_policy: { delay: 0s }, update_config: { monitor: 10ms } }
   caller:
     image: berth/hello:1

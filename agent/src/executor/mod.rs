@@ -141,6 +141,10 @@ impl Executor for NodeExecutor {
         }
     }
 
+    fn leaves(&self, task: TaskId) {
+        self.network.leaves(task);
+    }
+
     async fn release(&self, task: TaskId) {
         self.created.remove(&task);
         self.barrier.forget(task);

@@ -43,9 +43,14 @@ pub async fn prepare(
         let refuse = |error: OverlayError| Refusal::Rejected(crate::errors::chain(&error));
         let secure = executor.secure.require(&work.task).await;
         secure.map_err(|error| Refusal::Rejected(crate::errors::chain(&error)))?;
-        let sandbox = executor.network.attach(sandbox).await.map_err(refuse)?;
+        let attached = tokio::select! {
+            biased;
+            // What is cut off here goes on by itself; the task's release comes after it.
+            () = cancel.cancelled() => return Err(Refusal::Cancelled),
+            attached = executor.network.attach(sandbox) => attached.map_err(refuse)?,
+        };
         executor.network.require_ports(&ingress_ports(executor, work)).await.map_err(refuse)?;
-        Ok(sandbox)
+        Ok(attached)
     };
     let mut span = executor.tracer.step(&work.task, Step::Image);
     if span.is_on() {

@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use berth_netoverlay::model::{Proto, PublishedPort};
+use berth_netoverlay::model::{Proto, PublishedPort, SandboxSpec};
 use berth_netoverlay::{NameSockets, OverlayError, Report, Sandbox};
 use berth_proto::id::{NodeId, TaskId};
 use berth_proto::spec::Protocol;
+use dashmap::DashMap;
 use ipnet::IpNet;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub struct Driver {
     node: NodeId,
     ready: Mutex<BTreeMap<TaskId, bool>>,
     pending: std::sync::Mutex<BTreeMap<TaskId, bool>>,
+    /// Tasks that have ended and still hold their addresses and ports here; each is cancelled when they are free.
+    leaving: DashMap<TaskId, CancellationToken>,
     look: Notify,
     routes: watch::Sender<BTreeSet<IpNet>>,
     settled: std::sync::atomic::AtomicBool,
@@ -67,6 +70,7 @@ impl Driver {
             node,
             ready: Mutex::new(BTreeMap::new()),
             pending: std::sync::Mutex::default(),
+            leaving: DashMap::new(),
             look: Notify::new(),
             routes: watch::Sender::default(),
             settled: std::sync::atomic::AtomicBool::new(false),
@@ -185,9 +189,32 @@ impl Driver {
         self.ready.lock().await.insert(task, true);
     }
 
-    /// Makes a task's network.
-    pub async fn attach(&self, spec: berth_netoverlay::model::SandboxSpec) -> Result<Sandbox, OverlayError> {
-        self.network.attach(spec).await
+    /// Makes a task's network. What a task that [`leaves`](Self::leaves) holds is waited for: the managers give it out again as
+    /// soon as that task has ended, which is before it is free on this node.
+    ///
+    /// # Errors
+    /// Whatever [`Network::attach`] says, also that a task that stays has an address or a port.
+    pub async fn attach(&self, spec: SandboxSpec) -> Result<Sandbox, OverlayError> {
+        let mut asked_twice = None;
+        loop {
+            let refused = match self.network.attach(spec.clone()).await {
+                Ok(sandbox) => return Ok(sandbox),
+                Err(refused) => refused,
+            };
+            let Some(holder) = refused.holder() else { return Err(refused) };
+            let gone = self.leaving.get(&holder).map(|gone| gone.clone());
+            match gone {
+                Some(gone) => gone.cancelled().await,
+                // It may have left between the two looks.
+                None if asked_twice != Some(holder) => asked_twice = Some(holder),
+                None => return Err(refused),
+            }
+        }
+    }
+
+    /// A task has ended: who wants what it holds here waits until it is detached.
+    pub fn leaves(&self, task: TaskId) {
+        self.leaving.entry(task).or_default();
     }
 
     /// Sockets of a task's name server that nobody keeps yet.
@@ -232,7 +259,11 @@ impl Driver {
     /// Removes a task's network and forgets its readiness.
     pub async fn detach(&self, task: TaskId) -> Result<(), OverlayError> {
         self.ready.lock().await.remove(&task);
-        self.network.detach(task).await
+        let detached = self.network.detach(task).await;
+        if let Some((_, gone)) = self.leaving.remove(&task) {
+            gone.cancel();
+        }
+        detached
     }
 
     /// Follows changes of services, and mends the kernel on a period, until `shutdown`.
@@ -378,5 +409,47 @@ mod tests {
         publish(5).await;
         assert_eq!(network.said.lock().unwrap().len(), said.len(), "what is in force already costs nothing");
         assert!(driver.ready.lock().await.values().all(|ready| *ready));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_waits_for_what_one_that_has_ended_holds_and_is_refused_what_one_that_stays_holds() {
+        let network = Arc::new(Remembering::default());
+        let of_network = Arc::clone(&network) as Arc<dyn Network>;
+        let straight = watch::Sender::default().subscribe();
+        let driver = Driver::new(of_network, Arc::default(), NodeId::from_random(1), straight);
+        let (old, new) = (TaskId::from_random(1), TaskId::from_random(2));
+        driver.attach(spec(old)).await.unwrap();
+        let refused = driver.attach(spec(new)).await.unwrap_err();
+        assert_eq!(refused.holder(), Some(old), "{refused}");
+        driver.leaves(old);
+        let said = || network.said.lock().unwrap().clone();
+        let before = said().len();
+        let (attached, detached) = tokio::join!(driver.attach(spec(new)), async {
+            while said().len() == before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            driver.detach(old).await
+        });
+        detached.unwrap();
+        attached.unwrap();
+        assert_eq!(said()[before..], ["attach 2", "detach 1", "attach 2"]);
+        assert!(driver.leaving.is_empty());
+        let refused = driver.attach(spec(old)).await.unwrap_err();
+        assert_eq!(refused.holder(), Some(new), "{refused}");
+    }
+
+    fn spec(task: TaskId) -> SandboxSpec {
+        SandboxSpec {
+            task,
+            name: String::new(),
+            hostname: String::new(),
+            domainname: None,
+            service: None,
+            mode: berth_netoverlay::model::Mode::None,
+            ports: Vec::new(),
+            dns: berth_netoverlay::model::DnsConfig::default(),
+            extra_hosts: Vec::new(),
+            ready: true,
+        }
     }
 }

@@ -224,6 +224,9 @@ impl Actor {
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
+        if actions.iter().any(|action| matches!(action, Action::Release)) {
+            self.setup.executor.leaves(self.setup.work.task.id);
+        }
         for action in actions {
             self.carry_out_one(action);
         }

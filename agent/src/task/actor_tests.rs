@@ -22,6 +22,7 @@ struct Fake {
     ignores_term: AtomicBool,
     probe_code: Mutex<i32>,
     has_health: AtomicBool,
+    leaves: AtomicBool,
 }
 
 impl Fake {
@@ -100,6 +101,9 @@ impl Executor for Machinery {
             self.0.end(128 + signal);
         }
     }
+    fn leaves(&self, _: TaskId) {
+        self.0.leaves.store(true, Ordering::SeqCst);
+    }
     async fn release(&self, _: TaskId) {
         self.0.say("release");
     }
@@ -112,12 +116,19 @@ impl Executor for Machinery {
 }
 
 struct Board {
+    fake: Arc<Fake>,
     status: watch::Sender<TaskStatus>,
     gone: AtomicBool,
 }
 
 impl Reports for Board {
     fn status(&self, _: TaskId, status: &TaskStatus) {
+        let leaves = self.fake.leaves.load(Ordering::SeqCst);
+        assert_eq!(
+            status.state.is_terminal(),
+            leaves,
+            "what it holds may be another's once it is told that it has ended"
+        );
         self.status.send_replace(status.clone());
     }
     fn prepared(&self, _: TaskId, _: &Prepared) {}
@@ -137,7 +148,8 @@ struct Bench {
 impl Bench {
     fn start(fake: Fake, former: Option<Former>) -> Self {
         let fake = Arc::new(fake);
-        let board = Arc::new(Board { status: watch::Sender::default(), gone: AtomicBool::new(false) });
+        let board =
+            Arc::new(Board { fake: Arc::clone(&fake), status: watch::Sender::default(), gone: AtomicBool::new(false) });
         let (wanted, receiver) = watch::channel(Wanted::assigned(DesiredState::Running));
         let (trouble, troubles) = watch::channel(None);
         let setup = Setup {

@@ -104,6 +104,8 @@ pub trait Executor: Send + Sync + 'static {
     async fn publish(&self, task: TaskId, ready: bool);
     /// Sends a signal to the process; fine when it has ended.
     async fn signal(&self, task: TaskId, signal: i32);
+    /// The task has ended and [`Self::release`] follows; called before anyone is told, for others may be given what it held then.
+    fn leaves(&self, _task: TaskId) {}
     /// Gives back what the task holds, ending what still runs; log and record stay.
     async fn release(&self, task: TaskId);
     /// Removes the log.

@@ -78,3 +78,52 @@ fn by_id<'s, T: Stored>(
 fn ambiguous(kind: ObjectKind, word: &str, matches: impl Iterator<Item = String>) -> Refused {
     Refused::Ambiguous { kind, word: word.to_owned(), matches: matches.collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use berth_proto::object::{Meta, RestartRecord, Slot, TaskStatus};
+    use berth_proto::spec::{ContainerSpec, ServiceSpec};
+    use berth_proto::state::DesiredState;
+    use berth_proto::time::Timestamp;
+
+    use super::*;
+    use crate::store::Transaction;
+
+    #[test]
+    fn the_slot_of_a_short_name_is_not_the_beginning_of_another_tasks_id() {
+        let spec = ServiceSpec::new("web".parse().unwrap(), ContainerSpec::default());
+        let mut state = State::default();
+        let mut transaction = Transaction::new(Timestamp(1), "test");
+        transaction.create(Service::new(Id::from_random(1), spec));
+        state.apply(1, &transaction).unwrap();
+        let service = service(&state, "web").unwrap();
+        let id = "1aaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
+        let other = Task {
+            id,
+            meta: Meta::default(),
+            service: service.id,
+            service_name: service.spec.name.clone(),
+            spec_version: service.spec_version,
+            slot: Slot::Replica(2),
+            node: None,
+            desired: DesiredState::Running,
+            status: TaskStatus::default(),
+            attachments: Vec::new(),
+            host_ports: Vec::new(),
+            restarts: RestartRecord::default(),
+            job_iteration: None,
+            nominated: None,
+            traced: None,
+        };
+        let mut transaction = Transaction::new(Timestamp(1), "test");
+        transaction.create(other);
+        state.apply(2, &transaction).unwrap();
+        for word in ["web.1", "web.1.1", "1.1", "db.2.1aaaaaaaaaaaaaaaaaaaaaaaa"] {
+            assert!(matches!(task(&state, word), Err(Refused::NotFound { .. })), "{word}");
+        }
+        for word in ["1", "1aaa", "web.2.1aaaaaaaaaaaaaaaaaaaaaaaa", "web.2.1aaa", "1aaaaaaaaaaaaaaaaaaaaaaaa"] {
+            assert_eq!(task(&state, word).unwrap().id, id, "{word}");
+        }
+    }
+}
