@@ -13,7 +13,6 @@ use berth_proto::object::Service;
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
 use berth_proto::state::ApiRole;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::answer::{Answer, By, WithQuery, shown};
 use super::describe::{Api, Op};
@@ -43,7 +42,7 @@ pub fn api() -> Api {
              nor paths that are relative to it, and its variables have no values but their defaults.",
         )
         .flag(dry_run)
-        .query(name, ObjectBuilder::new().schema_type(Type::String))
+        .text(name)
         .flag(prune)
         .takes_text(&MEDIA, "A file of the Compose Specification")
         .writes()

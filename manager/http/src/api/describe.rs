@@ -24,6 +24,9 @@ pub const COMMON: [u16; 6] = [400, 401, 403, 429, 500, 503];
 /// What `If-Match` may be: `*`, or entity tags (RFC 9110 section 13.1.1). Ours have no comma.
 const TAGS: &str = r#"^(\*|(W/)?"[!#-+.-~-]*"( *, *(W/)?"[!#-+.-~-]*")*)$"#;
 
+/// What most answers are, and the bodies of most requests.
+const JSON: &str = "application/json";
+
 /// Schemas by name.
 pub type Schemas = Vec<(String, RefOr<Schema>)>;
 
@@ -118,6 +121,19 @@ impl Op {
         self.query(known, ObjectBuilder::new().schema_type(Type::Boolean))
     }
 
+    /// A parameter that is text.
+    #[must_use]
+    pub fn text(self, known: Known) -> Self {
+        self.query(known, ObjectBuilder::new().schema_type(Type::String))
+    }
+
+    /// A parameter that is a whole number from `least` on, with a limit other than that of its kind if there is one.
+    #[must_use]
+    pub fn number(self, known: Known, least: u64, most: Option<u64>) -> Self {
+        let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least as f64));
+        self.query(known, number.maximum(most.map(|most| most as f64)))
+    }
+
     /// Parameters that may each come more than once.
     #[must_use]
     pub fn filters(self, known: &[Known]) -> Self {
@@ -151,10 +167,8 @@ impl Op {
     /// The parameters of a page.
     #[must_use]
     pub fn paging(self) -> Self {
-        let limit = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MAX_LIMIT as f64));
-        let cursor = ObjectBuilder::new().schema_type(Type::String);
-        self.query(("limit", "Most items of the page [default: 100]"), limit)
-            .query(("cursor", "`next` of the page before"), cursor)
+        self.number(("limit", "Most items of the page [default: 100]"), 1, Some(MAX_LIMIT as u64))
+            .text(("cursor", "`next` of the page before"))
             .stale()
     }
 
@@ -163,7 +177,7 @@ impl Op {
     pub fn takes<T: ToSchema>(self, required: bool) -> Self {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(T::name())));
         let required = if required { Required::True } else { Required::False };
-        let body = RequestBodyBuilder::new().content("application/json", content.build()).required(Some(required));
+        let body = RequestBodyBuilder::new().content(JSON, content.build()).required(Some(required));
         let op = self.needs::<T>().problems(&[413, 415, 422]);
         Self { operation: op.operation.request_body(Some(body.build())), ..op }
     }
@@ -184,17 +198,39 @@ impl Op {
         self.problems(&[409, 412, 422])
     }
 
+    fn header(self, (name, about): Known, schema: ObjectBuilder, required: bool) -> Self {
+        let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header);
+        let parameter = parameter.required(if required { Required::True } else { Required::False });
+        self.parameter(parameter.description(Some(about)).schema(Some(schema)))
+    }
+
+    /// The answer is a stream of server-sent events of `T` that goes on after an index.
+    #[must_use]
+    pub fn resumes<T: ToSchema>(self) -> Self {
+        let index = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+        self.number(("after", "Everything after this index, e.g. that of a list"), 0, None)
+            .header(("Last-Event-ID", "The same; counts more"), index, false)
+            .streams::<T>("text/event-stream")
+    }
+
+    /// The answer goes on: one `T` after the other, as this media type has them.
+    #[must_use]
+    pub fn streams<T: ToSchema>(self, media: &str) -> Self {
+        self.needs::<T>().response(200, response_of("The stream", media, Ref::from_schema_name(T::name())))
+    }
+
+    /// The answer is a WebSocket.
+    #[must_use]
+    pub fn upgrades(self, about: &str) -> Self {
+        self.response(101, ResponseBuilder::new().description(about))
+    }
+
     /// `If-Match` names the version that it is meant for.
     #[must_use]
     pub fn if_match(self, required: bool) -> Self {
         let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(TAGS)).examples(["\"42\""]);
-        let parameter = ParameterBuilder::new()
-            .name("If-Match")
-            .parameter_in(ParameterIn::Header)
-            .required(if required { Required::True } else { Required::False })
-            .description(Some("ETag of the object that the change was made from, or *"))
-            .schema(Some(schema));
-        let op = self.parameter(parameter).problems(&[412]);
+        let about = "ETag of the object that the change was made from, or *";
+        let op = self.header(("If-Match", about), schema, required).problems(&[412]);
         if required { op.problems(&[428]) } else { op }
     }
 
@@ -208,7 +244,7 @@ impl Op {
     #[must_use]
     pub fn answers_tagged<T: ToSchema>(self, about: &str) -> Self {
         let op = self.needs::<T>();
-        let response = response_of(about, Ref::from_schema_name(T::name())).header("ETag", tag());
+        let response = response_of(about, JSON, Ref::from_schema_name(T::name())).header("ETag", tag());
         op.response(200, response)
     }
 
@@ -218,7 +254,7 @@ impl Op {
         let op = self.needs::<T>();
         let place = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String)));
         let place = place.description(Some("Path of what was made")).build();
-        let response = response_of(about, Ref::from_schema_name(T::name()));
+        let response = response_of(about, JSON, Ref::from_schema_name(T::name()));
         op.response(201, response.header("ETag", tag()).header("Location", place)).writes()
     }
 
@@ -229,7 +265,7 @@ impl Op {
     }
 
     fn answers_schema(self, status: u16, about: &str, schema: impl Into<RefOr<Schema>>) -> Self {
-        self.response(status, response_of(about, schema))
+        self.response(status, response_of(about, JSON, schema))
     }
 
     fn response(self, status: u16, response: ResponseBuilder) -> Self {
@@ -258,9 +294,9 @@ pub fn problem(status: u16) -> ResponseBuilder {
         .content("application/problem+json", content.build())
 }
 
-fn response_of(about: &str, schema: impl Into<RefOr<Schema>>) -> ResponseBuilder {
+fn response_of(about: &str, media: &str, schema: impl Into<RefOr<Schema>>) -> ResponseBuilder {
     let content = ContentBuilder::new().schema(Some(schema));
-    ResponseBuilder::new().description(about).content("application/json", content.build())
+    ResponseBuilder::new().description(about).content(media, content.build())
 }
 
 fn tag() -> utoipa::openapi::Header {

@@ -17,7 +17,6 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{ComponentsBuilder, Info, License, OpenApi, OpenApiBuilder, Paths, RefOr};
 
 use super::describe::{Api, COMMON, problem};
-use super::{Described, stream};
 use crate::problem::Problem;
 use crate::routes::{Needs, Route};
 
@@ -37,15 +36,13 @@ pub async fn show() -> Response {
 
 /// The document as JSON.
 pub fn json() -> Value {
-    let Described { api, streams } = super::described();
-    let table: Vec<Route> = api.routes.table().iter().chain(streams.table()).cloned().collect();
-    let mut document = serde_json::to_value(document(api, &table)).expect("a document is JSON");
+    let mut document = serde_json::to_value(document(super::described())).expect("a document is JSON");
     close_inputs(&mut document);
     tidy(&mut document);
     document
 }
 
-fn document(api: Api, table: &[Route]) -> OpenApi {
+fn document(api: Api) -> OpenApi {
     let mut paths = Paths::new();
     for (method, path, operation) in api.operations {
         paths.add_path_operation(path, vec![method], operation.build());
@@ -60,9 +57,8 @@ fn document(api: Api, table: &[Route]) -> OpenApi {
     let mut info = Info::new("Berth", "1");
     info.description = Some("A set of Linux machines as one computer for containers.".to_owned());
     info.license = Some(License::new("Apache-2.0"));
-    let own = OpenApiBuilder::new().info(info).paths(paths).components(Some(components.build())).build();
-    let mut document = own.merge_from(stream::paths());
-    for route in table {
+    let mut document = OpenApiBuilder::new().info(info).paths(paths).components(Some(components.build())).build();
+    for route in api.routes.table() {
         if let Some(operation) = operation(&mut document.paths, route) {
             complete(operation, route);
         }
@@ -212,8 +208,7 @@ mod tests {
     #[test]
     fn no_two_schemas_have_one_name() {
         let mut seen: BTreeMap<String, Value> = BTreeMap::new();
-        let of_streams = stream::paths().components.unwrap().schemas;
-        for (name, schema) in super::super::described().api.schemas.into_iter().chain(of_streams) {
+        for (name, schema) in super::super::described().schemas {
             let schema = serde_json::to_value(schema).unwrap();
             let first = seen.entry(name.clone()).or_insert_with(|| schema.clone());
             assert_eq!(*first, schema, "{name}");

@@ -11,7 +11,6 @@ use berth_manager::store::{self, Hub};
 use berth_proto::filter::Known;
 use berth_proto::object;
 use berth_proto::state::ApiRole;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::answer::{Answer, shown};
 use super::describe::{Api, Op};
@@ -31,11 +30,10 @@ const TIMES: [Known; 2] =
 
 /// Events.
 pub fn api() -> Api {
-    let time = || ObjectBuilder::new().schema_type(Type::String);
     let op = Op::new("events", "list_events", "What happened, the newest first")
         .about("As far back as this manager remembers. `/api/v1/events/stream` tells what happens from now on.")
-        .query(TIMES[0], time())
-        .query(TIMES[1], time())
+        .text(TIMES[0])
+        .text(TIMES[1])
         .pages::<Event>(&FILTERS);
     Api::default().add(Method::GET, "/api/v1/events", ApiRole::Viewer, list_events, op)
 }

@@ -49,19 +49,13 @@ use describe::{Api, Op};
 
 /// All routes of the API.
 pub fn routes() -> Routes {
-    let Described { api, streams } = described();
-    api.routes.merge(streams)
+    described().routes
 }
 
 /// The routes, with what is said of them.
-struct Described {
-    api: Api,
-    streams: Routes,
-}
-
-fn described() -> Described {
+fn described() -> Api {
     let op = Op::new("document", "get_document", "This document").answers::<serde_json::Value>(200, "OpenAPI 3.1");
-    let api = Api::default()
+    Api::default()
         .add(Method::GET, "/api/v1/openapi.json", ApiRole::Viewer, document::show, op)
         .merge(cluster::api())
         .merge(nodes::api())
@@ -75,6 +69,6 @@ fn described() -> Described {
         .merge(images::api())
         .merge(events::api())
         .merge(tokens::api())
-        .merge(apply::api());
-    Described { api, streams: stream::routes() }
+        .merge(apply::api())
+        .merge(stream::api())
 }

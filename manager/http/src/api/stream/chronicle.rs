@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use super::feed::Look;
 use super::lease::Lease;
 use super::query::Query;
-use super::{sse, watch};
+use super::{KINDS, Op, TAG, sse, watch};
 use crate::api::model;
 use crate::problem::Problem;
 use crate::site::Site;
@@ -29,24 +29,21 @@ pub struct Chronicle {
     actors: BTreeSet<String>,
 }
 
+/// What the document says of [`events`].
+pub fn op() -> Op {
+    Op::new(TAG, "follow_events", "What happens in the cluster, and who does it")
+        .about("Server-sent events: `event` for each change of an object, with `still` and `resync` as in a watch.")
+        .filters(&[
+            KINDS,
+            ("action", "Only these: create, update, remove, or a state that a task enters"),
+            ("name", "Only of objects whose names begin so"),
+            ("id", "Only of objects whose ids begin so"),
+            ("actor", "Only done by these"),
+        ])
+        .resumes::<model::Event>()
+}
+
 /// Answers with what happens from now on, or from an index on.
-#[utoipa::path(
-    get,
-    path = "/api/v1/events/stream",
-    tag = "streams",
-    summary = "What happens in the cluster, and who does it",
-    description = "Server-sent events: `event` for each change of an object, with `still` and `resync` as in a watch.",
-    params(
-        ("kind" = Option<Vec<String>>, Query, description = "Only of these kinds (repeat it): cluster, node, service, task, network, volume, config, secret"),
-        ("action" = Option<Vec<String>>, Query, description = "Only these: create, update, remove, or a state that a task enters"),
-        ("name" = Option<Vec<String>>, Query, description = "Only of objects whose names begin so"),
-        ("id" = Option<Vec<String>>, Query, description = "Only of objects whose ids begin so"),
-        ("actor" = Option<Vec<String>>, Query, description = "Only done by these"),
-        ("after" = Option<u64>, Query, description = "Everything after this index, e.g. that of a list"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The same; counts more"),
-    ),
-    responses((status = 200, description = "The stream", content_type = "text/event-stream", body = model::Event)),
-)]
 pub async fn events(
     State(site): State<Site>,
     lease: Lease,

@@ -25,7 +25,7 @@ use super::channel::{self, Status};
 use super::lease::Lease;
 use super::query::{Query, bad};
 use super::tasks::find_task;
-use super::{found, socket};
+use super::{Op, TAG, found, socket};
 use crate::api::input::Word;
 use crate::problem::Problem;
 use crate::site::Site;
@@ -37,34 +37,27 @@ const SILENCE: Duration = Duration::from_secs(65);
 /// A terminal of which nobody said how large it is.
 const SIZE: pb::TtySize = pb::TtySize { rows: 24, columns: 80 };
 
+/// What the document says of [`exec`].
+pub fn op() -> Op {
+    Op::new(TAG, "exec", "Run a command in a task")
+        .word("task")
+        .about(
+            "A WebSocket. The first byte of each binary message is its channel: 0 stdin, 1 stdout, 2 stderr, 3 status \
+             (`{\"exit_code\":N}` or `{\"error\":problem}`, the last one), 4 resize (`{\"columns\":N,\"rows\":N}`), 255 and a \
+             channel's number the end of that channel. A browser has to come from a page of this site.",
+        )
+        .filters(&[("command", "Command and its arguments, one each"), ("env", "KEY=VALUE")])
+        .flag(("tty", "Give the process a terminal"))
+        .number(("columns", "Of the terminal"), 0, Some(u16::MAX.into()))
+        .number(("rows", "Of the terminal"), 0, Some(u16::MAX.into()))
+        .text(("user", "User or uid, and group or gid: user[:group]"))
+        .text(("workdir", "Working directory in the container"))
+        .flag(("stdin", "Leave stdin open; the default"))
+        .upgrades("The process starts")
+        .problems(&[426])
+}
+
 /// Runs a command in a task's container.
-#[utoipa::path(
-    get,
-    path = "/api/v1/tasks/{task}/exec",
-    tag = "streams",
-    summary = "Run a command in a task",
-    description = "A WebSocket. The first byte of each binary message is its channel: 0 stdin, 1 stdout, 2 stderr, 3 status \
-                   (`{\"exit_code\":N}` or `{\"error\":problem}`, the last one), 4 resize (`{\"columns\":N,\"rows\":N}`), \
-                   255 and a channel's number the end of that channel.",
-    params(
-        ("task" = String, Path, description = "Id, unambiguous beginning of one, or name"),
-        ("command" = Vec<String>, Query, description = "Command and its arguments, one each"),
-        ("tty" = Option<bool>, Query, description = "Give the process a terminal"),
-        ("columns" = Option<u16>, Query, description = "Of the terminal"),
-        ("rows" = Option<u16>, Query, description = "Of the terminal"),
-        ("user" = Option<String>, Query, description = "User or uid, and group or gid: user[:group]"),
-        ("workdir" = Option<String>, Query, description = "Working directory in the container"),
-        ("env" = Option<Vec<String>>, Query, description = "KEY=VALUE (repeat it)"),
-        ("stdin" = Option<bool>, Query, description = "Leave stdin open; the default"),
-    ),
-    responses(
-        (status = 101, description = "The process starts"),
-        (status = 403, description = "This takes the role operator, and a browser a page of this site"),
-        (status = 426, description = "Not a WebSocket"),
-        (status = 404, description = "Not Found"),
-        (status = 422, description = "A word that means several"),
-    ),
-)]
 pub async fn exec(
     State(site): State<Site>,
     Word(task): Word,

@@ -27,7 +27,7 @@ use super::lease::{Lease, Over};
 use super::line::{Lines, LogLine, Whole};
 use super::query::Query;
 use super::tasks::find_task;
-use super::{found, socket};
+use super::{Op, TAG, found, socket};
 use crate::api::input::Word;
 use crate::problem::{Problem, refused};
 use crate::site::Site;
@@ -45,28 +45,30 @@ struct Broken<'a> {
     error: &'a Problem,
 }
 
+/// What the document says of [`of_service`].
+pub fn service_op() -> Op {
+    op("get_service_logs", "Logs of a service", "service", "Following goes on with tasks that come.")
+}
+
+/// What the document says of [`of_task`].
+pub fn task_op() -> Op {
+    op("get_task_logs", "Logs of a task", "task", "Following ends with the task.")
+}
+
+fn op(id: &str, summary: &str, word: &str, following: &str) -> Op {
+    let about = "One JSON object a line; over a WebSocket one message a line. A stream that breaks ends with `{\"error\": problem}`.";
+    Op::new(TAG, id, summary)
+        .word(word)
+        .about(&format!("{about} {following}"))
+        .flag(("follow", "Go on with what comes"))
+        .text(("tail", "Only the last lines of each task: a number, or all"))
+        .text(("since", "Only since then: RFC 3339, or a duration such as 10m"))
+        .text(("until", "Only until then: likewise"))
+        .streams::<LogLine>("application/x-ndjson")
+        .upgrades("The lines follow as messages")
+}
+
 /// The logs of all tasks of a service.
-#[utoipa::path(
-    get,
-    path = "/api/v1/services/{service}/logs",
-    tag = "streams",
-    summary = "Logs of a service",
-    description = "One JSON object a line; over a WebSocket one message a line. Following goes on with tasks that come. A \
-                   stream that breaks ends with `{\"error\": problem}`.",
-    params(
-        ("service" = String, Path, description = "Id, unambiguous beginning of one, or name"),
-        ("follow" = Option<bool>, Query, description = "Go on with what comes"),
-        ("tail" = Option<String>, Query, description = "Only the last lines of each task: a number, or all"),
-        ("since" = Option<String>, Query, description = "Only since then: RFC 3339, or a duration such as 10m"),
-        ("until" = Option<String>, Query, description = "Only until then"),
-    ),
-    responses(
-        (status = 200, description = "The lines", content_type = "application/x-ndjson", body = LogLine),
-        (status = 101, description = "The lines follow as messages"),
-        (status = 404, description = "Not Found"),
-        (status = 422, description = "A word that means several"),
-    ),
-)]
 pub async fn of_service(
     State(site): State<Site>,
     Word(service): Word,
@@ -82,26 +84,6 @@ pub async fn of_service(
 }
 
 /// The logs of one task.
-#[utoipa::path(
-    get,
-    path = "/api/v1/tasks/{task}/logs",
-    tag = "streams",
-    summary = "Logs of a task",
-    description = "As those of a service. Following ends with the task.",
-    params(
-        ("task" = String, Path, description = "Id, unambiguous beginning of one, or name"),
-        ("follow" = Option<bool>, Query, description = "Go on with what comes"),
-        ("tail" = Option<String>, Query, description = "Only the last lines: a number, or all"),
-        ("since" = Option<String>, Query, description = "Only since then: RFC 3339, or a duration such as 10m"),
-        ("until" = Option<String>, Query, description = "Only until then"),
-    ),
-    responses(
-        (status = 200, description = "The lines", content_type = "application/x-ndjson", body = LogLine),
-        (status = 101, description = "The lines follow as messages"),
-        (status = 404, description = "Not Found"),
-        (status = 422, description = "A word that means several"),
-    ),
-)]
 pub async fn of_task(
     State(site): State<Site>,
     Word(task): Word,

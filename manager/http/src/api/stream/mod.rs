@@ -33,25 +33,30 @@ use std::sync::Arc;
 
 use axum::http::{Method, StatusCode};
 use berth_manager::store::State;
+use berth_proto::filter::Known;
 use berth_proto::state::ApiRole;
 use tokio::sync::Semaphore;
-use utoipa::OpenApi;
 
+use super::describe::{Api, Op};
 use super::{query, tasks};
 use crate::problem::Problem;
-use crate::routes::{Needs, Routes};
 use crate::site::Site;
 
-/// The streams.
-pub fn routes() -> Routes {
-    let viewer = Needs::Role(ApiRole::Viewer);
-    Routes::default()
-        .add(Method::GET, "/api/v1/watch", viewer, watch::watch)
-        .add(Method::GET, "/api/v1/events/stream", viewer, chronicle::events)
-        .add(Method::GET, "/api/v1/stats", viewer, stats::stats)
-        .add(Method::GET, "/api/v1/services/{service}/logs", viewer, logs::of_service)
-        .add(Method::GET, "/api/v1/tasks/{task}/logs", viewer, logs::of_task)
-        .add(Method::GET, "/api/v1/tasks/{task}/exec", Needs::Role(ApiRole::Operator), exec::exec)
+/// What the document calls them together.
+const TAG: &str = "streams";
+/// What the filter by kind is.
+const KINDS: Known = ("kind", "Only of these kinds: cluster, node, service, task, network, volume, config, secret");
+
+/// The streams, each described beside what answers.
+pub fn api() -> Api {
+    let viewer = ApiRole::Viewer;
+    Api::default()
+        .add(Method::GET, "/api/v1/watch", viewer, watch::watch, watch::op())
+        .add(Method::GET, "/api/v1/events/stream", viewer, chronicle::events, chronicle::op())
+        .add(Method::GET, "/api/v1/stats", viewer, stats::stats, stats::op())
+        .add(Method::GET, "/api/v1/services/{service}/logs", viewer, logs::of_service, logs::service_op())
+        .add(Method::GET, "/api/v1/tasks/{task}/logs", viewer, logs::of_task, logs::task_op())
+        .add(Method::GET, "/api/v1/tasks/{task}/exec", ApiRole::Operator, exec::exec, exec::op())
 }
 
 /// What `find` finds in the state that is here; when that is not there, in one that shows everything acknowledged before.
@@ -61,20 +66,6 @@ async fn found<T>(site: &Site, find: impl Fn(&State) -> Result<T, Problem>) -> R
         found => return found,
     }
     find(&*site.state(false).await?)
-}
-
-/// What the document of the API says about them.
-#[derive(OpenApi)]
-#[openapi(
-    paths(watch::watch, chronicle::events, stats::stats, logs::of_service, logs::of_task, exec::exec),
-    components(schemas(scope::Changes, usage::Usage, line::LogLine)),
-    tags((name = "streams", description = "What goes on after the answer has begun"))
-)]
-struct Document;
-
-/// What the document of the API says about them.
-pub fn paths() -> utoipa::openapi::OpenApi {
-    Document::openapi()
 }
 
 /// What streams share. Clones share it too.

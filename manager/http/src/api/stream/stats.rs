@@ -26,7 +26,7 @@ use super::lease::{Lease, Over};
 use super::query::Query;
 use super::tasks::find_task;
 use super::usage::{Figures, Usage, Wanted};
-use super::{found, sse};
+use super::{Op, TAG, found, sse};
 use crate::problem::{Problem, refused};
 use crate::site::Site;
 
@@ -37,25 +37,23 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Nodes that are asked at once.
 const AT_ONCE: usize = 32;
 
+/// What the document says of [`stats`].
+pub fn op() -> Op {
+    Op::new(TAG, "follow_stats", "Cpu, memory and network that running tasks use")
+        .about(
+            "Server-sent events: `stats` every 2 s with the newest figures. Cpu is null until a task was looked at twice; a node \
+             has the sum of its tasks.",
+        )
+        .filters(&[
+            ("service", "Only tasks of these services"),
+            ("node", "Only these nodes and their tasks"),
+            ("task", "Only these tasks"),
+        ])
+        .streams::<Usage>("text/event-stream")
+        .problems(&[404, 422])
+}
+
 /// Answers with what is used.
-#[utoipa::path(
-    get,
-    path = "/api/v1/stats",
-    tag = "streams",
-    summary = "Cpu, memory and network that running tasks use",
-    description = "Server-sent events: `stats` every 2 s with the newest figures. Cpu is null until a task was looked at \
-                   twice; a node has the sum of its tasks.",
-    params(
-        ("service" = Option<Vec<String>>, Query, description = "Only tasks of these services (repeat it)"),
-        ("node" = Option<Vec<String>>, Query, description = "Only these nodes and their tasks"),
-        ("task" = Option<Vec<String>>, Query, description = "Only these tasks"),
-    ),
-    responses(
-        (status = 200, description = "The stream", content_type = "text/event-stream", body = Usage),
-        (status = 404, description = "Not Found"),
-        (status = 422, description = "A word that means several"),
-    ),
-)]
 pub async fn stats(State(site): State<Site>, lease: Lease, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref(), &["service", "node", "task"])?;
     let wanted = found(&site, |state| wanted(state, &query)).await?;

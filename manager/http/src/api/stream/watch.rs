@@ -23,7 +23,7 @@ use super::feed::{Feed, Look};
 use super::lease::{Lease, Over};
 use super::query::{Query, bad};
 use super::scope::{Changes, Scope};
-use super::{found, sse};
+use super::{KINDS, Op, TAG, found, sse};
 use crate::problem::{Problem, refused};
 use crate::site::Site;
 
@@ -35,29 +35,25 @@ struct At {
     index: u64,
 }
 
+/// What the document says of [`watch`].
+pub fn op() -> Op {
+    Op::new(TAG, "watch", "Changes as they are committed")
+        .about(
+            "Server-sent events. The first says where the stream begins: `still`, or `resync` when what followed the asked \
+             index is not known any more, or when the client was too slow: list again then. `change` carries \
+             `{index, changes: [{action: create|update|remove, kind, id, object}]}`, `object` being null on removal. `still` \
+             comes at least every 4 s. Each has the index as its id.",
+        )
+        .filters(&[
+            KINDS,
+            ("service", "Only these services and their tasks"),
+            ("node", "Only these nodes and their tasks"),
+        ])
+        .resumes::<Changes>()
+        .problems(&[404, 422])
+}
+
 /// Answers with the changes of objects.
-#[utoipa::path(
-    get,
-    path = "/api/v1/watch",
-    tag = "streams",
-    summary = "Changes as they are committed",
-    description = "Server-sent events. The first says where the stream begins: `still`, or `resync` when what followed the \
-                   asked index is not known any more, or when the client was too slow: list again then. `change` carries \
-                   `{index, changes: [{action: create|update|remove, kind, id, object}]}`, `object` being null on removal. \
-                   `still` comes at least every 4 s. Each has the index as its id.",
-    params(
-        ("kind" = Option<Vec<String>>, Query, description = "Only these kinds (repeat it): cluster, node, service, task, network, volume, config, secret"),
-        ("service" = Option<Vec<String>>, Query, description = "Only these services and their tasks"),
-        ("node" = Option<Vec<String>>, Query, description = "Only these nodes and their tasks"),
-        ("after" = Option<u64>, Query, description = "Everything after this index, e.g. that of a list"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The same; counts more"),
-    ),
-    responses(
-        (status = 200, description = "The stream", content_type = "text/event-stream", body = Changes),
-        (status = 404, description = "Not Found"),
-        (status = 422, description = "A word that means several"),
-    ),
-)]
 pub async fn watch(
     State(site): State<Site>,
     lease: Lease,
