@@ -43,7 +43,7 @@ impl<'a> Dashboard<'a> {
         let wanted = self.url(path);
         wait_for(&format!("the page {wanted}"), || {
             let url = self.browser.url();
-            if url == wanted { Ok(()) } else { Err((url, self.browser.texts("main"))) }
+            if url == wanted { Ok(()) } else { Err((url, self.browser.texts("body"))) }
         });
     }
 

@@ -41,7 +41,10 @@ pub struct Outside {
 
 impl Outside {
     pub(crate) fn new(address: IpAddr) -> Self {
-        let script = "ip link set lo up && echo ready && read -r _";
+        // Without a look for duplicates its addresses stay as they are: a browser gives up what it loads when they change.
+        let script = "
+            for of in all default; do echo 0 > /proc/sys/net/ipv6/conf/$of/accept_dad; done
+            ip link set lo up && echo ready && read -r _";
         let keeper = crate::host::keeper(Command::new("unshare").args(["--net", "sh", "-ec", script]));
         Self { keeper, address }
     }
