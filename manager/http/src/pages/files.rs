@@ -1,31 +1,42 @@
-//! Configs and secrets: what they are called, how old they are, which services show them. Contents of secrets are not even
-//! looked at.
+//! Configs and secrets: what they are called, how old they are, which services show them; making one, giving it another
+//! content, removing it. Contents of secrets are not even looked at.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
 
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::Method;
+use berth_manager::api::find;
 use berth_manager::store;
 use berth_proto::object::Meta;
 use berth_proto::pb;
 use berth_proto::pb::control_server::Control;
-use berth_proto::spec::{FileMount, Labels, ServiceSpec};
+use berth_proto::spec::{ConfigSpec, FileMount, Labels, SecretBytes, SecretSpec, ServiceSpec, TemplateDriver};
 use berth_proto::state::ApiRole;
+use bytes::Bytes;
+use serde::Deserialize;
 
-use super::answer::{Answer, go_to, render};
+use super::answer::{Answer, go_to, newest, render};
+use super::fields::{Fields, wrong};
 use super::frame::Frame;
 use super::human::size;
-use super::links::{Link, Links};
+use super::links::{Link, Links, found};
 use super::visitor::Visitor;
+use crate::problem::Problem;
 use crate::routes::{Needs, Routes};
 use crate::site::Site;
 
-/// The pages, and removing what they show.
+/// The pages, and what is done with what they show.
 pub fn routes() -> Routes {
     Routes::default()
         .add(Method::GET, "/configs", Needs::Role(ApiRole::Viewer), configs)
         .add(Method::GET, "/secrets", Needs::Role(ApiRole::Viewer), secrets)
+        .add(Method::POST, "/configs", Needs::Role(ApiRole::Operator), make_config)
+        .add(Method::POST, "/secrets", Needs::Role(ApiRole::Operator), make_secret)
+        .add(Method::POST, "/configs/{id}/content", Needs::Role(ApiRole::Operator), renew_config)
+        .add(Method::POST, "/secrets/{id}/content", Needs::Role(ApiRole::Operator), renew_secret)
         .add(Method::POST, "/configs/{id}/remove", Needs::Role(ApiRole::Operator), remove_config)
         .add(Method::POST, "/secrets/{id}/remove", Needs::Role(ApiRole::Operator), remove_secret)
 }
@@ -46,6 +57,10 @@ struct FilesPage {
 impl FilesPage {
     fn remove_path(&self, row: &Row) -> String {
         format!("{}/{}/remove", self.path, row.id)
+    }
+
+    fn content_path(&self, row: &Row) -> String {
+        format!("{}/{}/content", self.path, row.id)
     }
 }
 
@@ -101,6 +116,84 @@ async fn secrets(State(site): State<Site>, visitor: Visitor) -> Answer {
     let rows = sorted(state.secrets().map(row).collect());
     let frame = Frame::new(&site, &state, &visitor, "/secrets", "Secrets").live("secret,service");
     render(&FilesPage { frame, title: "Secrets", word: "secret", path: "/secrets", rows })
+}
+
+/// A new config or secret.
+#[derive(Deserialize)]
+struct Wanted {
+    name: String,
+    data: String,
+    /// Fill placeholders in.
+    template: Option<String>,
+}
+
+impl Wanted {
+    fn name<N: FromStr<Err: Display>>(&self) -> Result<N, Problem> {
+        self.name.trim().parse().map_err(|error: N::Err| wrong("name", error.to_string()))
+    }
+
+    fn template_driver(&self) -> Option<TemplateDriver> {
+        self.template.as_ref().map(|_| TemplateDriver::Golang)
+    }
+}
+
+/// What it is to hold from now on.
+#[derive(Deserialize)]
+struct Content {
+    /// Which version the page has shown.
+    version: u64,
+    data: String,
+}
+
+/// A form sends the lines of a text with CR LF (HTML, "constructing the entry list"); in files of a container they end with LF.
+fn content(data: &str) -> Bytes {
+    data.replace("\r\n", "\n").into()
+}
+
+async fn make_config(State(site): State<Site>, visitor: Visitor, Fields(wanted): Fields<Wanted>) -> Answer {
+    let (name, data) = (wanted.name()?, content(&wanted.data));
+    let template_driver = wanted.template_driver();
+    let spec = ConfigSpec { name, stack: None, labels: Labels::new(), template_driver, data };
+    site.control.config_create(visitor.ask(pb::ConfigCreateRequest { spec: Some((&spec).into()) })).await?;
+    go_to(&visitor, "/configs")
+}
+
+async fn make_secret(State(site): State<Site>, visitor: Visitor, Fields(wanted): Fields<Wanted>) -> Answer {
+    let (name, data) = (wanted.name()?, SecretBytes(content(&wanted.data)));
+    let template_driver = wanted.template_driver();
+    let spec = SecretSpec { name, stack: None, labels: Labels::new(), template_driver, data };
+    site.control.secret_create(visitor.ask(pb::SecretCreateRequest { spec: Some((&spec).into()) })).await?;
+    go_to(&visitor, "/secrets")
+}
+
+async fn renew_config(
+    State(site): State<Site>,
+    visitor: Visitor,
+    Path(word): Path<String>,
+    Fields(new): Fields<Content>,
+) -> Answer {
+    let state = newest(&site).await?;
+    let config = found(find::config(&state, &word))?;
+    let spec = ConfigSpec { data: content(&new.data), ..config.spec.as_ref().clone() };
+    let (id, version) = (config.id.to_string(), new.version);
+    let message = pb::ConfigUpdateRequest { id, version, spec: Some((&spec).into()) };
+    site.control.config_update(visitor.ask(message)).await?;
+    go_to(&visitor, "/configs")
+}
+
+async fn renew_secret(
+    State(site): State<Site>,
+    visitor: Visitor,
+    Path(word): Path<String>,
+    Fields(new): Fields<Content>,
+) -> Answer {
+    let state = newest(&site).await?;
+    let secret = found(find::secret(&state, &word))?;
+    let spec = SecretSpec { data: SecretBytes(content(&new.data)), ..secret.spec.as_ref().clone() };
+    let (id, version) = (secret.id.to_string(), new.version);
+    let message = pb::SecretUpdateRequest { id, version, spec: Some((&spec).into()) };
+    site.control.secret_update(visitor.ask(message)).await?;
+    go_to(&visitor, "/secrets")
 }
 
 async fn remove_config(State(site): State<Site>, visitor: Visitor, Path(word): Path<String>) -> Answer {

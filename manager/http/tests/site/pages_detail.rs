@@ -373,6 +373,61 @@ async fn contents_of_secrets_are_on_no_page() {
 }
 
 #[tokio::test]
+async fn configs_and_secrets_are_made_and_get_other_contents_on_their_pages() {
+    let server = Server::start().await;
+    let form = [("name", " motd "), ("data", "battery\r\nstaple\r\n"), ("template", "yes")];
+    for path in ["/configs", "/secrets"] {
+        assert_eq!(server.send(path, ApiRole::Viewer, &form).await.0, 403);
+        let page = server.page(path, ApiRole::Viewer).await;
+        assert!(page.all("form[method=post]:not([action='/logout'])").is_empty(), "a viewer can do nothing here");
+        let (status, to, _) = server.send(path, ApiRole::Operator, &form).await;
+        assert_eq!((status, to.as_str()), (303, path));
+        let (status, _, page) = server.send(path, ApiRole::Operator, &form).await;
+        assert_eq!(status, 409, "there is one of that name: {}", page.text("main"));
+        let (status, _, page) = server.send(path, ApiRole::Operator, &[("name", "no name"), ("data", "x")]).await;
+        assert_eq!(status, 422);
+        assert!(page.text("main .bad").contains("name"), "{}", page.text("main"));
+    }
+    let config = server.state().config_by_name("motd").unwrap().clone();
+    assert_eq!(config.spec.data, "battery\nstaple\n", "lines end as they do in files");
+    assert!(config.spec.template_driver.is_some());
+    let secret = server.state().secret_by_name("motd").unwrap().clone();
+    assert_eq!(secret.spec.data.0, "battery\nstaple\n");
+
+    apply(
+        &server,
+        "shop",
+        "services: {web: {image: a, configs: [motd], secrets: [motd]}}
+configs: {motd: {external: true}}
+secrets: {motd: {external: true}}",
+    )
+    .await;
+    let shown = || server.state().service_by_name("shop_web").unwrap().spec_version;
+    let other = |version: u64| [("version", version.to_string()), ("data", "horse".to_owned())];
+    for (path, version) in [
+        (format!("/configs/{}/content", config.id), config.meta.version),
+        (format!("/secrets/{}/content", secret.id), secret.meta.version),
+    ] {
+        let send = async |role, version| {
+            let form = other(version);
+            let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            server.send(&path, role, &form).await.0
+        };
+        assert_eq!(send(ApiRole::Viewer, version).await, 403);
+        let before = shown();
+        assert_eq!(send(ApiRole::Operator, version).await, 303);
+        assert!(shown() > before, "the service that shows it is updated");
+        assert_eq!(send(ApiRole::Operator, version).await, 412, "somebody else has written it meanwhile");
+    }
+    assert_eq!(server.state().config_by_name("motd").unwrap().spec.data, "horse");
+    let secret = server.state().secret_by_name("motd").unwrap().clone();
+    assert_eq!(secret.spec.data.0, "horse");
+    assert!(secret.spec.template_driver.is_some(), "what it is besides its content stays");
+    let (_, page) = server.get("/secrets", Some(ApiRole::Admin)).await;
+    assert!(!page.contains("horse") && !page.contains("battery"));
+}
+
+#[tokio::test]
 async fn a_token_is_shown_once_and_to_an_admin_alone() {
     let server = Server::start().await;
     for role in [ApiRole::Viewer, ApiRole::Operator] {
