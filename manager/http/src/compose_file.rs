@@ -107,7 +107,8 @@ fn wrong(item: &Diagnostic, sources: &Sources) -> Remark {
         }
         // The file is on the machine of whom has pasted the text.
         Wrong::NoSuchFile { .. } | Wrong::Read { .. } => {
-            "the text comes alone: write into it what the other file holds, or use `berth apply -f`"
+            "the text comes alone: write into it what the other file holds, make the config or secret beforehand and name it \
+             with `external: true`, or use `berth apply -f`"
         }
         _ => item.hint.as_deref().unwrap_or_default(),
     };
