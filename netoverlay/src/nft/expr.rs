@@ -286,16 +286,21 @@ impl Rule {
         self.push("immediate", none).push("meta", Attributes::default().be32(2, META_MARK).be32(3, R0))
     }
 
-    /// Of TCP connections that begin: no larger segments than the route takes (RFC 879, `TCPMSS` of iptables).
-    pub fn clamp_segments(self) -> Self {
+    /// Only the packets that begin a TCP connection, of either side.
+    pub fn begins_tcp(self) -> Self {
+        const TCP: u8 = 6;
         const FLAGS_AT: u32 = 13;
         const SYN: u8 = 2;
         const RESET: u8 = 4;
+        self.transport(TCP).payload(2, FLAGS_AT, 1, R0).mask(R0, &[SYN | RESET]).compare(R0, true, &[SYN])
+    }
+
+    /// After [`Self::begins_tcp`]: no larger segments than the route takes (RFC 879, `TCPMSS` of iptables).
+    pub fn clamp_segments(self) -> Self {
         const MAXSEG: u8 = 2;
         const TCP_OPTION: u32 = 1;
         const ROUTE_MSS: u32 = 3;
-        let rule = self.transport(6).payload(2, FLAGS_AT, 1, R0).mask(R0, &[SYN | RESET]).compare(R0, true, &[SYN]);
-        let rule = rule.push("rt", Attributes::default().be32(1, R0).be32(2, ROUTE_MSS));
+        let rule = self.push("rt", Attributes::default().be32(1, R0).be32(2, ROUTE_MSS));
         let swap = Attributes::default().be32(1, R0).be32(2, R0).be32(3, 1).be32(4, 2).be32(5, 2);
         let write = Attributes::default().bytes(2, &[MAXSEG]).be32(3, 2).be32(4, 2).be32(6, TCP_OPTION).be32(7, R0);
         rule.push("byteorder", swap).push("exthdr", write)

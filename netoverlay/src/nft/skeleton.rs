@@ -3,6 +3,8 @@
 //! Node: `prerouting`/`output` translate published ports, `forward` keeps networks apart, `postrouting` gives clients of the
 //! outside the node's address and makes replies of hairpin and 127.0.0.1 connections come back through the node, `input`
 //! refuses published ports without a backend, `raw` keeps 127.0.0.0/8 (opened for replies by `route_localnet`) closed to tasks.
+//! Every packet of the machine passes here, the node's own too: what most of them are not is asked first (the transport, whether
+//! the connection is new), and names of devices, each a look-up, last.
 //!
 //! Sandbox: `output` translates virtual addresses and the name server's port, `refuse` answers for virtual addresses without
 //! a backend.
@@ -17,7 +19,7 @@ use crate::names::{Instance, LinkForm};
 use crate::plan::{PROBE_PORT, TUNNEL_PORT};
 
 /// Raised when a chain or rule here changes: a table of another version is written anew.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -140,6 +142,8 @@ fn chains(scope: Scope) -> Vec<(&'static str, Option<Hook>)> {
             ("input", base("filter", 1, 0)),
             ("published", None),
             ("arrived", None),
+            ("raw_udp", None),
+            ("raw_output_udp", None),
         ],
         Scope::Sandbox => vec![("refuse", base("filter", 3, -150)), ("output", base("nat", 3, -100))],
     }
@@ -175,37 +179,40 @@ fn published() -> Vec<Rule> {
 /// Outer packets of tunnels: from nodes of the cluster alone, those of encrypted networks out of encrypted links alone, whoever
 /// their sender says that he is; and past connection tracking, which holds for the links' own packets too.
 fn tunnels(links: &LinkForm) -> Vec<Rule> {
-    let tunnel = |chain, comment, vnis| {
-        Rule::new(chain, comment).transport(UDP).port(TUNNEL_PORT).load_vni(R0).lookup(vnis, R0, true)
+    let datagrams = |chain: &str, to: &str| {
+        let rule = Rule::new(chain, "tunnels and encrypted links").transport(UDP);
+        rule.verdict(&Verdict::Jump(to.to_owned()))
     };
+    let tunnel = |chain, comment, vnis| Rule::new(chain, comment).port(TUNNEL_PORT).load_vni(R0).lookup(vnis, R0, true);
     let untracked = |chain, vnis| tunnel(chain, "tunnels are not tracked", vnis).untracked();
-    let link = |chain| Rule::new(chain, "encrypted links are not tracked").transport(UDP);
+    let link = |chain| Rule::new(chain, "encrypted links are not tracked");
     let stranger = |family: Family, peers| {
-        let rule =
-            Rule::new("raw", "tunnels are for nodes of the cluster").family(family).transport(UDP).port(TUNNEL_PORT);
+        let rule = Rule::new("raw_udp", "tunnels are for nodes of the cluster").family(family).port(TUNNEL_PORT);
         let rule = rule.load_vni(R0).lookup(Set::Vnis, R0, true).load_source(family, R0).lookup(peers, R0, false);
         rule.verdict(&Verdict::Drop)
     };
     // Tasks leave with the node's address: what they send would be taken for the node's own.
     let of_task = |family: Family, peers| {
-        let rule = Rule::new("raw", "tasks have no business with tunnels").family(family).transport(UDP);
+        let rule = Rule::new("raw_udp", "tasks have no business with tunnels").family(family);
         let rule = rule.port(TUNNEL_PORT).device_in(Device::In, Set::Bridges, true).load_destination(family, R0);
         rule.lookup(peers, R0, true).verdict(&Verdict::Drop)
     };
     vec![
+        datagrams("raw", "raw_udp"),
+        datagrams("raw_output", "raw_output_udp"),
         of_task(Family::V4, Set::Peers4),
         of_task(Family::V6, Set::Peers6),
         stranger(Family::V4, Set::Peers4),
         stranger(Family::V6, Set::Peers6),
-        tunnel("raw", "encrypted networks by encrypted links only", Set::SecureVnis)
+        tunnel("raw_udp", "encrypted networks by encrypted links only", Set::SecureVnis)
             .not_by_link(links)
             .verdict(&Verdict::Drop),
-        untracked("raw", Set::Vnis),
-        untracked("raw", Set::SecureVnis),
-        untracked("raw_output", Set::Vnis),
-        untracked("raw_output", Set::SecureVnis),
-        link("raw").load_port(R0).lookup(Set::SecurePorts, R0, true).untracked(),
-        link("raw_output").load_source_port(R0).lookup(Set::SecurePorts, R0, true).untracked(),
+        untracked("raw_udp", Set::Vnis),
+        untracked("raw_udp", Set::SecureVnis),
+        untracked("raw_output_udp", Set::Vnis),
+        untracked("raw_output_udp", Set::SecureVnis),
+        link("raw_udp").load_port(R0).lookup(Set::SecurePorts, R0, true).untracked(),
+        link("raw_output_udp").load_source_port(R0).lookup(Set::SecurePorts, R0, true).untracked(),
     ]
 }
 
@@ -222,8 +229,8 @@ fn arrived() -> Vec<Rule> {
             .from_node()
             .zone_of_node(),
         Rule::new("replies", "remember the node that the client called")
-            .device_in(Device::In, Set::Ingress, true)
             .state(NEW)
+            .device_in(Device::In, Set::Ingress, true)
             .from_node()
             .remember_node(),
         marked("replies", "back to the node that the client called").device_in(Device::In, Set::Bridges, true),
@@ -264,8 +271,8 @@ fn edges() -> Vec<Rule> {
         node(Family::V4, Set::Peers4),
         node(Family::V6, Set::Peers6),
         Rule::new("raw", "tasks have no business with the node's loopback")
-            .device_in(Device::In, Set::Bridges, true)
             .destination_loopback_v4()
+            .device_in(Device::In, Set::Bridges, true)
             .verdict(&Verdict::Drop),
         kept(Family::V4, Set::Direct4),
         kept(Family::V6, Set::Direct6),
@@ -301,7 +308,10 @@ fn forward() -> Vec<Rule> {
         loaded.load_device(device, R0 + family.words()).lookup(straight, R0, true).verdict(&Verdict::Accept)
     };
     vec![
-        rule("no larger segments than the tunnel takes").device_in(Device::Out, Set::Ingress, true).clamp_segments(),
+        rule("no larger segments than the tunnel takes")
+            .begins_tcp()
+            .device_in(Device::Out, Set::Ingress, true)
+            .clamp_segments(),
         rule("replies").state(ESTABLISHED_RELATED).verdict(&Verdict::Accept),
         rule("published ports").device_in(Device::Out, Set::Bridges, true).translated(true).verdict(&Verdict::Accept),
         rule("within one network")
@@ -336,13 +346,12 @@ fn input() -> Vec<Rule> {
     };
     let internal = || Rule::new("input", "internal networks to the node").device_in(Device::In, Set::Internal, true);
     let nodes = |comment| Rule::new("input", comment).device_in(Device::In, Set::Ingress, true);
-    let mut rules = vec![any().transport(TCP).reset(), any().unreachable()];
+    let known = Rule::new("input", "replies").state(ESTABLISHED_RELATED).verdict(&Verdict::Accept);
+    let mut rules = vec![known, any().transport(TCP).reset(), any().unreachable()];
     rules.extend(bound(Family::V4, Set::RefuseBound4));
     rules.extend(bound(Family::V6, Set::RefuseBound6));
-    rules.push(internal().state(ESTABLISHED_RELATED).verdict(&Verdict::Accept));
     rules.push(internal().transport(ICMPV6).verdict(&Verdict::Accept));
     rules.push(internal().verdict(&Verdict::Drop));
-    rules.push(nodes("replies from other nodes").state(ESTABLISHED_RELATED).verdict(&Verdict::Accept));
     rules.push(nodes("probes of other nodes").transport(ICMP).verdict(&Verdict::Accept));
     rules.push(nodes("probes of other nodes").transport(ICMPV6).verdict(&Verdict::Accept));
     rules.push(nodes("probes of other nodes").transport(UDP).port(PROBE_PORT).verdict(&Verdict::Accept));
