@@ -233,7 +233,7 @@ impl Control for ControlApi {
         if !request.rotate && request.lifetime.is_some() {
             return Err(Refused::TokenLifetime.into());
         }
-        let lifetime = request.lifetime.map(Duration::from_nanos);
+        let lifetime = token::lifetime(request.lifetime)?;
         let make = |state: &State, tx: &mut Transaction, draw: DrawId<'_>| match request.rotate {
             true => cluster::rotate_token(state, tx, role, lifetime, draw),
             false => Ok(()),
@@ -271,13 +271,13 @@ impl Control for ControlApi {
         let request = request.into_inner();
         let bad = |error: ParseNameError| ConvertError { path: "name".to_owned(), problem: format!("{error}") };
         let name: TokenName = request.name.parse().map_err(|error| Refused::Malformed(bad(error)))?;
-        let expires_at = request.lifetime.map(|lifetime| clock::now().after(Duration::from_nanos(lifetime)));
+        let expires_at = token::lifetime(request.lifetime)?.map(|lifetime| clock::now().after(lifetime));
         let certificate = Some(request.certificate).filter(|certificate| !certificate.is_empty());
         let wanted = token::Wanted { name, role, expires_at, certificate };
         let make =
             |state: &State, tx: &mut Transaction, draw: DrawId<'_>| token::create(state, tx, &wanted, &actor, draw);
         let (state, text) = self.commit(&actor, make).await?;
-        let made = token::valid(&state, clock::now()).find(|token| token.name == wanted.name);
+        let made = token::named(&state, &wanted.name);
         Ok(Response::new(pb::TokenCreateResponse { token: made.map(shown_token), text }))
     }
 

@@ -6,10 +6,13 @@
 //! A client certificate can take the place of what is drawn: whoever shows it on a connection, and so has its key, is who the
 //! token names. It is known by its digest; who has issued it does not matter.
 
+use std::time::Duration;
+
 use berth_proto::name::TokenName;
 use berth_proto::object::{ApiToken, Cluster};
 use berth_proto::state::ApiRole;
 use berth_proto::time::Timestamp;
+use berth_proto::validate::{FieldError, Invalid};
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 
@@ -21,6 +24,8 @@ use crate::store::{State, Transaction};
 
 /// What every token begins with, for those who look for secrets where none should be.
 const PREFIX: &str = "berth_api_";
+/// One that is good for less would be good for nothing when it is shown.
+const LEAST_LIFETIME: Duration = Duration::from_secs(1);
 /// Most tokens of a cluster.
 const MAX_TOKENS: usize = 1_000;
 
@@ -35,6 +40,22 @@ pub struct Wanted {
     pub expires_at: Option<Timestamp>,
     /// The client certificate (DER) that it is; `None` has one drawn.
     pub certificate: Option<Bytes>,
+}
+
+/// How long a token is to be good; nanoseconds in, `None` is for ever.
+pub fn lifetime(nanos: Option<u64>) -> Result<Option<Duration>, Refused> {
+    let lifetime = nanos.map(Duration::from_nanos);
+    if lifetime.is_some_and(|lifetime| lifetime < LEAST_LIFETIME) {
+        let problem = "it has to be good for 1s at least".to_owned();
+        let broken = FieldError { path: "lifetime".to_owned(), problem, hint: String::new() };
+        return Err(Refused::Invalid { what: "the token".to_owned(), invalid: Invalid { errors: vec![broken] } });
+    }
+    Ok(lifetime)
+}
+
+/// The token of that name, also one that is good no more.
+pub fn named<'s>(state: &'s State, name: &TokenName) -> Option<&'s ApiToken> {
+    the(state).ok()?.tokens.iter().find(|token| token.name == *name)
 }
 
 /// Makes a token for `actor`; its text is seen here and never again. Empty for a certificate.

@@ -1,7 +1,7 @@
 //! Tokens of the API. What is shown to use one is said once, where it is made.
 
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use berth_manager::api::{Refused, token};
 use berth_proto::filter::Known;
@@ -16,7 +16,7 @@ use super::describe::{Api, Op};
 use super::input::{Json, Word};
 use super::list;
 use super::model::{CreatedToken, NewToken, Token};
-use crate::problem::refused;
+use crate::problem::{Problem, refused};
 use crate::site::Site;
 
 const TAG: &str = "tokens";
@@ -93,7 +93,8 @@ async fn create(State(site): State<Site>, by: By, Json(wanted): Json<NewToken>) 
         certificate: bytes::Bytes::new(),
     };
     let pb::TokenCreateResponse { text, token } = site.control.token_create(by.asks(request)).await?.into_inner();
-    let token = Token::from(token.ok_or_else(|| internal("the token was taken away meanwhile"))?);
+    let gone = || Problem::new(StatusCode::CONFLICT, "the token was taken away meanwhile");
+    let token = Token::from(token.ok_or_else(gone)?);
     let place = HeaderValue::try_from(format!("/api/v1/tokens/{}", token.name));
     let place = place.map_err(|_| internal("a name is not text"))?;
     let mut response = shown(&CreatedToken { secret: text, token });

@@ -175,6 +175,8 @@ async fn the_cluster_is_set_and_lets_machines_in() {
     assert!(token.json["token"] != other.json["token"] && other.json["expires_at"].is_string());
     assert_eq!(api.get("/cluster/join-tokens/worker").await.json["token"], other.json["token"]);
     assert_eq!(api.act("/cluster/join-tokens/worker").await.ok(200).json["expires_at"], Value::Null);
+    let short = api.post("/cluster/join-tokens/worker", json!({"lifetime": "10ms"})).await;
+    assert_eq!(short.fields(), ["lifetime"]);
     api.get("/cluster/join-tokens/king").await.problem(404);
     let before = api.get("/cluster/ca").await.ok(200);
     assert_ne!(api.act("/cluster/ca/rotate").await.ok(200).json["root"], before.json["root"]);

@@ -173,6 +173,8 @@ async fn a_token_is_shown_once_and_good_until_it_is_taken_away() {
         assert!(!api.get(path).await.ok(200).json.to_string().contains(&text));
     }
     assert_eq!(api.get("/tokens?role=viewer").await.items("name"), ["ci"]);
+    let short = api.post("/tokens", json!({"name": "short", "role": "viewer", "lifetime": "0s"})).await;
+    assert_eq!((short.status, short.fields()), (422, vec!["lifetime"]), "it would be good for nothing");
     api.delete("/tokens/ci").await.ok(204);
     assert_eq!(by_it().await, 401);
     api.delete("/tokens/ci").await.problem(404);
