@@ -3,7 +3,7 @@
 # it forbids, and compares the answers with the document (schemathesis). Then the daemon must live, must have panicked nowhere,
 # and must show the same cluster after a restart.
 #
-#   tests/fuzz_api.sh          400 examples an operation, another seed each time (it is printed): about an hour
+#   tests/fuzz_api.sh          400 examples an operation, another seed each time (it is printed): some minutes
 #   tests/fuzz_api.sh --short  2 an operation, always the same: under a minute
 #   tests/fuzz_api.sh --clean  removes the cached schemathesis
 #
