@@ -331,8 +331,8 @@ impl MapFd {
     }
 }
 
-/// Waits until no program runs any more that was running when this was called: they run in read-side critical sections of RCU,
-/// and `MEMBARRIER_CMD_GLOBAL` waits for all of these (`kernel/sched/membarrier.c`). With one processor the kernel waits for none,
+/// Waits until no program runs any more that was running when this was called, and no packet is in the packet filter any more
+/// that was in it: both run in read-side critical sections of RCU, and `MEMBARRIER_CMD_GLOBAL` waits for all of these (`kernel/sched/membarrier.c`). With one processor the kernel waits for none,
 /// and does not know the call where processors run without ticks.
 pub(super) fn wait_for_programs() {
     const GLOBAL: libc::c_int = 1;

@@ -14,13 +14,20 @@ use crate::nft::{Elements, Octets, TableChange, TableState, Value, skeleton, sta
 /// `nfgenmsg` before the attributes.
 const GENERIC_HEADER: usize = 4;
 
-/// Applies a change as one transaction.
+/// Applies a change: the classes that it needs first, then all of it as one transaction.
 pub(super) fn change(
     netlink: &mut Netlink,
     layout: Layout<'_>,
     table: &str,
     change: &TableChange,
 ) -> Result<(), KernelError> {
+    if !change.rebuild && !change.classes.is_empty() {
+        send(netlink, table, skeleton::classes(table, &change.classes))?;
+        // What was on its way before is through then. A task that starts is not held up for it: its table is young.
+        if layout.scope() == Scope::Node {
+            super::bpf::wait_for_programs();
+        }
+    }
     send(netlink, table, skeleton::messages(layout, table, change))
 }
 

@@ -62,13 +62,14 @@ pub fn expected_rules(scope: Scope) -> Vec<(String, &'static str)> {
     rules(layout).into_iter().map(|rule| (rule.chain, rule.comment)).collect()
 }
 
-/// Messages that write a change, to go into one transaction.
+/// Messages that write a change, to go into one transaction. The classes that it needs of a table that is there already are not
+/// among them: see [`classes`].
 pub fn messages(layout: Layout<'_>, table: &str, change: &TableChange) -> Vec<Message> {
     let mut messages = Vec::new();
     if change.rebuild {
         messages.extend(rebuild(layout, table));
+        messages.extend(classes(table, &change.classes));
     }
-    messages.extend(classes(table, &change.classes));
     messages.extend(message::remove_elements(table, &change.remove));
     messages.extend(message::add_elements(table, &change.add));
     messages
@@ -90,7 +91,10 @@ fn rebuild(layout: Layout<'_>, table: &str) -> Vec<Message> {
 
 /// The balancing chains. Which class a frontend is of and what is in its slots are two look-ups of one packet, and a change may
 /// come into force between them: a slot that has just gone is not there any more. The first one is as long as any is.
-fn classes(table: &str, classes: &BTreeSet<Class>) -> Vec<Message> {
+///
+/// Something may lead to them only after they came into force: the kernel takes the rules of all chains as they were when it
+/// began with a packet, but elements as they are when it looks them up, and would find a chain of that moment empty.
+pub fn classes(table: &str, classes: &BTreeSet<Class>) -> Vec<Message> {
     let mut messages = Vec::new();
     for class in classes {
         let name = class.chain();

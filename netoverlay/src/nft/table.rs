@@ -108,7 +108,7 @@ pub struct TableState {
     pub synced: bool,
 }
 
-/// A change of one table, applied as one atomic transaction.
+/// A change of one table, applied as one atomic transaction once its classes are there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableChange {
     /// Write the table anew: chains, rules and sets. The old one is replaced in the same transaction.
