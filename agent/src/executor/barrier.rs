@@ -21,6 +21,9 @@ pub const START_LIMIT: Duration = Duration::from_secs(3);
 /// A task that stops waits no longer for the other nodes than this: at worst they still call it, and requests fail. The
 /// manager waits half as long for a node that hangs.
 pub const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// Once nobody sends a task anything new, what was sent it a moment ago still has to reach it and to be accepted: a process that
+/// closes its listening socket before resets what waits there (`inet_csk_listen_stop` of the kernel).
+pub const LINGER: Duration = Duration::from_millis(100);
 
 /// What tasks wait for.
 pub struct Barrier {
@@ -57,13 +60,15 @@ impl Barrier {
         self.called.insert(task, called);
     }
 
-    /// Waits until no other node sends the task anything; for one that took requests.
-    pub async fn before_stop(&self, task: TaskId) {
-        let Some((_, called)) = self.called.remove(&task) else { return };
+    /// Waits until no other node sends the task anything; for one that took requests. Whether it did.
+    pub async fn before_stop(&self, task: TaskId) -> bool {
+        let Some((_, called)) = self.called.remove(&task) else { return false };
         // It may be withdrawn already, or its service may be published since.
-        if called || self.inventory.read(|assigned| is_called(assigned, task)) {
+        let called = called || self.inventory.read(|assigned| is_called(assigned, task));
+        if called {
             self.wait(task, self.settled.last(), Instant::now() + STOP_LIMIT).await;
         }
+        called
     }
 
     /// Nothing of the task is left to wait for.

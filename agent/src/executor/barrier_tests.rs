@@ -84,7 +84,7 @@ async fn a_task_starts_when_the_others_know_its_place_or_the_limit_is_over() {
 async fn a_task_that_took_requests_is_stopped_when_nobody_calls_it_any_more() {
     let Bench { settled, barrier, task, link } = bench(NetworkDriver::Overlay);
     settled.heard(12);
-    assert_eq!(barrier.before_stop(task.id).now_or_never(), Some(()), "it took none");
+    assert_eq!(barrier.before_stop(task.id).now_or_never(), Some(false), "it took none");
     barrier.ready(task.id);
     {
         let mut stop = std::pin::pin!(barrier.before_stop(task.id));
@@ -92,7 +92,7 @@ async fn a_task_that_took_requests_is_stopped_when_nobody_calls_it_any_more() {
         // What comes later does not put it off.
         settled.heard(20);
         settled.settled(12);
-        assert_eq!(stop.now_or_never(), Some(()));
+        assert_eq!(stop.now_or_never(), Some(true));
     }
     barrier.ready(task.id);
     let begun = Instant::now();
@@ -103,10 +103,10 @@ async fn a_task_that_took_requests_is_stopped_when_nobody_calls_it_any_more() {
         let mut stop = std::pin::pin!(barrier.before_stop(task.id));
         assert_eq!(stop.as_mut().now_or_never(), None);
         link.send_replace(None);
-        assert_eq!(stop.now_or_never(), Some(()), "the manager is lost");
+        assert_eq!(stop.now_or_never(), Some(true), "the manager is lost");
     }
     barrier.ready(task.id);
-    assert_eq!(barrier.before_stop(task.id).now_or_never(), Some(()), "there is none");
+    assert_eq!(barrier.before_stop(task.id).now_or_never(), Some(true), "there is none");
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +116,7 @@ async fn tasks_that_no_other_node_reaches_wait_for_nobody() {
     barrier.begin(task.id);
     assert_eq!(barrier.before_start(&task).now_or_never(), Some(()));
     barrier.ready(task.id);
-    assert_eq!(barrier.before_stop(task.id).now_or_never(), Some(()));
+    assert_eq!(barrier.before_stop(task.id).now_or_never(), Some(false));
 }
 
 #[tokio::test(start_paused = true)]

@@ -127,12 +127,16 @@ impl Executor for NodeExecutor {
     }
 
     async fn publish(&self, task: TaskId, ready: bool) {
-        match ready {
-            true => self.barrier.ready(task),
-            // The others first: what they still send here must find the task.
-            false => self.barrier.before_stop(task).await,
+        if ready {
+            self.barrier.ready(task);
+            return self.network.publish(task, true).await;
         }
-        self.network.publish(task, ready).await;
+        // The others first: what they still send here must find the task.
+        let was_called = self.barrier.before_stop(task).await;
+        self.network.publish(task, false).await;
+        if was_called {
+            tokio::time::sleep(barrier::LINGER).await;
+        }
     }
 
     async fn signal(&self, task: TaskId, signal: i32) {
