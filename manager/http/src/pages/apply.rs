@@ -17,15 +17,13 @@ use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, go_to, render};
 use super::apply_plan::{Plan, expected};
+use super::fields::MOST_FORM;
 use super::frame::Frame;
 use super::visitor::Visitor;
 use crate::compose_file::{self, Remark};
 use crate::problem::Problem;
 use crate::routes::{Needs, Routes};
 use crate::site::Site;
-
-/// Largest form: a text of a mebibyte, each of its bytes written as three.
-const MOST_FORM: usize = 4 << 20;
 
 /// The page, planning and applying.
 pub fn routes() -> Routes {

@@ -5,6 +5,9 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::{FieldProblem, Problem};
 
+/// Largest form: a text of a mebibyte, each of its bytes written as three.
+pub const MOST_FORM: usize = 4 << 20;
+
 /// The fields of a form.
 pub struct Fields<T>(pub T);
 

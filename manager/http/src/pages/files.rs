@@ -6,7 +6,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::handler::Handler;
 use axum::http::Method;
 use berth_manager::api::find;
 use berth_manager::store;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::answer::{Answer, go_to, newest, render};
-use super::fields::{Fields, wrong};
+use super::fields::{Fields, MOST_FORM, wrong};
 use super::frame::Frame;
 use super::human::size;
 use super::links::{Link, Links, found};
@@ -33,12 +34,17 @@ pub fn routes() -> Routes {
     Routes::default()
         .add(Method::GET, "/configs", Needs::Role(ApiRole::Viewer), configs)
         .add(Method::GET, "/secrets", Needs::Role(ApiRole::Viewer), secrets)
-        .add(Method::POST, "/configs", Needs::Role(ApiRole::Operator), make_config)
-        .add(Method::POST, "/secrets", Needs::Role(ApiRole::Operator), make_secret)
-        .add(Method::POST, "/configs/{id}/content", Needs::Role(ApiRole::Operator), renew_config)
-        .add(Method::POST, "/secrets/{id}/content", Needs::Role(ApiRole::Operator), renew_secret)
+        .add(Method::POST, "/configs", Needs::Role(ApiRole::Operator), make_config.layer(large()))
+        .add(Method::POST, "/secrets", Needs::Role(ApiRole::Operator), make_secret.layer(large()))
+        .add(Method::POST, "/configs/{id}/content", Needs::Role(ApiRole::Operator), renew_config.layer(large()))
+        .add(Method::POST, "/secrets/{id}/content", Needs::Role(ApiRole::Operator), renew_secret.layer(large()))
         .add(Method::POST, "/configs/{id}/remove", Needs::Role(ApiRole::Operator), remove_config)
         .add(Method::POST, "/secrets/{id}/remove", Needs::Role(ApiRole::Operator), remove_secret)
+}
+
+/// Contents may be as large as those that come in by other ways.
+fn large() -> DefaultBodyLimit {
+    DefaultBodyLimit::max(MOST_FORM)
 }
 
 #[derive(Template)]

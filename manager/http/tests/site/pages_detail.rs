@@ -388,6 +388,9 @@ async fn configs_and_secrets_are_made_and_get_other_contents_on_their_pages() {
         assert_eq!(status, 422);
         assert!(page.text("main .bad").contains("name"), "{}", page.text("main"));
     }
+    let large = "ü".repeat(500 << 10);
+    let (status, ..) = server.send("/configs", ApiRole::Operator, &[("name", "large"), ("data", &large)]).await;
+    assert_eq!(status, 303, "the largest one, three bytes of the form for each");
     let config = server.state().config_by_name("motd").unwrap().clone();
     assert_eq!(config.spec.data, "battery\nstaple\n", "lines end as they do in files");
     assert!(config.spec.template_driver.is_some());
