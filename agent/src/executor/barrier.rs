@@ -60,15 +60,14 @@ impl Barrier {
         self.called.insert(task, called);
     }
 
-    /// Waits until no other node sends the task anything; for one that took requests. Whether it did.
+    /// Waits until no other node sends the task anything; for one that took requests. Whether it took any, from whomever.
     pub async fn before_stop(&self, task: TaskId) -> bool {
         let Some((_, called)) = self.called.remove(&task) else { return false };
         // It may be withdrawn already, or its service may be published since.
-        let called = called || self.inventory.read(|assigned| is_called(assigned, task));
-        if called {
+        if called || self.inventory.read(|assigned| is_called(assigned, task)) {
             self.wait(task, self.settled.last(), Instant::now() + STOP_LIMIT).await;
         }
-        called
+        true
     }
 
     /// Nothing of the task is left to wait for.

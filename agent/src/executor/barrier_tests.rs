@@ -115,8 +115,9 @@ async fn tasks_that_no_other_node_reaches_wait_for_nobody() {
     settled.heard(12);
     barrier.begin(task.id);
     assert_eq!(barrier.before_start(&task).now_or_never(), Some(()));
-    barrier.ready(task.id);
     assert_eq!(barrier.before_stop(task.id).now_or_never(), Some(false));
+    barrier.ready(task.id);
+    assert_eq!(barrier.before_stop(task.id).now_or_never(), Some(true), "it took those of its own node");
 }
 
 #[tokio::test(start_paused = true)]

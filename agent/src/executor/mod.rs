@@ -132,9 +132,9 @@ impl Executor for NodeExecutor {
             return self.network.publish(task, true).await;
         }
         // The others first: what they still send here must find the task.
-        let was_called = self.barrier.before_stop(task).await;
+        let took_requests = self.barrier.before_stop(task).await;
         self.network.publish(task, false).await;
-        if was_called {
+        if took_requests {
             tokio::time::sleep(barrier::LINGER).await;
         }
     }
